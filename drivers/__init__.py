@@ -1,0 +1,1 @@
+"""Device drivers: everything that turns a device, a file or a simulation into `Chunk`s."""

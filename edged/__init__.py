@@ -1,0 +1,1 @@
+"""edged: the daemon, from devices to verdicts, and its command line."""

@@ -1,0 +1,267 @@
+"""The configuration: one TOML file, validated at once, every problem reported with its path.
+
+`edged check` prints what `load_config` raises; `edged run` exits 2 on it.
+"""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from drivers.base import DeviceError, DriverOptions, StreamKind
+from drivers.table import driver_class
+from edged.types import Mode
+
+__all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config"]
+
+DEFAULT_DATA_DIR = Path("/var/lib/edged")
+LOOPBACK_HOSTS = ("127.", "localhost", "[::1]")
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; `problems` has one "path: what is wrong" line per problem."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__(f"{source}: {len(problems)} problem(s)\n" + "\n".join(f"  {p}" for p in problems))
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _loopback(endpoint: str) -> str:
+    """Only loopback or ipc until there are keys: a verdict socket on the network could be spoofed."""
+    scheme, _, rest = endpoint.partition("://")
+    if scheme == "ipc" and rest:
+        return endpoint
+    if scheme == "tcp" and rest.startswith(LOOPBACK_HOSTS):
+        return endpoint
+    raise ValueError(
+        f"{endpoint!r} is not a loopback address; only tcp://127.0.0.1:PORT and ipc://PATH are allowed "
+        "until edged has keys"
+    )
+
+
+class CellConfig(_Section):
+    """`[cell]`: who we are and where things lie."""
+
+    name: str = "cell"
+    data_dir: Path = DEFAULT_DATA_DIR
+    default_program: str | None = None
+    is_simulated: bool = False
+    session: str | None = None
+
+
+class StreamConfig(_Section):
+    """`[streams.NAME]`: a driver, its options (validated by the driver itself) and its limits.
+
+    Where a stream has gaps longer than `max_gap_ms` in a seam, or covers less than `min_coverage` of the arc,
+    it is broken for that seam.
+    """
+
+    driver: str
+    kind: StreamKind
+    torch: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    ring_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    max_gap_ms: Annotated[float, Field(gt=0)] = 200.0
+    min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.95
+    latency_ms: Annotated[float, Field(ge=0)] = 0.0
+    """Constant delay from the world to the host's arrival time, subtracted when stamping."""
+
+
+class ViewConfig(_Section):
+    """`[views.NAME]`: a post-weld image; the first frame at or after the trigger plus `settle_ms`."""
+
+    stream: str
+    settle_ms: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ProgramConfig(_Section):
+    """`[programs.NAME]`: how the seams of one welding program are cut and judged."""
+
+    mode: Mode = "collecting"
+    model: str | None = None
+    """Directory of the model, or "demo" for the one that ships with edged."""
+    travel_speed_mm_s: Annotated[float, Field(gt=0)] | None = None
+    thermal_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """k of ISO/TR 18491; 0.8 for MAG welding (EN 1011-1)."""
+    merge_gap_s: Annotated[float, Field(ge=0)] = 0.5
+    min_arc_s: Annotated[float, Field(ge=0)] = 0.3
+    expected_arcs: Annotated[int, Field(ge=1)] = 1
+    pre_roll_s: Annotated[float, Field(ge=0, le=10)] = 0.5
+    post_roll_s: Annotated[float, Field(ge=0, le=10)] = 0.3
+    arc_deadline_s: Annotated[float, Field(gt=0)] = 60.0
+    result_deadline_s: Annotated[float, Field(gt=0)] = 10.0
+    views: tuple[str, ...] = ()
+    required: tuple[StreamKind, ...] = ("welder",)
+    optional: tuple[StreamKind, ...] = ()
+    max_sync_residual_ms: Annotated[float, Field(gt=0)] = 50.0
+    record_audio: Literal["full", "off"] = "full"
+
+
+class ArcConfig(_Section):
+    """`[arc]`: the arc detector on the current's envelope (its maximum over `hold_ms`)."""
+
+    on_current_a: Annotated[float, Field(gt=0)] = 30.0
+    off_current_a: Annotated[float, Field(gt=0)] = 15.0
+    hold_ms: Annotated[float, Field(gt=0)] = 40.0
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> Self:
+        if self.off_current_a >= self.on_current_a:
+            raise ValueError(f"off_current_a {self.off_current_a} must lie below on_current_a {self.on_current_a}")
+        return self
+
+
+class RecordingConfig(_Section):
+    """`[recording]`: what is kept; the oldest OK recordings go first when `max_gb` is reached."""
+
+    max_gb: Annotated[float, Field(gt=0)] = 100.0
+    min_free_gb: Annotated[float, Field(ge=0)] = 1.0
+
+
+class NetConfig(_Section):
+    """`[net]`: endpoints. Relative ipc paths are not allowed; `ipc://` default to `data_dir/run/`."""
+
+    verdicts: str = "tcp://127.0.0.1:5560"
+    control: str | None = None
+    """None: `ipc://DATA_DIR/run/control.sock`, mode 0600."""
+
+    @model_validator(mode="after")
+    def _only_loopback(self) -> Self:
+        _loopback(self.verdicts)
+        if self.control is not None:
+            _loopback(self.control)
+        return self
+
+
+class WorkerConfig(_Section):
+    """`[worker]`: the scoring process."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    finish_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    queue_mb: Annotated[int, Field(ge=8)] = 256
+
+
+class ChildrenConfig(_Section):
+    """`[children]`: environment that ALSA, FFmpeg and OpenMP want; exported to child processes only."""
+
+    env: dict[str, str] = Field(default_factory=dict)
+
+
+class Config(_Section):
+    """The whole file. `config_id` is a digest over its meaning, carried by every verdict."""
+
+    cell: CellConfig = CellConfig()
+    streams: dict[str, StreamConfig]
+    views: dict[str, ViewConfig] = Field(default_factory=dict)
+    programs: dict[str, ProgramConfig] = Field(default_factory=dict)
+    arc: ArcConfig = ArcConfig()
+    recording: RecordingConfig = RecordingConfig()
+    net: NetConfig = NetConfig()
+    worker: WorkerConfig = WorkerConfig()
+    children: ChildrenConfig = ChildrenConfig()
+
+    @property
+    def config_id(self) -> str:
+        """First 12 hex digits of the sha256 over the validated configuration."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
+    @property
+    def control_endpoint(self) -> str:
+        """Where the control socket listens."""
+        return self.net.control or f"ipc://{self.cell.data_dir}/run/control.sock"
+
+    def driver_options(self, name: str) -> DriverOptions:
+        """The validated options of stream `name`'s driver."""
+        stream = self.streams[name]
+        return driver_class(stream.driver).Options.model_validate(stream.options)
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a config file. Raises ConfigError with every problem at once."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"not valid TOML: {error}"]) from error
+    return parse_config(raw, source=str(path))
+
+
+def parse_config(raw: dict[str, Any], source: str = "config") -> Config:
+    """Validate a decoded config: its form, each driver's options and the references between sections."""
+    problems: list[str] = []
+    config: Config | None = None
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems += _lines(error)
+    problems += _driver_problems(raw)
+    if config is not None:
+        problems += _reference_problems(config)
+    if problems or config is None:
+        raise ConfigError(source, problems)
+    return config
+
+
+def _lines(error: ValidationError, prefix: str = "") -> list[str]:
+    lines = []
+    for item in error.errors():
+        path = prefix + ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key")
+        else:
+            shown = "" if item["type"] == "missing" else f" (got {item['input']!r:.80})"
+            lines.append(f"{path or 'file'}: {item['msg']}{shown}")
+    return lines
+
+
+def _driver_problems(raw: dict[str, Any]) -> list[str]:
+    problems: list[str] = []
+    streams = raw.get("streams")
+    for name, stream in streams.items() if isinstance(streams, dict) else ():
+        if not isinstance(stream, dict) or not isinstance(kind := stream.get("driver"), str):
+            continue
+        try:
+            driver_class(kind).Options.model_validate(stream.get("options", {}))
+        except DeviceError as error:
+            problems.append(f"streams.{name}.driver: {error}")
+        except ValidationError as error:
+            problems += _lines(error, f"streams.{name}.options.")
+    return problems
+
+
+def _reference_problems(config: Config) -> list[str]:
+    problems = []
+    for name, view in config.views.items():
+        if view.stream not in config.streams:
+            problems.append(f"views.{name}.stream: no stream {view.stream!r}; known: {', '.join(config.streams)}")
+        elif config.streams[view.stream].kind not in ("video", "result"):
+            problems.append(f"views.{name}.stream: {view.stream!r} is no camera")
+    kinds = {stream.kind for stream in config.streams.values()}
+    if "welder" not in kinds:
+        problems.append("streams: a stream of kind 'welder' is needed, arcs are detected on its current")
+    for name, program in config.programs.items():
+        problems += [
+            f"programs.{name}.views: no view {view!r}; known: {', '.join(config.views) or 'none'}"
+            for view in program.views
+            if view not in config.views
+        ]
+        problems += [
+            f"programs.{name}.required: no stream of kind {kind!r} is configured"
+            for kind in program.required
+            if kind not in kinds
+        ]
+        if program.mode != "collecting" and program.model is None:
+            problems.append(f"programs.{name}.model: mode {program.mode!r} needs a model")
+    default = config.cell.default_program
+    if default is not None and default not in config.programs:
+        problems.append(f"cell.default_program: no program {default!r}; known: {', '.join(config.programs)}")
+    return problems

@@ -1,0 +1,50 @@
+"""What the engine asks of whatever scores: the worker process in the daemon, an in-process detector in replay.
+
+Answers come later through `poll`, so the engine never waits for a model.
+"""
+
+import dataclasses
+from typing import Protocol
+
+from drivers.base import Chunk, StreamSpec
+from pipelines.window import Score, Seam, SeamWindow
+
+__all__ = ["ScoreReply", "Scorer"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ScoreReply:
+    """The answer to one `finish`: a score, or the reason (a key of `REASONS`) and detail why there is none."""
+
+    seam_id: str
+    score: Score | None
+    reason: str | None = None
+    detail: str = ""
+
+
+class Scorer(Protocol):
+    """Scores seams by program; every begun seam ends in `finish` (one reply) or `drop` (none)."""
+
+    def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
+        """Open a seam at arc-on."""
+        ...
+
+    def push(self, seam_id: str, chunk: Chunk) -> None:
+        """Hand over a stamped chunk; may be dropped under overload, which the reply then says."""
+        ...
+
+    def finish(self, window: SeamWindow) -> None:
+        """Ask for the score; the answer comes from `poll`."""
+        ...
+
+    def drop(self, seam_id: str) -> None:
+        """Forget a seam that needs no score."""
+        ...
+
+    def poll(self) -> list[ScoreReply]:
+        """Answers that have arrived since the last call; never blocks."""
+        ...
+
+    def close(self) -> None:
+        """Release the model or stop the process."""
+        ...

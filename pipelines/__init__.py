@@ -1,0 +1,1 @@
+"""Pipelines: features, detectors and thresholds; everything that turns a seam's chunks into a `Score`."""

@@ -1,0 +1,174 @@
+"""What a seam is, what a detector is given and what it gives back: the middle of the data path.
+
+Scoring is incremental and there is no other way to score: `Detector.begin` at arc-on, `SeamScorer.push` for
+every chunk, `SeamScorer.finish` once the result is there. Live, replay, training and evaluation all do this.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.base import Chunk, StreamSpec
+
+__all__ = [
+    "Detector",
+    "Gap",
+    "Integrity",
+    "ResultView",
+    "Score",
+    "Seam",
+    "SeamScorer",
+    "SeamWindow",
+    "TimelinePoint",
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seam:
+    """What the program welds as one: one or more arcs. Times are host monotonic ns.
+
+    `arcs` holds (on, off) of every finished arc; it is empty at `begin` and complete at `finish`.
+    `travel_speed_mm_s` is the programmed one, used for mm where there is no motion stream.
+    """
+
+    seam_id: str
+    cell: str
+    torch: str
+    program: str
+    arc_on_ns: int
+    arcs: tuple[tuple[int, int], ...] = ()
+    part_id: str | None = None
+    seam_ref: str | None = None
+    pass_index: int = 0
+    travel_speed_mm_s: float | None = None
+    session: str | None = None
+
+    @property
+    def arc_off_ns(self) -> int:
+        """End of the last arc. Raises ValueError while the first arc still burns."""
+        if not self.arcs:
+            raise ValueError(f"seam {self.seam_id}: its arc has not ended")
+        return self.arcs[-1][1]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of a stream that is missing inside a seam, host monotonic ns."""
+
+    stream: str
+    from_ns: int
+    to_ns: int
+    lost_items: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Integrity:
+    """How much of one stream the seam has.
+
+    `coverage` is the share of arc time that has data, 0–1. `sync_residual_ms` is this stream's arc strike
+    against the current's, None where no strike was seen. `state` is "ok", "degraded" (gaps within limits),
+    "broken" (beyond them) or "missing" (no data at all).
+    """
+
+    stream: str
+    kind: str
+    coverage: float
+    items: int
+    lost_items: int
+    gaps: int
+    longest_gap_ms: float
+    sync_residual_ms: float | None
+    state: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ResultView:
+    """One post-weld image: `jpeg` is `(n_bytes,)` uint8, the very bytes that are recorded."""
+
+    view: str
+    stream: str
+    t_ns: int
+    jpeg: NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SeamWindow:
+    """Everything `finish` needs beside the chunks already pushed.
+
+    `height_map_mm` is `(rows, columns)` float32 where a laser profiler scanned the seam. `missing` names
+    the stream kinds that gave nothing usable.
+    """
+
+    seam: Seam
+    streams: tuple[StreamSpec, ...]
+    views: Mapping[str, ResultView]
+    integrity: Mapping[str, Integrity]
+    gaps: tuple[Gap, ...] = ()
+    height_map_mm: NDArray[np.float32] | None = None
+    calibration_id: str = "none"
+    missing: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TimelinePoint:
+    """Score of a stretch of the seam that ends `t_s` after arc-on, `mm` along it (None: speed unknown)."""
+
+    t_s: float
+    mm: float | None
+    score: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score:
+    """A detector's answer for one seam; higher is more anomalous.
+
+    `raw` is in the detector's own units; `score = raw / threshold`, so 1.0 is the limit in every program.
+    `threshold` is None, and `score` and `p_value` too, where the program has no threshold yet.
+    `components` are the standardised parts (s_P, s_R, s_RP). `stage_ms` is where the time went.
+    """
+
+    raw: float
+    score: float | None
+    p_value: float | None
+    threshold: float | None
+    threshold_id: str | None
+    model_id: str
+    components: Mapping[str, float]
+    by_modality: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    timeline: tuple[TimelinePoint, ...] = ()
+    explain: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    stage_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+class SeamScorer(Protocol):
+    """One open seam inside a detector."""
+
+    def push(self, chunk: Chunk) -> None:
+        """Take the next stamped chunk of any stream; chunks of one stream come in time order."""
+        ...
+
+    def finish(self, window: SeamWindow) -> Score:
+        """Score the seam. Raises ValueError naming what is missing when the detector cannot."""
+        ...
+
+
+class Detector(Protocol):
+    """A loaded model. Several seams may be open at once."""
+
+    @property
+    def model_id(self) -> str:
+        """Name and digest of the model."""
+        ...
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Stream kinds without which it cannot score."""
+        ...
+
+    def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> SeamScorer:
+        """Open a seam; `streams` are the specs of everything that will be pushed."""
+        ...
