@@ -123,6 +123,18 @@ class StreamSpec:
         """Nominal time from one item to the next, ns."""
         return 1e9 / self.rate_hz
 
+    def channel(self, name: str) -> int:
+        """Index of the channel `name`. Raises ValueError naming the channels there are."""
+        if name not in self.channels:
+            raise ValueError(f"stream {self.name} has no channel {name!r}; it has {', '.join(self.channels)}")
+        return self.channels.index(name)
+
+    def physical(self, data: NDArray[Any]) -> NDArray[np.float32]:
+        """Raw items `(n, channels)` in physical `units`, float32: `raw * scale + offset` per channel."""
+        scale = np.asarray(self.scale or (1.0,), np.float32)
+        offset = np.asarray(self.offset or (0.0,), np.float32)
+        return data.astype(np.float32) * scale + offset
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClockParams:

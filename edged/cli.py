@@ -1,0 +1,25 @@
+"""The command line: `edged VERB`. One verb is one function in the module it belongs to.
+
+Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interrupted.
+"""
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="edged",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Watches a robotic welding cell: one verdict per seam. It judges quality; it is never a safety device.",
+)
+
+
+@app.callback()
+def _main() -> None:
+    """Keep verbs as sub-commands even while there is only one."""
+
+
+if __name__ == "__main__":
+    app()
