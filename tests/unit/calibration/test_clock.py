@@ -47,7 +47,7 @@ def run(
     jump: Callable[[float], int] = lambda t_s: 0,
     start_s: float = 0.0,
 ) -> list[Stamped]:
-    """A device of `RATE_HZ·(1+ppm)`; at `t` it is `delay` s late, has paused for `pause` s, its counter off by `jump`."""
+    """A device of RATE_HZ·(1+ppm); at t it is `delay` s late, has paused for `pause` s, its counter off by `jump`."""
     rng = np.random.default_rng(seed)
     item_ns = 1e9 / RATE_HZ / (1 + ppm * 1e-6)
     count = round(seconds * RATE_HZ / N)
