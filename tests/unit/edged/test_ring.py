@@ -168,6 +168,8 @@ def test_a_new_writer_continues_after_what_was_announced() -> None:
         (dataclasses.replace(samples(1, 0, 5), clock=None), "stamped"),
         (samples(0, 0, 5), "seq must grow"),
         (samples(1, 0, 101), "raise ring_s"),
+        (dataclasses.replace(samples(1, 0, 5), data=np.zeros((5, 3), np.int32)), "gave int32"),
+        (dataclasses.replace(samples(1, 0, 5), data=np.zeros((5, 2), np.int16)), "its spec says"),
     ],
 )
 def test_refusals_name_the_problem(chunk: Chunk, message: str) -> None:
