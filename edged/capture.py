@@ -21,12 +21,12 @@ from drivers.table import create_driver
 from edged.capture_wire import CHUNK, ENDED, FAILED, IDLE, MAX_PACKET, OPENED, ChildTask, Notice, pack
 from edged.ring import Arena, check_data, item_bytes
 
-__all__ = ["capture", "main"]
+__all__ = ["Notifier", "capture", "main"]
 
 PR_SET_PDEATHSIG = 1
 
 
-class _Notifier:
+class Notifier:
     """The child's end of the pair; never blocks, remembers what it had to drop."""
 
     def __init__(self, pair: socket.socket) -> None:
@@ -54,7 +54,7 @@ class _Notifier:
         self._pair.send(pack(kind, text))
 
 
-def capture(driver: Driver, arena: Arena, notifier: _Notifier) -> None:
+def capture(driver: Driver, arena: Arena, notifier: Notifier) -> None:
     """Open the driver and write what it reads into the arena until it fails or ends."""
     try:
         driver.open()
@@ -81,7 +81,7 @@ def main(socket_fd: int, memory_fd: int) -> None:
     memory = mmap.mmap(memory_fd, 0)
     os.close(memory_fd)
     task = ChildTask.model_validate_json(pair.recv(MAX_PACKET))
-    notifier = _Notifier(pair)
+    notifier = Notifier(pair)
     try:
         driver = create_driver(task.driver, task.name, task.options)
     except DeviceError as error:

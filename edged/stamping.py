@@ -18,6 +18,10 @@ EVENT_KINDS: frozenset[str] = frozenset({"result", "profile"})
 FUTURE_NS = 100_000_000
 """A counter that lies this far in the future has stepped; nothing was lost."""
 
+AGREES_NS = 100_000_000
+AGREES_SHARE = 0.2
+"""A counter that went on while the device was closed is believed where host time agrees this well."""
+
 
 class Stamper:
     """Rebases, stamps and counts the chunks of one stream, in the order they arrive.
@@ -37,11 +41,12 @@ class Stamper:
         self._seq = 0
         self._next: int | None = None  # counter that the next chunk should begin with
         self._end_ns = 0  # time just after the last item
-        self._base: int | None = None  # what is added to the driver's counter; None: to be found
+        self._base = 0  # what is added to the driver's counter
+        self._is_reopened = False
 
     def reopened(self) -> None:
         """The device was closed and opened: its counter and its delay begin anew."""
-        self._base = None
+        self._is_reopened = True
 
     def stamp(self, chunk: Chunk) -> Chunk:
         """The chunk as the rest of edged sees it: `seq`, `counter` and `lost_before` set anew, and stamped."""
@@ -59,19 +64,17 @@ class Stamper:
         self.items += chunk.n
         self.lost += lost
         self.gaps += lost > 0
+        self._is_reopened = False
         return found
 
     def _continue(self, chunk: Chunk) -> tuple[int, int]:
         """The rebased counter and the items missing before it."""
         if self._next is None:
-            self._base = 0
             return chunk.counter, chunk.lost_before
-        if self._base is not None:
-            counter = chunk.counter + self._base
-            skipped = counter - self._next
-            if skipped >= 0 and not self._in_future(chunk, skipped):
-                return counter, skipped or chunk.lost_before
-        return self._rebase(chunk, self._next)
+        skipped = chunk.counter + self._base - self._next
+        if self._is_reopened or skipped < 0 or self._in_future(chunk, skipped):
+            return self._rebase(chunk, skipped, self._next)
+        return chunk.counter + self._base, skipped or chunk.lost_before
 
     def _in_future(self, chunk: Chunk, skipped: int) -> bool:
         if self.spec.tick != "counter" or skipped == 0:
@@ -79,14 +82,20 @@ class Stamper:
         end_ns = self._end_ns + (skipped + chunk.n) * self.spec.dt_ns
         return end_ns > chunk.arrival_ns - self._latency_ns + FUTURE_NS
 
-    def _rebase(self, chunk: Chunk, next_counter: int) -> tuple[int, int]:
-        """After a reconnection or a step of the counter only time tells how much is missing."""
+    def _rebase(self, chunk: Chunk, skipped: int, next_counter: int) -> tuple[int, int]:
+        """After a reopening or a step of the counter time tells how much is missing, unless the counter went on."""
         self.clock.reset()
         before = chunk.n if self.spec.tick == "counter" else chunk.n - 1
         missing = self._missing(chunk.arrival_ns - self._latency_ns - round(before * self.spec.dt_ns))
+        if self._is_reopened and self._agree(skipped, missing):
+            missing = skipped
         counter = next_counter + missing
         self._base = counter - chunk.counter
         return counter, missing
+
+    def _agree(self, skipped: int, missing: int) -> bool:
+        slack = AGREES_NS / self.spec.dt_ns + AGREES_SHARE * missing
+        return self.spec.tick == "counter" and skipped > 0 and abs(skipped - missing) <= slack
 
     def _missing(self, start_ns: int) -> int:
         if self.spec.kind in EVENT_KINDS:
