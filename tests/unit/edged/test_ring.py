@@ -1,6 +1,7 @@
 """Rings against a plain list, over any cutting of the stream."""
 
 import dataclasses
+import threading
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,27 @@ def test_a_new_writer_continues_after_what_was_announced() -> None:
     again = Arena(buffer, item_bytes=6, shared=True).write(samples(1, 20, 20).data)
     assert again >= last + 20 * 6
     assert again % 6 == 0
+
+
+def test_a_reader_beside_the_writer_never_believes_overwritten_data() -> None:
+    ring = SampleRing(WELDER, 200)
+    blocks = [np.full((20, 3), value, np.int16) for value in range(251)]
+
+    def write() -> None:
+        for seq in range(20_000):
+            ring.append(Chunk("welder", seq, seq * 20, 0, 0, blocks[seq % 251], CLOCK))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    believed = 0
+    while writer.is_alive():
+        for chunk in ring.slice(0, 2**62):
+            copy = chunk.data.copy()
+            if ring.valid(chunk):
+                believed += 1
+                assert (copy == chunk.seq % 251).all()
+    writer.join()
+    assert believed > 0
 
 
 @pytest.mark.parametrize(
