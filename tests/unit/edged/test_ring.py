@@ -1,7 +1,9 @@
 """Rings against a plain list, over any cutting of the stream."""
 
 import dataclasses
+import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -163,13 +165,23 @@ def test_a_new_writer_continues_after_what_was_announced() -> None:
     assert again % 6 == 0
 
 
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads that switch as often as they can."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval_s)
+
+
+@pytest.mark.usefixtures("eager_threads")
 def test_a_reader_beside_the_writer_never_believes_overwritten_data() -> None:
-    ring = SampleRing(WELDER, 200)
-    blocks = [np.full((20, 3), value, np.int16) for value in range(251)]
+    ring = SampleRing(WELDER, 200_000)
+    blocks = [np.full((20_000, 3), value, np.int16) for value in range(251)]
 
     def write() -> None:
-        for seq in range(20_000):
-            ring.append(Chunk("welder", seq, seq * 20, 0, 0, blocks[seq % 251], CLOCK))
+        for seq in range(4_000):
+            ring.append(Chunk("welder", seq, seq * 20_000, 0, 0, blocks[seq % 251], CLOCK))
 
     writer = threading.Thread(target=write)
     writer.start()
