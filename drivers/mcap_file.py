@@ -6,9 +6,10 @@ leaves; every MCAP chunk in it that is complete (its CRC says so) is kept.
 
 import io
 import itertools
+import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -27,8 +28,10 @@ __all__ = [
     "DurableFile",
     "RecordingError",
     "fsync_folder",
+    "json_values",
     "mcap_writer",
     "recover_recording",
+    "to_json",
 ]
 
 HEADER_METADATA = "edged"
@@ -87,6 +90,19 @@ def mcap_writer(file: DurableFile, chunk_size: int = 1 << 20) -> Any:
     return Writer(cast("IO[bytes]", file), chunk_size, compression=COMPRESSION, enable_data_crcs=True)
 
 
+def to_json(path: Path, what: str, value: Any) -> str:
+    """`value` as strict JSON. Raises RecordingError naming `what` in the file when it cannot be."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RecordingError(f"{path}: {what}: {value!r:.200} cannot be written as JSON: {error}") from error
+
+
+def json_values(path: Path, name: str, values: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata values, each as JSON, as MCAP wants them."""
+    return {key: to_json(path, f"metadata {name}.{key}", value) for key, value in values.items()}
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames and new names in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -96,8 +112,10 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def recover_recording(path: Path) -> Path:
+def recover_recording(path: Path, extra: Mapping[str, Mapping[str, Any]] | None = None) -> Path:
     """Make a valid recording of an unfinished or truncated one, with every complete message.
+
+    `extra` is metadata to add at the end (name → JSON-ready values); readers take it before any earlier one.
 
     `SEAM.open` becomes `SEAM.mcap` and is removed; any other damaged file is kept and its recovered twin is
     `NAME.recovered.mcap`. The result carries metadata "recovered" with the bytes used and the damage met.
@@ -106,7 +124,7 @@ def recover_recording(path: Path) -> Path:
     target = path.with_suffix(RECORDING_SUFFIX if path.suffix == OPEN_SUFFIX else ".recovered" + RECORDING_SUFFIX)
     scratch = target.with_suffix(".recovering")
     try:
-        _rewrite(path, scratch)
+        _rewrite(path, scratch, extra or {})
         os.replace(scratch, target)
         if path.suffix == OPEN_SUFFIX:
             path.unlink()
@@ -119,7 +137,7 @@ def recover_recording(path: Path) -> Path:
     return target
 
 
-def _rewrite(path: Path, scratch: Path) -> None:
+def _rewrite(path: Path, scratch: Path, extra: Mapping[str, Mapping[str, Any]]) -> None:
     size = path.stat().st_size
     damage: list[str] = []
     with path.open("rb") as source:
@@ -139,8 +157,9 @@ def _rewrite(path: Path, scratch: Path) -> None:
             writer = mcap_writer(out)
             writer.start(profile=first.profile, library=first.library)
             messages = _copy(itertools.chain([second], records), writer)
-            note = {"messages": messages, "bytes_total": size, "damage": repr(damage[0] if damage else "none")}
-            writer.add_metadata("recovered", {key: str(value) for key, value in note.items()})
+            note = {"messages": messages, "bytes_total": size, "damage": damage[0] if damage else None}
+            for name, values in {"recovered": note, **extra}.items():
+                writer.add_metadata(name, json_values(path, name, values))
             writer.finish()
             out.sync(metadata=True)
         finally:

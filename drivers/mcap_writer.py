@@ -7,10 +7,10 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from drivers.base import Chunk, StreamSpec
-from drivers.mcap_file import HEADER_METADATA, DurableFile, RecordingError, mcap_writer
+from drivers.mcap_file import HEADER_METADATA, DurableFile, RecordingError, json_values, mcap_writer, to_json
 from drivers.mcap_layouts import (
     CONTROL_SCHEMA,
     CONTROL_TOPIC,
@@ -50,12 +50,17 @@ class RecordingWriter:
             raise RecordingError(f"{path}: cannot be created: {error.strerror}") from error
         # The MCAP chunk is closed by `_count`, never between the two messages of a pair.
         self._mcap = mcap_writer(self._file, chunk_size=1 << 62)
-        self._guarded(self._start)
+        try:
+            self._guarded(self._start)
+        except RecordingError:
+            self._file.close()
+            path.unlink()
+            raise
 
     def _start(self) -> None:
         self._mcap.start(profile="", library=f"edged {self._header.software}")
         values = {"format": FORMAT, **dataclasses.asdict(self._header)}
-        self._mcap.add_metadata(HEADER_METADATA, _to_json_values(self._path, HEADER_METADATA, values))
+        self._mcap.add_metadata(HEADER_METADATA, json_values(self._path, HEADER_METADATA, values))
         schemas: dict[str, int] = {}
         self._layouts: dict[str, Layout] = {}
         self._channels: dict[str, tuple[int, int]] = {}
@@ -79,6 +84,12 @@ class RecordingWriter:
         control = json.dumps(CONTROL_SCHEMA).encode()
         control_schema = self._mcap.register_schema("edged.Control", "jsonschema", control)
         self._control = self._mcap.register_channel(CONTROL_TOPIC, "json", control_schema, {"role": "control"})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def path(self) -> Path:
@@ -115,7 +126,7 @@ class RecordingWriter:
 
     def control(self, t_ns: int, message: Mapping[str, Any]) -> None:
         """Append a control message that took effect at monotonic `t_ns`; it must be representable as JSON."""
-        data = _dumps(self._path, CONTROL_TOPIC, {"t_ns": t_ns, "message": dict(message)}).encode()
+        data = to_json(self._path, CONTROL_TOPIC, {"t_ns": t_ns, "message": dict(message)}).encode()
         log_ns = self._log_ns(t_ns)
 
         def add() -> None:
@@ -126,7 +137,7 @@ class RecordingWriter:
 
     def metadata(self, name: str, values: Mapping[str, Any]) -> None:
         """Append a metadata record; values are JSON. Of several records with one name readers take the last."""
-        data = _to_json_values(self._path, name, values)
+        data = json_values(self._path, name, values)
         self._guarded(lambda: self._mcap.add_metadata(name, data))
 
     def sync(self) -> None:
@@ -185,14 +196,3 @@ class RecordingWriter:
                 f"{self._path}: write failed after {self.bytes_written} bytes: {error.strerror}; "
                 f"free space on the disk of {self._path.parent}"
             ) from error
-
-
-def _dumps(path: Path, what: str, value: Any) -> str:
-    try:
-        return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise RecordingError(f"{path}: {what}: {value!r:.200} cannot be written as JSON: {error}") from error
-
-
-def _to_json_values(path: Path, name: str, values: Mapping[str, Any]) -> dict[str, str]:
-    return {key: _dumps(path, f"metadata {name}.{key}", value) for key, value in values.items()}

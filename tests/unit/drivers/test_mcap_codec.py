@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -73,7 +74,7 @@ controls = st.builds(
 )  # fmt: skip
 
 
-def record(path: Path, events: list[Chunk | ControlEvent]) -> RecordingWriter:
+def record(path: Path, events: Sequence[Chunk | ControlEvent]) -> RecordingWriter:
     writer = RecordingWriter(path, SPECS, HEADER)
     for event in events:
         if isinstance(event, Chunk):
@@ -121,7 +122,7 @@ def test_everything_comes_back_in_order_and_bit_for_bit(
 
 
 def test_selected_streams_come_without_the_others_and_without_control(tmp_path: Path) -> None:
-    events = [
+    events: list[Chunk | ControlEvent] = [
         make_chunk("welder"),
         ControlEvent(6_000_000_001, {"op": "expect"}),
         make_chunk("arc"),
@@ -211,6 +212,12 @@ def test_what_cannot_be_written_is_refused_with_numbers(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="is finished after"):
         writer.chunk(good)
     assert len(list(RecordingReader(tmp_path / "s.open").events())) == 1
+
+
+def test_a_stream_name_that_would_clash_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="stream name 'mic/meta' must not contain '/'"):
+        RecordingWriter(tmp_path / "s.open", [dataclasses.replace(SPECS[1], name="mic/meta")], HEADER)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_recording_is_never_overwritten(tmp_path: Path) -> None:
