@@ -1,8 +1,8 @@
 """The aligner: which items of which stream belong to a seam, each exactly once, to recorder and scorer.
 
 One `Aligner` per open seam. Its window is `[arc_on - pre_roll, end of the last arc's last sample + post_roll)`. The
-window's end moves while the arc burns, so nothing is emitted beyond what is certain to belong to the seam: at any time
-every item before `last current above the limit + post_roll` does, whatever comes later. That makes what the scorer
+window's end moves while the arc burns, so nothing is emitted beyond what is certain to belong to the seam: every item
+before `last current above the limit + post_roll` does, whatever comes later. That makes what the scorer
 receives a function of the chunks' times only, not of when the engine happened to be called.
 
 The recorder gets whole chunks that touch the window (so `seq` stays unique and a replay cuts them again in the same

@@ -18,8 +18,8 @@ score_above_threshold  score ≥ 1: NOK
 ok                     score < 1: OK
 =====================  =================================================================================
 
-INDETERMINATE keeps its score: it is attached, never lost. Optional streams that are missing or broken make the verdict
-`degraded` and do not hide a score above the limit.
+INDETERMINATE keeps its score: it is attached, never lost. Optional streams that are missing or broken make the
+verdict `degraded` and do not hide a score above the limit.
 """
 
 import dataclasses
@@ -152,7 +152,7 @@ def _stream_missing(case: Case, program: ProgramConfig) -> str:
 
 def _stream_broken(case: Case, program: ProgramConfig) -> str:
     lines = [
-        f"{found.stream} covers {found.coverage:.1%}, longest gap {found.longest_gap_ms:.0f} ms, {found.lost_items} lost"
+        f"{found.stream} covers {found.coverage:.1%}, longest gap {found.longest_gap_ms:.0f} ms"
         for found in _of_kinds(case, program.required)
         if found.state not in ("ok", "degraded", "missing")
     ]

@@ -1,21 +1,20 @@
 """The engine: one single-threaded `step(chunk, now_ns)` from chunks and control messages to verdicts.
 
-Everything between the rings and the journal happens here, in the thread that calls: seams are tracked, cut, recorded,
-scored and judged. Threads only feed it. In the daemon `now_ns` is monotonic time; replay and simulation call it on a
-manual clock. What the scorer receives is a function of the chunks' stamped times and of the control messages, never of
-the moments at which the engine was called, so replaying a recording gives the same pushes and the same window.
+Everything between the rings and the journal happens here, in the thread that calls: seams are tracked, cut,
+recorded, scored and judged. Threads only feed it. In the daemon `now_ns` is monotonic time; replay and simulation
+call it on a manual clock. What the scorer receives is a function of the chunks' stamped times and of the control
+messages, never of the moments at which the engine was called, so replaying a recording gives the same pushes and the
+same window.
 
-The order at the end of a seam is the barrier: score → decision → recording closed and on disk → `on_verdict` (journal,
-then publication).
+The order at the end of a seam is the barrier: score → decision → recording closed and on disk → `on_verdict`
+(journal, then publication).
 
 One engine watches one continuous stretch of time: a replay makes a new one for every recording.
 """
 
 import dataclasses
-from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from ulid import ULID
@@ -24,15 +23,16 @@ from drivers.base import Chunk, StreamSpec
 from edged.aligner import Aligner
 from edged.arc import ArcStats
 from edged.config import Config
+from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide
-from edged.messages import ControlError, EndPart, Expect, Message, Part, Ping, View, parse_message
 from edged.parts import PartTracker
-from edged.recording import RecordingError
+from edged.recording import verdict_metadata
+from edged.recording_guard import RecorderLike, RecordingGuard
 from edged.ring import Ring
 from edged.scoring import Scorer, ScoreReply
 from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
-from edged.types import Label, PartVerdict, Verdict
-from edged.verdict import Identity, Latencies, build_verdict, verdict_map, welded_length_mm
+from edged.types import PartVerdict, Verdict
+from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
 from pipelines.window import Integrity, Seam, SeamWindow
 
@@ -43,68 +43,8 @@ VIEW_GRACE_NS = 500_000_000
 FINISH_GRACE_NS = 2_000_000_000
 """The worker's client times out by itself; the engine only makes sure."""
 EDGE_MARGIN_NS = 100_000_000
-MAX_FINAL_REMEMBERED = 256
 
 log = structlog.get_logger()
-
-
-class RecorderLike(Protocol):
-    """What the engine asks of the recorder; every call may raise RecordingError."""
-
-    def begin(self, seam: Seam, specs: tuple[StreamSpec, ...], now_ns: int) -> None:
-        """Open a seam's recording."""
-        ...
-
-    def chunk(self, seam_id: str, chunk: Chunk) -> None:
-        """Record a stamped chunk."""
-        ...
-
-    def control(self, seam_id: str, t_ns: int, message: Mapping[str, Any]) -> None:
-        """Record a control message that concerns the seam."""
-        ...
-
-    def tick(self, now_ns: int) -> None:
-        """Flush what is due."""
-        ...
-
-    def finish(self, seam: Seam, verdict: dict[str, Any], now_ns: int) -> Path:
-        """Close the recording and return once it is on disk."""
-        ...
-
-    def abandon(self, seam_id: str) -> None:
-        """Give a recording up that failed."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class OpenSeamStatus:
-    """One line of `status`: a seam that has no verdict yet."""
-
-    seam_id: str
-    torch: str
-    program: str
-    part_id: str | None
-    seam_ref: str | None
-    state: str
-    arc_on_ns: int | None
-    views: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Work:
-    """What the engine holds for one open seam beside the tracker's state."""
-
-    open: OpenSeam
-    aligner: Aligner
-    scoring: bool
-    recording: bool
-    recording_error: str = ""
-    window: SeamWindow | None = None
-    asked_ns: int = 0
-
-    @property
-    def seam(self) -> Seam:
-        return self.open.seam
 
 
 class Engine:
@@ -137,7 +77,7 @@ class Engine:
         self._specs = dict(specs)
         self._rings = dict(rings)
         self._scorer = scorer
-        self._recorder = recorder
+        self._guard = RecordingGuard(recorder)
         self._on_verdict = on_verdict
         self._on_part = on_part
         self._utc_ns = utc_ns
@@ -145,16 +85,11 @@ class Engine:
         self._tracker = SeamTracker(config, specs, new_id)
         self._views = ViewBinder(config.views, rings)
         self._parts = PartTracker(config.cell.name, config.config_id, config.cell.is_simulated)
-        self._work: dict[str, _Work] = {}
+        self._work: dict[str, Work] = {}
         self._last_seq: dict[str, int] = {}
-        self._final: deque[tuple[str, str | None]] = deque(maxlen=MAX_FINAL_REMEMBERED)
-        self._ops: dict[type[Message], Callable[[Any, Mapping[str, Any], int], dict[str, Any]]] = {
-            Expect: self._expect,
-            View: self._view,
-            Part: self._part,
-            EndPart: self._end_part,
-            Ping: lambda _message, _raw, _now_ns: {"ok": True},
-        }
+        self._desk = ControlDesk(
+            config, self._tracker, self._views, self._parts, self._guard, self._work, self._last_seq
+        )
 
     def step(self, chunk: Chunk | None, now_ns: int) -> None:
         """Take the next chunk of any stream (None: only time has passed) and do all that has become possible.
@@ -170,25 +105,15 @@ class Engine:
         for reply in self._scorer.poll():
             self._answer(reply, now_ns)
         self._advance_parts(now_ns)
-        if self._recorder is not None:
-            self._recorder.tick(now_ns)
+        self._guard.tick(now_ns)
 
     def control(self, message: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-        """Follow a control message: `{"ok": True, …}` with `seam_id` where one is meant, or `{"ok": False, "error"}`."""
-        try:
-            parsed = parse_message(message)
-            return self._ops[type(parsed)](parsed, message, now_ns)
-        except ControlError as error:
-            log.warning("control message refused", error=str(error))
-            return {"ok": False, "error": str(error)}
+        """Follow a control message; replies `{"ok": True}` with `seam_id`, or says the `error`."""
+        return self._desk.handle(message, now_ns)
 
     def open_seams(self) -> list[OpenSeamStatus]:
         """Every seam without a verdict, announced ones first, for `status`."""
-        announced = [_status(item.seam, SeamState.EXPECTED, None) for item in self._tracker.expected()]
-        return announced + [
-            _status(work.seam, work.open.state, work.seam.arc_on_ns, tuple(sorted(self._views.views(seam_id))))
-            for seam_id, work in self._work.items()
-        ]
+        return self._desk.open_seams()
 
     def shutdown(self, now_ns: int) -> None:
         """Give every open seam the verdict INDETERMINATE(interrupted), its recording on disk."""
@@ -207,8 +132,6 @@ class Engine:
             self._finalise(work, None, given, now_ns)
         for part in self._parts.interrupt(self._utc_ns(now_ns)):
             self._on_part(part)
-
-    # -- chunks ------------------------------------------------------------------------------------------------------
 
     def _take(self, chunk: Chunk, now_ns: int) -> None:
         self._last_seq[chunk.stream] = chunk.seq
@@ -249,16 +172,12 @@ class Engine:
             self._last_seq,
         )
         scoring = seam.program is not None and seam.program.model is not None
-        work = _Work(seam, aligner, scoring, recording=self._recorder is not None)
-        self._work[seam.seam.seam_id] = work
+        self._work[seam.seam.seam_id] = Work(seam, aligner, scoring)
         if scoring:
             self._scorer.begin(seam.seam, aligner.specs)
-        if self._recorder is not None:
-            recorder, views = self._recorder, self._result_specs(seam)
-            self._try(work, lambda: recorder.begin(seam.seam, aligner.specs + views, now_ns))
-            if seam.message is not None:
-                t_ns, message = seam.message
-                self._record_control(work, t_ns, message)
+        self._guard.begin(seam.seam, aligner.specs + self._result_specs(seam), now_ns)
+        if seam.message is not None:
+            self._guard.control(seam.seam.seam_id, *seam.message)
         log.info("arc on", seam_id=seam.seam.seam_id, torch=torch, program=seam.seam.program)
 
     def _result_specs(self, seam: OpenSeam) -> tuple[StreamSpec, ...]:
@@ -273,9 +192,7 @@ class Engine:
             "arc off", seam_id=seam_id, arcs=len(seam.seam.arcs), restrikes=len(seam.seam.arcs) - 1, void_views=void
         )
 
-    # -- from window to verdict ----------------------------------------------------------------------------------------
-
-    def _advance(self, work: _Work, now_ns: int) -> None:
+    def _advance(self, work: Work, now_ns: int) -> None:
         if work.window is not None:
             waited_ns = now_ns - work.asked_ns
             if waited_ns > round(self._config.worker.finish_timeout_s * 1e9) + FINISH_GRACE_NS:
@@ -292,23 +209,23 @@ class Engine:
         if complete and self._views_done(work, now_ns):
             self._ask(work, now_ns)
 
-    def _views_done(self, work: _Work, now_ns: int) -> bool:
+    def _views_done(self, work: Work, now_ns: int) -> bool:
         program = work.open.program
         if program is None or set(program.views) <= set(self._views.views(work.seam.seam_id)):
             return True
         deadline_ns = work.seam.arc_off_ns + round(program.result_deadline_s * 1e9)
         return now_ns > deadline_ns + VIEW_GRACE_NS
 
-    def _emit(self, work: _Work, final: bool) -> None:
+    def _emit(self, work: Work, final: bool) -> None:
         seam_id = work.seam.seam_id
         work.aligner.emit(
             self._tracker.last_high_end_ns(work.open),
             push=lambda chunk: self._scorer.push(seam_id, chunk) if work.scoring else None,
-            record=lambda chunk: self._record_chunk(work, chunk),
+            record=lambda chunk: self._guard.chunk(seam_id, chunk),
             final=final,
         )
 
-    def _ask(self, work: _Work, now_ns: int) -> None:
+    def _ask(self, work: Work, now_ns: int) -> None:
         work.window = self._window(work)
         work.asked_ns = now_ns
         if work.scoring:
@@ -316,7 +233,7 @@ class Engine:
         else:
             self._finalise(work, None, None, now_ns)
 
-    def _window(self, work: _Work) -> SeamWindow:
+    def _window(self, work: Work) -> SeamWindow:
         integrity, gaps = work.aligner.integrity(work.seam.arcs, self._config.streams)
         views = self._views.views(work.seam.seam_id)
         return SeamWindow(
@@ -336,7 +253,7 @@ class Engine:
             return
         self._finalise(work, reply, None, now_ns)
 
-    def _finalise(self, work: _Work, reply: ScoreReply | None, given: tuple[str, str] | None, now_ns: int) -> None:
+    def _finalise(self, work: Work, reply: ScoreReply | None, given: tuple[str, str] | None, now_ns: int) -> None:
         """Decide, put the recording on disk, hand the verdict over. In this order."""
         seam = work.seam
         window = work.window or self._window(work)
@@ -365,7 +282,7 @@ class Engine:
             self._latencies(work, now_ns),
             self._identity,
         )
-        verdict = self._to_disk(work, verdict, now_ns)
+        verdict = self._to_disk(seam, verdict, now_ns)
         work.open.state = SeamState.FINAL
         del self._work[seam.seam_id]
         waiting = self._views.forget(seam.seam_id)
@@ -373,11 +290,11 @@ class Engine:
             log.warning("images never came", seam_id=seam.seam_id, views=waiting)
         self._publish(verdict, now_ns)
 
-    def _length_mm(self, work: _Work) -> float | None:
+    def _length_mm(self, work: Work) -> float | None:
         lengths = [welded_length_mm(spec, chunks, work.seam.arcs) for spec, chunks in work.aligner.motion]
         return next((length for length in lengths if length is not None), None)
 
-    def _latencies(self, work: _Work, now_ns: int) -> Latencies:
+    def _latencies(self, work: Work, now_ns: int) -> Latencies:
         arrivals = (work.aligner.last_arrival_ns, self._views.last_arrival_ns(work.seam.seam_id))
         last_ns = max((t_ns for t_ns in arrivals if t_ns is not None), default=None)
         return Latencies(
@@ -395,7 +312,7 @@ class Engine:
         self._publish(verdict, now_ns)
 
     def _publish(self, verdict: Verdict, now_ns: int) -> None:
-        self._final.append((verdict.seam.seam_id, verdict.seam.seam_ref))
+        self._desk.remember_final(verdict.seam)
         log.info("verdict", seam_id=verdict.seam.seam_id, label=verdict.label.name, reason=verdict.reason)
         self._on_verdict(verdict)
         self._parts.add(verdict, now_ns)
@@ -408,105 +325,17 @@ class Engine:
         for part in self._parts.advance(open_parts, now_ns, self._utc_ns(now_ns)):
             self._on_part(part)
 
-    # -- the recorder, whose failure must reach the verdict and nothing else -------------------------------------------
-
-    def _try(self, work: _Work, write: Callable[[], None]) -> None:
-        if not work.recording:
-            return
-        try:
-            write()
-        except RecordingError as error:
-            self._recording_failed(work, error)
-
-    def _recording_failed(self, work: _Work, error: RecordingError) -> None:
-        work.recording = False
-        work.recording_error = str(error)
-        log.error("recording failed", seam_id=work.seam.seam_id, error=str(error))
-        if self._recorder is not None:
-            self._recorder.abandon(work.seam.seam_id)
-
-    def _record_chunk(self, work: _Work, chunk: Chunk) -> None:
-        recorder = self._recorder
-        if recorder is not None:
-            self._try(work, lambda: recorder.chunk(work.seam.seam_id, chunk))
-
-    def _record_control(self, work: _Work, t_ns: int, message: Mapping[str, Any]) -> None:
-        recorder = self._recorder
-        if recorder is not None:
-            self._try(work, lambda: recorder.control(work.seam.seam_id, t_ns, message))
-
     def _record_view(self, seam_id: str, chunk: Chunk) -> None:
-        work = self._work[seam_id]
-        if not work.aligner.recorded(chunk.stream, chunk.seq):
-            self._record_chunk(work, chunk)
+        if not self._work[seam_id].aligner.recorded(chunk.stream, chunk.seq):
+            self._guard.chunk(seam_id, chunk)
 
-    def _to_disk(self, work: _Work, verdict: Verdict, now_ns: int) -> Verdict:
-        if self._recorder is None:
+    def _to_disk(self, seam: Seam, verdict: Verdict, now_ns: int) -> Verdict:
+        if not self._guard.records:
             return verdict
-        if work.recording:
-            try:
-                path = self._recorder.finish(work.seam, verdict_map(verdict), now_ns)
-            except RecordingError as error:
-                self._recording_failed(work, error)
-            else:
-                return dataclasses.replace(verdict, recording=str(path))
-        return _not_recorded(verdict, work.recording_error)
-
-    # -- control messages ----------------------------------------------------------------------------------------------
-
-    def _expect(self, message: Expect, raw: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-        expectation = self._tracker.expect(message, raw, now_ns)
-        seam_id = expectation.seam.seam_id
-        if expectation.program is not None:
-            return {"ok": True, "seam_id": seam_id}
-        known = ", ".join(sorted(self._config.programs)) or "none"
-        error = f"program: {message.program!r} is not configured (known: {known}); the seam will be INDETERMINATE"
-        return {"ok": False, "error": error, "seam_id": seam_id}
-
-    def _view(self, message: View, raw: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-        work = self._find(message)
-        program = work.open.program
-        if program is None or message.view not in program.views:
-            known = ", ".join(program.views) if program is not None and program.views else "none"
-            raise ControlError(f"view: program {work.seam.program!r} has no view {message.view!r}; it has {known}")
-        if work.window is not None:
-            raise ControlError(f"seam {work.seam.seam_id} is being judged already; the image comes too late")
-        stream = self._config.views[message.view].stream
-        seam_id = work.seam.seam_id
-        bound = self._views.trigger(seam_id, message.view, now_ns, self._last_seq.get(stream, -1))
-        self._record_control(work, now_ns, {**raw, "seam_id": seam_id})
-        if bound is not None:
-            self._record_view(seam_id, bound.chunk)
-        return {"ok": True, "seam_id": seam_id}
-
-    def _find(self, message: View) -> _Work:
-        """The one open seam that is meant. Raises ControlError when there is none or more than one."""
-        found = [work for work in self._work.values() if _is_meant(work.seam, message)]
-        if len(found) == 1:
-            return found[0]
-        named = message.seam_id or message.seam_ref
-        if found:
-            ids = ", ".join(work.seam.seam_id for work in found)
-            raise ControlError(f"seam_ref: {named!r} fits {len(found)} open seams; name one by seam_id: {ids}")
-        if any(named in ids for ids in self._final):
-            raise ControlError(f"seam {named!r} has its verdict already; the image comes too late")
-        raise ControlError(f"no open seam {named!r}")
-
-    def _part(self, message: Part, _raw: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-        self._parts.begin(message, now_ns)
-        return {"ok": True}
-
-    def _end_part(self, message: EndPart, _raw: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-        self._parts.end(message.part_id, now_ns)
-        return {"ok": True}
-
-
-def _is_meant(seam: Seam, message: View) -> bool:
-    if message.seam_id is not None and seam.seam_id != message.seam_id:
-        return False
-    if message.seam_ref is not None and seam.seam_ref != message.seam_ref:
-        return False
-    return message.part_id is None or seam.part_id == message.part_id
+        path = self._guard.finish(seam, verdict_metadata(verdict), now_ns)
+        if path is not None:
+            return dataclasses.replace(verdict, recording=str(path))
+        return not_recorded(verdict, self._guard.take_error(seam.seam_id))
 
 
 def _missing(seam: OpenSeam, integrity: Mapping[str, Integrity], views: set[str]) -> tuple[str, ...]:
@@ -516,17 +345,3 @@ def _missing(seam: OpenSeam, integrity: Mapping[str, Integrity], views: set[str]
         kinds[found.kind] = kinds.get(found.kind, False) or found.state in ("ok", "degraded")
     kinds["result"] = set(seam.settings.views) <= views
     return tuple(sorted(kind for kind, usable in kinds.items() if not usable))
-
-
-def _not_recorded(verdict: Verdict, error: str) -> Verdict:
-    shadow_label = None if verdict.shadow_label is None else Label.INDETERMINATE
-    detail = f"{error}; it would have been {verdict.label.name} ({verdict.reason})"
-    return dataclasses.replace(
-        verdict, label=Label.INDETERMINATE, reason="not_recorded", detail=detail, shadow_label=shadow_label
-    )
-
-
-def _status(seam: Seam, state: SeamState, arc_on_ns: int | None, views: tuple[str, ...] = ()) -> OpenSeamStatus:
-    return OpenSeamStatus(
-        seam.seam_id, seam.torch, seam.program, seam.part_id, seam.seam_ref, state.value, arc_on_ns, views
-    )

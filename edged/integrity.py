@@ -1,7 +1,7 @@
 """How much of a stream a seam has: coverage, gaps, lost items, and what that makes of the stream.
 
 One `StreamMeter` a stream and open seam, fed by the aligner with exactly the chunks that the scorer gets, so a replay
-measures the same. Coverage comes from the items' times, not from counting: data that does not touch the next data is a
+measures the same. Coverage comes from the items' times, not from counting: data that does not touch the next is a
 gap, whatever the driver says.
 
 What an item covers: in sampled streams one period. Images, and streams that are stamped on arrival, come irregularly:
@@ -28,7 +28,7 @@ MAX_LISTED_GAPS = 100
 """Gaps listed by a seam's window per stream (the longest ones); all of them count."""
 
 MAX_DEAD_NS = 50_000_000
-"""A microphone whose samples are all the same number for longer than this is silent, not quiet: noise moves the last bit."""
+"""A microphone whose samples are all one number for longer is silent, not quiet: noise moves the last bit."""
 
 Span = tuple[int, int]
 

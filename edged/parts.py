@@ -27,7 +27,7 @@ class _OpenPart:
 
     def missing(self) -> list[str]:
         """Expected references without a verdict; a reference listed twice needs two."""
-        return sorted((Counter(self.expected) - Counter(seam.seam_ref for seam in self.seams)).elements())
+        return sorted((Counter(self.expected) - Counter(seam.seam_ref or "" for seam in self.seams)).elements())
 
 
 class PartTracker:

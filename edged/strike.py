@@ -2,7 +2,7 @@
 
 The strike shows in current, sound and light at once. Sound: the split of the samples around arc-on that best explains
 them as two Gaussians of different variance (maximum likelihood); unlike a threshold on the energy it needs no level
-and is sharp to a few samples, and the hiss of the gas before the arc is simply the quieter half. Light: the brightness
+and is sharp to a few samples, and the hiss of the gas before the arc is simply the quieter half. Light: brightness
 of the frames near the strike, decoded at an eighth of their size, halfway between dark and bright; the arc was struck
 between the last dark frame and the first bright one, so their midpoint is right to half a frame.
 """

@@ -5,7 +5,6 @@ It stands between `decide` and the recording; the journal numbers it.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,10 @@ from edged.arc import ArcStats
 from edged.config import ProgramConfig
 from edged.decide import Decision
 from edged.scoring import ScoreReply
-from edged.types import Verdict
+from edged.types import Label, Verdict
 from pipelines.window import Integrity, Seam
 
-__all__ = ["Identity", "Latencies", "build_verdict", "verdict_map", "welded_length_mm"]
+__all__ = ["Identity", "Latencies", "build_verdict", "not_recorded", "welded_length_mm"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,9 +97,10 @@ def welded_length_mm(spec: StreamSpec, chunks: list[Chunk], arcs: tuple[tuple[in
     return length if length > 0 else None
 
 
-def verdict_map(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as a JSON-ready map, for the recording; labels by name."""
-    raw = dataclasses.asdict(verdict)
-    raw["label"] = verdict.label.name
-    raw["shadow_label"] = None if verdict.shadow_label is None else verdict.shadow_label.name
-    return raw
+def not_recorded(verdict: Verdict, error: str) -> Verdict:
+    """What the verdict becomes when the seam is not on disk; the detail says what it would have been."""
+    shadow_label = None if verdict.shadow_label is None else Label.INDETERMINATE
+    detail = f"{error}; it would have been {verdict.label.name} ({verdict.reason})"
+    return dataclasses.replace(
+        verdict, label=Label.INDETERMINATE, reason="not_recorded", detail=detail, shadow_label=shadow_label
+    )

@@ -72,7 +72,7 @@ class ViewBinder:
         return [bound for key, trigger in waiting if (bound := self._bind(key, trigger, chunk)) is not None]
 
     def close(self, seam_id: str, arc_off_ns: int, deadline_ns: int) -> list[str]:
-        """The seam's arcs are complete: names of views whose trigger or frame is void, being too early or too late."""
+        """The seam's arcs are complete: views whose trigger or frame is void, being too early or too late."""
         self._deadline_ns[seam_id] = deadline_ns
         early = [key for key, trigger in self._waiting.items() if key[0] == seam_id and trigger.t_ns < arc_off_ns]
         outside = [
