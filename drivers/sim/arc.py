@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim.programs import WIRE_AREA_MM2, Program
+from drivers.sim.programs import WIRE_AREA_MM2, Program, Transfer
 from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
 from drivers.sim.variation import LATENT_HZ, Latents
@@ -36,6 +36,8 @@ ARC_V_PER_MM = 1.15
 ARC_OHM = 0.019
 EXTENSION_OHM_PER_MM = 5.5e-4
 BASE_NOISE_V = 0.25
+WANDER_V: dict[Transfer, float] = {"short_circuit": 0.3, "globular": 1.1, "spray": 0.25}
+"""Slow wander of the arc root; a globular drop is pushed about by its own arc."""
 
 Array = NDArray[np.float64]
 
@@ -81,7 +83,7 @@ def simulate_arc(program: Program, session: Session, state: Latents, seed: int) 
         resistance * 1e-3,
         program.source_mohm * 1e-3,
         _contact_ohm(state, seed, n, per),
-        fall_v + _arc_noise(state, shield, seed, n, per),
+        fall_v + _arc_noise(program, state, shield, seed, n, per),
         generator(seed, "arc", "pool").standard_normal(n),
         0.16 + 0.10 * (1 - shield) + 0.08 * state.hydrogen + 0.05 * state.gap_mm,
         generator(seed, "arc", "neck").lognormal(0.0, 0.22, 8192),
@@ -106,10 +108,11 @@ def _coloured(seed: int, name: str, n: int, tau_s: float) -> Array:
     return np.asarray(lfilter([np.sqrt(1 - rho * rho)], [1.0, -rho], white))
 
 
-def _arc_noise(state: Latents, shield: Array, seed: int, n: int, per: int) -> Array:
+def _arc_noise(program: Program, state: Latents, shield: Array, seed: int, n: int, per: int) -> Array:
     """Restless arc root: more without gas, on side walls and over escaping hydrogen."""
     sigma = BASE_NOISE_V + state.arc_noise_v + 1.4 * (1 - shield)
     noise = _slow(sigma, per, n) * _coloured(seed, "root", n, 4e-4)
+    noise += WANDER_V[program.transfer] * _coloured(seed, "wander", n, 12e-3)
     # Gas bursts through the pool: short, one-sided rises of the arc voltage.
     rng = generator(seed, "arc", "bursts")
     count = rng.poisson(40 * n / ARC_HZ)

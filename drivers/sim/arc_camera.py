@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim.arc import ARC_FALL_V, ARC_HZ, ARC_V_PER_MM, ArcTrace
+from drivers.sim.arc import ARC_FALL_V, ARC_HZ, ARC_OHM, ARC_V_PER_MM, ArcTrace
 from drivers.sim.bead import quasi_static_current
 from drivers.sim.programs import Program
 from drivers.sim.randomness import generator
@@ -26,6 +26,9 @@ EXPOSURE_S = 0.006
 READOUT_S = 0.012
 NOISE_COUNTS = 2.0
 REFERENCE_W = 4500.0
+CORE_GAPS_MM = (0.7, 1.2, 1.8, 2.5, 3.2, 4.0, 5.0, 6.0)
+CORE_BOX_MM = (5.0, 9.0, 2.0)
+"""Half width, height above and depth below the arc root of the drawn arc column."""
 
 Image = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -38,7 +41,7 @@ class _Stage:
     px_per_mm: float
     origin: tuple[int, int]
     falloff: Image
-    core: Image
+    cores: tuple[Image, ...]
     halo: Image
     nozzle: Image
     pool: Image
@@ -89,8 +92,17 @@ def render_frames(
         gain = float(np.clip(gain * (60.0 / max(mean, 12.0)) ** 0.03, 0.85, 1.15))
         image += stage.noise[(k * 37) % rows : (k * 37) % rows + rows, (k * 53) % 97 : (k * 53) % 97 + image.shape[1]]
         image *= stage.glass
-        frames.append(cv2.imencode(".jpg", cv2.convertScaleAbs(cv2.max(image, 0.0)), options)[1].tobytes())
+        frames.append(cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8), options)[1].tobytes())
     return tuple(frames)
+
+
+def _column_v(trace: ArcTrace, window: slice) -> float:
+    """Voltage over the arc's length while it burns within the window: what its length follows."""
+    current = trace.current_a[window]
+    burning = (trace.shorted[window] == 0) & (current > 20)
+    if not burning.any():
+        return 0.0
+    return float((trace.power_w[window] / np.maximum(current, 1) - ARC_FALL_V - ARC_OHM * current)[burning].mean())
 
 
 class _Scene:
@@ -100,15 +112,15 @@ class _Scene:
         self.rng = generator(seed, "camera", "scene")
         at = np.clip((starts_s * LATENT_HZ).astype(int), 0, len(state.position_mm) - 1)
         window = [slice(max(int(s * ARC_HZ), 0), max(int((s + EXPOSURE_S) * ARC_HZ), 1)) for s in starts_s]
-        volts = np.array([trace.voltage_v[w].mean() if trace.voltage_v[w].size else 0.0 for w in window])
-        self.gap_mm = np.clip((volts - ARC_FALL_V - 4.0) / ARC_V_PER_MM, 0.4, 7.0)
-        self.position_mm = state.position_mm[at] + np.clip(starts_s - state.arc_s, 0, None) * 0
+        column = np.array([_column_v(trace, w) for w in window])
+        self.gap_mm = np.clip(column / ARC_V_PER_MM, 0.5, 6.5)
+        self.position_mm = state.position_mm[at]
         self.lateral_mm = state.lateral_mm[at] + 0.4 * state.sidewall_mm[at]
         self.gap_joint_mm = state.gap_mm[at]
         self.sink_mm = state.sink_mm[at]
         self.shield = state.shielding()[at]
         current = quasi_static_current(state)
-        heat = np.sqrt(current * state.source_v / state.travel_mm_s)[at]
+        heat = np.sqrt(current * state.source_v / np.maximum(state.travel_mm_s, 0.6 * program.travel_mm_s))[at]
         grown = np.clip(starts_s / 0.6, 0.0, 1.0) ** 0.5
         self.glow = np.where(starts_s < 0, 0.0, np.exp(-np.clip(starts_s - state.arc_s, 0, None) / 0.18)) * grown
         self.pool_mm = (2.2 + 0.17 * heat) * np.maximum(grown, 0.05)
@@ -134,10 +146,7 @@ def _build_stage(session: Session, program: Program, seed: int, preset: ImagePre
     yy, xx = np.mgrid[-rows : 2 * rows, -cols : 2 * cols].astype(np.float32)
     yy, xx = (yy - cy) / scale, (xx - cx) / scale
     r2 = xx * xx + (yy * 1.5) ** 2
-    falloff = 46.0 / (1 + r2 / 14.0) ** 1.35
-    # The column widens from the wire towards the pool: a bell.
-    bell = 0.75 + 0.30 * np.clip(yy + 3.0, 0, 4.0)
-    core = 620.0 * np.exp(-((xx / bell) ** 2) - np.where(yy > 0, (yy / 0.55) ** 2, (yy / 2.9) ** 4))
+    falloff = 95.0 / (1 + r2 / 20.0) ** 1.3
     halo = 95.0 * np.exp(-np.sqrt(r2 + 0.3) / 2.1)
     grain = generator(seed, "camera", "plate").standard_normal((rows, cols * 4)).astype(np.float32)
     # Rolled plate: fine lines along the rolling direction, slower stains.
@@ -147,9 +156,18 @@ def _build_stage(session: Session, program: Program, seed: int, preset: ImagePre
     fume = np.clip(cv2.GaussianBlur(soft, (0, 0), rows * 0.09) * rows * 0.30, 0, None)
     noise = generator(seed, "camera", "noise").standard_normal((2 * rows + 1, cols + 98)).astype(np.float32)
     return _Stage(
-        scale, (cx, cy), falloff, core, halo, _nozzle(rows, cols, cx, scale), _pool_template(), np.clip(plate, 0.3, 2),
-        fume, noise * np.float32(NOISE_COUNTS) + np.float32(3.0), _glass(session, rows, cols),
-    )  # fmt: skip
+        px_per_mm=scale,
+        origin=(cx, cy),
+        falloff=falloff,
+        cores=tuple(_core(gap, scale) for gap in CORE_GAPS_MM),
+        halo=halo,
+        nozzle=_nozzle(rows, cols, cx, scale),
+        pool=_pool_template(),
+        plate=np.clip(plate, 0.3, 2),
+        fume=fume,
+        noise=noise * np.float32(NOISE_COUNTS) + np.float32(3.0),
+        glass=_glass(session, rows, cols),
+    )
 
 
 def _nozzle(rows: int, cols: int, cx: int, scale: float) -> Image:
@@ -158,14 +176,23 @@ def _nozzle(rows: int, cols: int, cx: int, scale: float) -> Image:
 
     mask = np.ones((rows, cols), np.float32)
     half, low = int(6.5 * scale), int(1.9 * scale)
-    cv2.ellipse(mask, (cx, low), (half, int(0.9 * scale)), 0, 0, 360, 0.50, -1, cv2.LINE_AA)
-    cv2.rectangle(mask, (cx - half, 0), (cx + half, low), 0.10, -1)
-    cv2.ellipse(mask, (cx, low), (int(half * 0.86), int(0.6 * scale)), 0, 0, 360, 0.22, -1, cv2.LINE_AA)
+    cv2.ellipse(mask, (cx, low), (half, int(0.9 * scale)), 0, 0, 360, 2.2, -1, cv2.LINE_AA)
+    cv2.rectangle(mask, (cx - half, 0), (cx + half, low), 0.25, -1)
+    cv2.ellipse(mask, (cx, low), (int(half * 0.88), int(0.62 * scale)), 0, 0, 360, 0.30, -1, cv2.LINE_AA)
     return np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.05 * scale + 0.5), np.float32)
 
 
+def _core(gap_mm: float, scale: float) -> Image:
+    """The arc column of that length: a bell that widens from the wire to the pool, its foot at the arc root."""
+    half, above, below = (int(v * scale) for v in CORE_BOX_MM)
+    yy, xx = (np.mgrid[-above:below, -half:half] / scale).astype(np.float32)
+    bell = 0.5 + (0.45 + 0.16 * gap_mm) * np.clip(1 + yy / (gap_mm + 0.6), 0, 1.2)
+    down = np.where(yy > 0, (yy / 0.6) ** 2, (yy / (gap_mm + 0.5)) ** 6)
+    return np.asarray(620.0 * np.exp(-((xx / bell) ** 2) - down), np.float32)
+
+
 def _pool_template() -> Image:
-    """Melt pool seen from the side, arc at its right end: bright rim, darker mirror surface, brighter near the arc."""
+    """Melt pool from the side, arc at its right end: bright rim, darker mirror, brighter near the arc."""
     yy, xx = np.mgrid[-1:1:48j, -1:1:160j].astype(np.float32)
     # A tear drop: blunt under the arc, pointed behind.
     width = np.sqrt(np.clip(1 - xx * xx, 0, None)) * (0.62 + 0.38 * xx)
@@ -208,12 +235,22 @@ def _draw(cv2: Any, stage: _Stage, scene: _Scene, k: int, power: Image) -> Image
     smoke = stage.fume[drift : drift + rows, (k * 5) % cols : (k * 5) % cols + cols]
     image += light * (
         _window(stage.halo, (rows, cols), dx, dy) * (1 + np.float32(0.9 - 0.3 * scene.shield[k]) * smoke)
-        + _window(stage.core, (rows, cols), dx, dy)
     )
+    core = stage.cores[int(np.abs(np.array(CORE_GAPS_MM) - scene.gap_mm[k]).argmin())]
+    _add_at(image, core, (cx + dx - core.shape[1] // 2, cy + dy - int(CORE_BOX_MM[1] * scale)), power)
     _wire_into(cv2, image, stage, scene, k, (cx + dx, cy + dy))
     _streaks_into(cv2, image, stage, scene, k, (cx + dx, cy + dy))
     image *= stage.nozzle
     return image
+
+
+def _add_at(image: Image, patch: Image, corner: tuple[int, int], row_light: Image) -> None:
+    """Add a patch with its upper left corner at (x, y), each row lit as the shutter saw it; clipped to the frame."""
+    x0, y0 = corner
+    a, b = max(x0, 0), min(x0 + patch.shape[1], image.shape[1])
+    c, d = max(y0, 0), min(y0 + patch.shape[0], image.shape[0])
+    if a < b and c < d:
+        image[c:d, a:b] += patch[c - y0 : d - y0, a - x0 : b - x0] * row_light[c:d, np.newaxis]
 
 
 def _joint_and_bead(cv2: Any, image: Image, stage: _Stage, scene: _Scene, k: int, dy: int) -> None:
@@ -252,14 +289,15 @@ def _pool_into(
 def _wire_into(cv2: Any, image: Image, stage: _Stage, scene: _Scene, k: int, root: tuple[int, int]) -> None:
     """The wire is a dark stem against the arc; its molten end glows."""
     scale = stage.px_per_mm
-    tip_y = root[1] - int(float(scene.gap_mm[k]) * 0.75 * scale)
+    tip_y = root[1] - int(float(scene.gap_mm[k]) * scale)
     half = max(int(0.6 * scale), 1)
     left, right = root[0] - half, root[0] + half
     if tip_y > 0:
         across = np.linspace(-1, 1, right - left, dtype=np.float32)
         image[:tip_y, left:right] *= 0.16 + 0.22 * across * across
     if float(scene.glow[k]) > 0.01:
-        cv2.circle(image, (root[0], max(tip_y, 0)), max(int(0.62 * scale), 1), 235.0, -1, cv2.LINE_AA)
+        drop = (max(int(0.5 * scale), 1), max(int(0.55 * scale), 1))
+        cv2.ellipse(image, (root[0], max(tip_y, 0)), drop, 0, 0, 360, 190.0, -1, cv2.LINE_AA)
 
 
 def _streaks_into(cv2: Any, image: Image, stage: _Stage, scene: _Scene, k: int, root: tuple[int, int]) -> None:

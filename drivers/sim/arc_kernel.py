@@ -11,13 +11,13 @@ import numpy as np
 __all__ = ["integrate"]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _drop_reach(volume):  # type: ignore[no-untyped-def]
     """How far a pendant drop hangs below the solid wire, mm."""
     return 0.85 * (6.0 * volume / math.pi) ** (1.0 / 3.0)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def integrate(  # type: ignore[no-untyped-def]
     n,
     dt,

@@ -68,7 +68,7 @@ def _pool(values: Array, cells: int) -> Array:
     """Average over the pool behind the arc: what solidifies at x was fed while the arc stood at x … x + pool."""
     padded = np.concatenate([values, np.full(cells - 1, values[-1])])
     total = np.concatenate([[0.0], np.cumsum(padded)])
-    return (total[cells:] - total[:-cells]) / cells
+    return np.asarray((total[cells:] - total[:-cells]) / cells)
 
 
 def _deposit(values: Array, cells: int) -> Array:
@@ -88,7 +88,7 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
     current = quasi_static_current(state)[index]
     lead_drop = (state.lead_mohm[index] - 2.0) * 1e-3 * current
     volts = state.source_v[index] - program.source_mohm * 1e-3 * current - lead_drop
-    travel = state.travel_mm_s[index]
+    travel = np.maximum(state.travel_mm_s[index], 1.0)
     heat = np.clip(volts, 8, None) * current / travel
     cells = max(3, round((2.0 + 0.011 * float(heat.mean())) / BEAD_STEP_MM))
 
@@ -169,6 +169,13 @@ def _ripples(
 ) -> Array:
     """Chevrons left by the solidifying pool's edge: curved, a little irregular."""
     wander = np.cumsum(rng.standard_normal(len(x_mm)) * 0.02).astype(np.float32)
-    phase = (2 * np.pi / bead.ripple_mm) * (x_mm.astype(np.float32) + 0.9 * np.abs(u) ** 2 * 1.6) + wander
-    rough = 1 + 0.25 * float(rng.standard_normal())
-    return np.asarray(0.045 * abs(rough) * np.sin(phase) * np.clip(1.05 - u * u, 0, None))
+    phase = (2 * np.pi / bead.ripple_mm) * (x_mm.astype(np.float32) - 1.5 * u**2) + wander
+    depth = 0.04 * np.clip(1 + 0.4 * _smooth(rng.standard_normal(len(x_mm)), 12), 0.3, 2.0).astype(np.float32)
+    # Steep towards the crater, flat behind: each freeze line laps over the one before.
+    wave = np.sin(phase) + 0.35 * np.sin(2 * phase + 0.8)
+    grain = 0.006 * rng.standard_normal(u.shape, dtype=np.float32)
+    return np.asarray((depth * wave + grain) * np.clip(1.05 - u * u, 0, None))
+
+
+def _smooth(values: Array, cells: int) -> Array:
+    return np.asarray(np.convolve(values, np.ones(cells) / np.sqrt(cells), mode="same"))

@@ -50,7 +50,8 @@ class Marks:
             out[y0:y1, x0:x1] = np.maximum(out[y0:y1, x0:x1], cap)
         for start, stop in zip(self.scratch[:-1], self.scratch[1:], strict=True):
             along = (x_mm > min(start[0], stop[0])) & (x_mm <= max(start[0], stop[0]))
-            centre = np.interp(x_mm[along], *zip(*sorted([tuple(start), tuple(stop)]), strict=True))
+            slope = (stop[1] - start[1]) / (stop[0] - start[0]) if stop[0] != start[0] else 0.0
+            centre = start[1] + slope * (x_mm[along] - start[0])
             distance = np.abs(y_mm[:, np.newaxis] - centre)
             out[:, along] -= self.scratch_depth_mm * np.clip(1 - distance / 0.3, 0, None).astype(np.float32)
         hx, hy = self.hole_mm

@@ -69,11 +69,11 @@ def render_view(
     image = albedo * _shade(z, scale, session, seed)[..., np.newaxis]
     _details(image, program, bead, marks, canvas, seed)
     _markers(image, program, canvas)
-    flat = cv2.convertScaleAbs(image * 255.0)
+    flat = np.clip(image * 255.0, 0, 255).astype(np.uint8)
     seen = cv2.warpPerspective(
         flat, _pose(rows, cols, scale, seed), (cols, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return _expose(seen, session, seed, preset)
+    return _expose(np.asarray(seen, np.uint8), session, seed, preset)
 
 
 def _plate(program: Program, session: Session, canvas: _Canvas, bead: Bead, seed: int) -> Image:
@@ -95,7 +95,7 @@ def _plate(program: Program, session: Session, canvas: _Canvas, bead: Bead, seed
     reach = 3.0 + 0.5 * float(bead.width_mm.mean())
     heat = np.clip(1 - np.hypot(np.maximum(beyond, 0), outside) / reach, 0, 1).astype(np.float32) + 0.02 * stain
     tint = np.stack([np.interp(heat, _TINT_AT, _TINT_BGR[:, c]) for c in range(3)], axis=-1).astype(np.float32)
-    image = tone[..., np.newaxis] * tint
+    image = np.asarray(tone[..., np.newaxis] * tint, np.float32)
     _joint(image, program, canvas)
     return image
 
@@ -197,7 +197,7 @@ def _details(image: Image, program: Program, bead: Bead, marks: Marks, canvas: _
     if len(marks.scratch):
         points = np.array([canvas.at(*p) for p in marks.scratch], np.int32)
         wide = max(1, round((0.1 + 0.35 * marks.scratch_depth_mm) * s))
-        cv2.polylines(image, [points + [0, wide]], False, (0.18, 0.18, 0.18), wide, cv2.LINE_AA)
+        cv2.polylines(image, [points + np.array([0, wide], np.int32)], False, (0.18, 0.18, 0.18), wide, cv2.LINE_AA)
         cv2.polylines(image, [points], False, (0.92, 0.92, 0.92), wide, cv2.LINE_AA)
     centre = canvas.at(*marks.hole_mm)
     cv2.circle(image, centre, round(HOLE_RADIUS_MM * s), (0.04, 0.04, 0.04), -1, cv2.LINE_AA)
@@ -263,8 +263,8 @@ def _expose(seen: NDArray[np.uint8], session: Session, seed: int, preset: ImageP
     slope = rng.normal(0, 0.06) + 0.1 * session.light_angle_rad
     lamp = gain * (1 + slope * np.linspace(-1, 1, cols, dtype=np.float32))
     white = np.array([1 - session.light_warmth, 1.0, 1 + session.light_warmth], np.float32)
-    image = seen.astype(np.float32) * lamp[np.newaxis, :, np.newaxis] * white
-    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 0.8)) * cols / 960)
+    lit = seen.astype(np.float32) * lamp[np.newaxis, :, np.newaxis] * white
+    image = np.asarray(cv2.GaussianBlur(lit, (0, 0), float(rng.uniform(0.5, 0.8)) * cols / 960), np.float32)
     noise = rng.standard_normal((rows, cols), dtype=np.float32) * np.float32(2.0)
     image += noise[..., np.newaxis]
     quality = [cv2.IMWRITE_JPEG_QUALITY, preset.jpeg_quality]

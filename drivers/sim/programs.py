@@ -40,7 +40,7 @@ class Program:
 
     @property
     def arc_s(self) -> float:
-        """Nominal arc time of the seam."""
+        """Nominal arc time of the seam without crater fill."""
         return self.length_mm / self.travel_mm_s
 
     def set_points(self) -> Mapping[str, float]:
@@ -56,10 +56,9 @@ class Program:
 
 
 _TABLE = (
-    #       name                  transfer         joint     mm   length  A      V     m/min  mm/s CTWD  gas   mH    mΩ   gap share
     Program("short-butt-3", "short_circuit", "butt", 3.0, 25.0, 160.0, 18.0, 3.6, 5.0, 15.0, 14.0, 0.20, 14.0, 0.55),
     Program(
-        "globular-fillet-6", "globular", "fillet", 6.0, 30.0, 210.0, 24.5, 5.2, 6.0, 17.0, 15.0, 0.30, 16.0, 0.40
+        "globular-fillet-6", "globular", "fillet", 6.0, 30.0, 210.0, 23.8, 5.2, 6.0, 17.0, 15.0, 0.30, 16.0, 0.40
     ),
     Program("spray-lap-5", "spray", "lap", 5.0, 40.0, 275.0, 29.5, 8.0, 8.0, 19.0, 16.0, 0.30, 12.0, 0.40),
 )

@@ -7,7 +7,7 @@ follows the flow that really leaves the nozzle; the booth adds reverberation, fa
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim.arc import ARC_HZ, ArcTrace
+from drivers.sim.arc import ArcTrace
 from drivers.sim.programs import Program, Transfer
 from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
@@ -99,7 +99,7 @@ def _reverberate(dry: Array, session: Session) -> Array:
     n = round(0.12 * AUDIO_HZ)
     echo = rng.standard_normal(n) * np.exp(-np.arange(n) / AUDIO_HZ / 0.03) * 0.018
     echo[: round(0.003 * AUDIO_HZ)] = 0.0
-    return dry + np.asarray(oaconvolve(dry, echo))[: len(dry)]
+    return np.asarray(dry + oaconvolve(dry, echo)[: len(dry)])
 
 
 def _hall(session: Session, seed: int, total: int) -> Array:

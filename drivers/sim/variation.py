@@ -17,7 +17,7 @@ __all__ = ["LATENT_HZ", "Latents", "ar1", "draw_latents"]
 
 LATENT_HZ = 1000.0
 CRATER_FILL_S = 0.25
-"""The source ramps wire and voltage down over this time before arc-off."""
+"""At the seam's end the robot stands still for this long while wire and voltage ramp down."""
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,6 @@ class Latents:
     plate_c: float
     width_factor: Array
     reinforcement_factor: Array
-    crater_fill: bool = True
 
     @property
     def arc_s(self) -> float:
@@ -93,8 +92,11 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
     longest = int(program.arc_s * 1.3 * LATENT_HZ)
     travel = program.travel_mm_s * (1 + np.clip(_around(longest, 0.03, seed, "travel"), -0.12, 0.12))
     position = np.concatenate([[0.0], np.cumsum(travel[:-1]) / LATENT_HZ])
-    n = int(np.searchsorted(position, program.length_mm))
-    travel, position = travel[:n], position[:n]
+    arrived = int(np.searchsorted(position, program.length_mm))
+    dwell = round(CRATER_FILL_S * LATENT_HZ)
+    travel = np.concatenate([travel[:arrived], np.zeros(dwell)])
+    position = np.concatenate([position[:arrived], np.full(dwell, program.length_mm)])
+    n = len(position)
     wire = program.wire_feed_m_min * 1000 / 60 * (1 + np.clip(_around(n, 0.03, seed, "wire"), -0.12, 0.12))
     gap_rng = generator(seed, "variation", "gap")
     gap = np.clip(gap_rng.uniform(0, program.gap_max_mm) + ar1(n, 1.0, 0.05, gap_rng), 0, None)
