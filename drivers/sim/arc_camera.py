@@ -236,9 +236,9 @@ def _draw(cv2: Any, stage: _Stage, scene: _Scene, k: int, power: Image) -> Image
     image += light * (
         _window(stage.halo, (rows, cols), dx, dy) * (1 + np.float32(0.9 - 0.3 * scene.shield[k]) * smoke)
     )
+    _wire_into(cv2, image, stage, scene, k, (cx + dx, cy + dy))
     core = stage.cores[int(np.abs(np.array(CORE_GAPS_MM) - scene.gap_mm[k]).argmin())]
     _add_at(image, core, (cx + dx - core.shape[1] // 2, cy + dy - int(CORE_BOX_MM[1] * scale)), power)
-    _wire_into(cv2, image, stage, scene, k, (cx + dx, cy + dy))
     _streaks_into(cv2, image, stage, scene, k, (cx + dx, cy + dy))
     image *= stage.nozzle
     return image
@@ -263,10 +263,12 @@ def _joint_and_bead(cv2: Any, image: Image, stage: _Stage, scene: _Scene, k: int
     left = max(cx - travelled, 0)
     half = int(1.5 * scale)
     top, bottom = max(cy + dy - half // 2, 0), min(cy + dy + half, image.shape[0])
-    crown = np.linspace(-1, 1, bottom - top, dtype=np.float32)[:, np.newaxis]
+    crown = 1 - np.linspace(-1, 1, bottom - top, dtype=np.float32)[:, np.newaxis] ** 2
     columns = np.arange(left, cx)
-    ripple = 1 + 0.22 * np.sin((columns + float(scene.position_mm[k]) * scale) * (6.283 / (0.9 * scale)))
-    image[top:bottom, left:cx] *= (1.5 - 0.9 * crown * crown) * ripple.astype(np.float32)
+    ripple = 0.8 + 0.3 * np.sin((columns + float(scene.position_mm[k]) * scale) * (6.283 / (0.9 * scale)))
+    # Fading out under the arc, where the pool still hides it.
+    ripple *= np.clip((cx - columns) / (2.0 * scale), 0, 1)
+    image[top:bottom, left:cx] *= 1 + crown * ripple.astype(np.float32)
 
 
 def _pool_into(
@@ -297,7 +299,7 @@ def _wire_into(cv2: Any, image: Image, stage: _Stage, scene: _Scene, k: int, roo
         image[:tip_y, left:right] *= 0.16 + 0.22 * across * across
     if float(scene.glow[k]) > 0.01:
         drop = (max(int(0.5 * scale), 1), max(int(0.55 * scale), 1))
-        cv2.ellipse(image, (root[0], max(tip_y, 0)), drop, 0, 0, 360, 190.0, -1, cv2.LINE_AA)
+        cv2.ellipse(image, (root[0], max(tip_y, 0)), drop, 0, 0, 360, 120.0, -1, cv2.LINE_AA)
 
 
 def _streaks_into(cv2: Any, image: Image, stage: _Stage, scene: _Scene, k: int, root: tuple[int, int]) -> None:

@@ -14,7 +14,7 @@ from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
 from drivers.sim.variation import LATENT_HZ, Latents
 
-__all__ = ["BEAD_STEP_MM", "DEPOSITION", "Bead", "form_bead", "height_map"]
+__all__ = ["BEAD_STEP_MM", "DEPOSITION", "Bead", "bead_outline", "form_bead", "height_map"]
 
 BEAD_STEP_MM = 0.1
 DEPOSITION = 0.955
@@ -138,29 +138,34 @@ def _width(program: Program, state: Latents, heat: Array, volts: Array, index: N
     return np.asarray(width * (1 - 0.18 * np.exp(-x / 2.0)))
 
 
-def height_map(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> NDArray[np.float32]:
-    """Height above the plate, mm, shape (len(y), len(x)); the seam runs from x = 0 along y = 0."""
-    inside = (x_mm >= 0) & (x_mm <= bead.x_mm[-1] + BEAD_STEP_MM)
-    along = {
-        name: np.where(inside, np.interp(x_mm, bead.x_mm, getattr(bead, name)), 0.0).astype(np.float32)
-        for name in ("width_mm", "height_mm", "centre_mm", "sink_mm", "undercut_mm")
-    }
-    # Round ends: half an ellipse of the bead's width at start and crater.
+def bead_outline(bead: Bead, x_mm: Array) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Half width and centre line, mm, and end taper 0–1 at each x, shape (len(x),); half an ellipse at either end."""
     half_end = 0.5 * float(bead.width_mm.mean())
     reach = np.clip(np.minimum(x_mm + 0.35 * half_end, bead.x_mm[-1] + 0.35 * half_end - x_mm) / half_end, 0, 1)
-    taper = np.sqrt(1 - (1 - reach) ** 2).astype(np.float32)
-    edge_values = {k: np.interp(x_mm, bead.x_mm, getattr(bead, k)).astype(np.float32) for k in along}
-    half = np.maximum(0.5 * edge_values["width_mm"] * taper, 1e-3)
-    y = (y_mm[:, np.newaxis] - edge_values["centre_mm"]).astype(np.float32)
+    taper = np.sqrt(1 - (1 - reach) ** 2)
+    half = np.maximum(0.5 * np.interp(x_mm, bead.x_mm, bead.width_mm) * taper, 1e-3)
+    centre = np.interp(x_mm, bead.x_mm, bead.centre_mm)
+    return half.astype(np.float32), centre.astype(np.float32), taper.astype(np.float32)
+
+
+def height_map(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> NDArray[np.float32]:
+    """Height above the plate, mm, shape (len(y), len(x)); the seam runs from x = 0 along y = 0."""
+    half, centre, taper = bead_outline(bead, x_mm)
+    height, sink, undercut = (
+        np.interp(x_mm, bead.x_mm, values).astype(np.float32) * taper
+        for values in (bead.height_mm, bead.sink_mm, bead.undercut_mm)
+    )
+    half_end = 0.5 * float(bead.width_mm.mean())
+    y = (y_mm[:, np.newaxis] - centre).astype(np.float32)
     u = y / half
     cap = np.clip(1 - u * u, 0, None)
     rng = generator(seed, "bead", "ripples")
-    z = edge_values["height_mm"] * taper * cap
+    z = height * cap
     z += _ripples(bead, x_mm, y, u, rng) * (cap > 0)
-    z -= 0.45 * edge_values["sink_mm"] * np.exp(-((u * 1.6) ** 2)) * 2.0
-    z -= along["undercut_mm"] * np.exp(-(((np.abs(u) - 1.04) / 0.09) ** 2))
+    z -= 0.45 * sink * np.exp(-((u * 1.6) ** 2)) * 2.0
+    z -= undercut * np.exp(-(((np.abs(u) - 1.04) / 0.09) ** 2))
     crater = np.exp(-((x_mm - bead.x_mm[-1] + 0.4 * half_end) ** 2) / (0.5 * half_end) ** 2).astype(np.float32)
-    z -= 0.35 * edge_values["height_mm"] * crater * np.exp(-((u / 0.55) ** 2))
+    z -= 0.35 * height * crater * np.exp(-((u / 0.55) ** 2))
     return np.asarray(z, np.float32)
 
 

@@ -88,8 +88,9 @@ def _balls(clean: Marks, count: float, span: tuple[float, float], bead: Bead, rn
 
 def _scratch(clean: Marks, depth_mm: float, span: tuple[float, float], bead: Bead, rng: np.random.Generator) -> Marks:
     middle, run = rng.uniform(*span), min(rng.uniform(8.0, 16.0), span[1] - span[0])
-    x = middle + np.array([-0.5, 0.0, 0.5]) * run
-    y = np.sort(rng.uniform(-4.5, 4.5, 3)) * rng.choice([-1, 1])
+    steps = np.linspace(-0.5, 0.5, 14)
+    x = middle + steps * run
+    y = rng.uniform(-1.5, 1.5) + rng.uniform(-7.0, 7.0) * steps + np.cumsum(rng.normal(0, 0.12, len(steps)))
     line = np.stack([np.clip(x, *span), y], axis=1)
     return dataclasses.replace(clean, scratch=line, scratch_depth_mm=depth_mm)
 

@@ -84,7 +84,7 @@ _TABLE = (
     FaultType("convexity", "both", "mohm", (4.0, 7.0, 10.0, 14.0, 18.0), 0, 40, _convexity),
     FaultType("lack_of_fusion", "process", "mm", (1.0, 1.25, 1.5, 1.75, 2.0), 0, 3, _lack_of_fusion),
     FaultType("subsurface_pores", "process", "mL/100g", (4.0, 7.0, 10.0, 14.0, 20.0), 0, 60, _subsurface_pores),
-    FaultType("tip_wear", "process", "mohm", (2.0, 4.0, 7.0, 11.0, 16.0), 0, 60, _tip_wear),
+    FaultType("tip_wear", "process", "mohm", (0.8, 1.6, 2.8, 4.5, 7.0), 0, 40, _tip_wear),
     FaultType("spatter_on_bead", "result", "count", (2.0, 4.0, 7.0, 12.0, 20.0), 0, 200, None),
     FaultType("scratch", "result", "mm", (0.15, 0.25, 0.4, 0.6, 0.9), 0, 3, None),
     FaultType("oil", "result", "mm2", (8.0, 16.0, 30.0, 55.0, 90.0), 0, 400, None),

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim.bead import Bead, height_map
+from drivers.sim.bead import Bead, bead_outline, height_map
 from drivers.sim.damage import HOLE_RADIUS_MM, Marks
 from drivers.sim.programs import Program
 from drivers.sim.randomness import generator
@@ -113,13 +113,9 @@ def _joint(image: Image, program: Program, canvas: _Canvas) -> None:
 
 def _bead_skin(albedo: Image, bead: Bead, canvas: _Canvas, z: Image, seed: int) -> None:
     """Weld metal is silver grey; without gas a dull dark oxide, and beside it soot."""
-    half = np.interp(canvas.x, bead.x_mm, 0.5 * bead.width_mm)
-    centre = np.interp(canvas.x, bead.x_mm, bead.centre_mm)
-    inside_x = (canvas.x > -0.3 * half) & (canvas.x < bead.x_mm[-1] + 0.3 * half)
-    distance = np.abs(canvas.y[:, np.newaxis] - centre) / half
-    metal = np.clip((1.03 - distance) * 12, 0, 1) * inside_x * (z > -1.5)
-    # Round the ends off where the height map does.
-    metal = (metal * ((z > 0.02) | (distance < 0.5))).astype(np.float32)
+    half, centre, _ = bead_outline(bead, canvas.x)
+    distance = np.abs(canvas.y[:, np.newaxis].astype(np.float32) - centre) / half
+    metal = np.clip((1.03 - distance) * 12, 0, 1) * (z > -1.5)
     oxide = np.interp(canvas.x, bead.x_mm, bead.oxide)
     shine = (0.66 - 0.38 * oxide).astype(np.float32)
     skin = shine[np.newaxis, :, np.newaxis] * np.array([1.0, 0.99, 0.97], np.float32)
@@ -195,15 +191,27 @@ def _details(image: Image, program: Program, bead: Bead, marks: Marks, canvas: _
         _blob(image, canvas, (x, y), (r, 0.7 * r), (0.10, 0.17, 0.22), 0.55)
         _blob(image, canvas, (x - 0.3 * r, y - 0.25 * r), (0.25 * r, 0.1 * r), (0.75, 0.8, 0.85), 0.5)
     if len(marks.scratch):
-        points = np.array([canvas.at(*p) for p in marks.scratch], np.int32)
-        wide = max(1, round((0.1 + 0.35 * marks.scratch_depth_mm) * s))
-        cv2.polylines(image, [points + np.array([0, wide], np.int32)], False, (0.18, 0.18, 0.18), wide, cv2.LINE_AA)
-        cv2.polylines(image, [points], False, (0.92, 0.92, 0.92), wide, cv2.LINE_AA)
+        _scratch(image, marks, canvas)
     centre = canvas.at(*marks.hole_mm)
     cv2.circle(image, centre, round(HOLE_RADIUS_MM * s), (0.04, 0.04, 0.04), -1, cv2.LINE_AA)
     cv2.circle(
         image, centre, round((HOLE_RADIUS_MM + 0.1) * s), (0.75, 0.75, 0.75), max(1, round(0.12 * s)), cv2.LINE_AA
     )
+
+
+def _scratch(image: Image, marks: Marks, canvas: _Canvas) -> None:
+    """A groove: bare metal on the lit flank, shadow in the other; drawn with sub-pixel width."""
+    import cv2
+
+    fine = 8
+    points = np.array([canvas.at(*p) for p in marks.scratch], np.int32) * fine
+    wide = (0.05 + 0.25 * marks.scratch_depth_mm) * canvas.px_per_mm
+    mask = np.zeros(image.shape[:2], np.float32)
+    cv2.polylines(mask, [points], False, 1.0, max(1, round(wide)), cv2.LINE_AA, 3)
+    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), 0.6), np.float32)[..., np.newaxis]
+    below = np.roll(mask, max(1, round(wide)), axis=0)
+    image *= 1 - 0.55 * below
+    image += mask * min(0.3 + 0.6 * marks.scratch_depth_mm, 0.8) * (0.9 - image)
 
 
 def _grains(image: Image, program: Program, bead: Bead, canvas: _Canvas, seed: int) -> None:
