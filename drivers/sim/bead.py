@@ -132,7 +132,7 @@ def _width(program: Program, state: Latents, heat: Array, volts: Array, index: N
     """Bead width grows with √(UI/v) and with U; warm plates wet better."""
     nominal = program.voltage_v
     raw = 0.265 * np.sqrt(heat) * np.clip(volts / nominal, 0.5, 1.6) ** 0.9
-    width = _pool(raw * state.width_factor[index], cells) * (1 + 5e-4 * (state.plate_c - 85.0))
+    width = _pool(raw * state.width_factor[index], cells) * (1 + 3e-4 * (state.plate_c - 85.0))
     # The first pool is cold and narrow: it takes a few mm to open.
     x = np.arange(len(width)) * BEAD_STEP_MM
     return np.asarray(width * (1 - 0.18 * np.exp(-x / 2.0)))
@@ -173,9 +173,11 @@ def _ripples(
     bead: Bead, x_mm: Array, y: NDArray[np.float32], u: NDArray[np.float32], rng: np.random.Generator
 ) -> Array:
     """Chevrons left by the solidifying pool's edge: curved, a little irregular."""
-    wander = np.cumsum(rng.standard_normal(len(x_mm)) * 0.02).astype(np.float32)
+    cells = len(bead.x_mm)
+    wander = np.interp(x_mm, bead.x_mm, np.cumsum(rng.standard_normal(cells) * 0.07)).astype(np.float32)
     phase = (2 * np.pi / bead.ripple_mm) * (x_mm.astype(np.float32) - 1.5 * u**2) + wander
-    depth = 0.04 * np.clip(1 + 0.4 * _smooth(rng.standard_normal(len(x_mm)), 12), 0.3, 2.0).astype(np.float32)
+    along = np.clip(1 + 0.4 * _smooth(rng.standard_normal(cells), 12), 0.3, 2.0)
+    depth = 0.04 * np.interp(x_mm, bead.x_mm, along).astype(np.float32)
     # Steep towards the crater, flat behind: each freeze line laps over the one before.
     wave = np.sin(phase) + 0.35 * np.sin(2 * phase + 0.8)
     grain = 0.006 * rng.standard_normal(u.shape, dtype=np.float32)
