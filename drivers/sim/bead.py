@@ -90,7 +90,9 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
     volts = state.source_v[index] - program.source_mohm * 1e-3 * current - lead_drop
     travel = np.maximum(state.travel_mm_s[index], 1.0)
     heat = np.clip(volts, 8, None) * current / travel
-    cells = max(3, round((2.0 + 0.011 * float(heat.mean())) / BEAD_STEP_MM))
+    # From the set-points, not from this seam's heat: a late fault must not change metal that froze before it.
+    nominal_heat = program.voltage_v * program.current_a / program.travel_mm_s
+    cells = max(3, round((2.0 + 0.011 * nominal_heat) / BEAD_STEP_MM))
 
     # Metal fed per bead cell, from the wire's own time integral: exact however travel wanders.
     fed = np.concatenate([[0.0], np.cumsum(state.wire_mm_s) / LATENT_HZ]) * WIRE_AREA_MM2
@@ -140,12 +142,20 @@ def _width(program: Program, state: Latents, heat: Array, volts: Array, index: N
 
 def bead_outline(bead: Bead, x_mm: Array) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Half width and centre line, mm, and end taper 0–1 at each x, shape (len(x),); half an ellipse at either end."""
-    half_end = 0.5 * float(bead.width_mm.mean())
-    reach = np.clip(np.minimum(x_mm + 0.35 * half_end, bead.x_mm[-1] + 0.35 * half_end - x_mm) / half_end, 0, 1)
+    half_start, half_end = _half_ends(bead)
+    from_start = x_mm / half_start + 0.35
+    from_end = (bead.x_mm[-1] - x_mm) / half_end + 0.35
+    reach = np.clip(np.minimum(from_start, from_end), 0, 1)
     taper = np.sqrt(1 - (1 - reach) ** 2)
     half = np.maximum(0.5 * np.interp(x_mm, bead.x_mm, bead.width_mm) * taper, 1e-3)
     centre = np.interp(x_mm, bead.x_mm, bead.centre_mm)
     return half.astype(np.float32), centre.astype(np.float32), taper.astype(np.float32)
+
+
+def _half_ends(bead: Bead) -> tuple[float, float]:
+    """Half widths at start and crater, mm."""
+    cells = round(4.0 / BEAD_STEP_MM)
+    return 0.5 * float(bead.width_mm[:cells].mean()), 0.5 * float(bead.width_mm[-cells:].mean())
 
 
 def height_map(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> NDArray[np.float32]:
@@ -155,7 +165,7 @@ def height_map(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> NDArray[np.fl
         np.interp(x_mm, bead.x_mm, values).astype(np.float32) * taper
         for values in (bead.height_mm, bead.sink_mm, bead.undercut_mm)
     )
-    half_end = 0.5 * float(bead.width_mm.mean())
+    _, half_end = _half_ends(bead)
     y = (y_mm[:, np.newaxis] - centre).astype(np.float32)
     u = y / half
     cap = np.clip(1 - u * u, 0, None)
