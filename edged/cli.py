@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interr
 
 import typer
 
+from edged.devices import devices
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -20,6 +22,8 @@ app = typer.Typer(
 def _main() -> None:
     """Keep verbs as sub-commands even while there is only one."""
 
+
+app.command("devices")(devices)
 
 if __name__ == "__main__":
     app()
