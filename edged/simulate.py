@@ -62,7 +62,9 @@ def simulate(
     except ValueError as error:
         console.print(f"[red]edged simulate:[/red] {error}")
         raise typer.Exit(2) from error
-    made = simulate_recordings(plans, out, jobs, lambda it: track(it, "simulating", total=len(plans), console=console))
+    made = simulate_recordings(
+        plans, out, jobs, lambda it: track(it, "simulating", total=len(plans), console=console)
+    )
     console.print(f"{len(plans)} recordings in {out} ({made} new)")
     if json_out is not None:
         summary = {"recordings": str(out), "seams": len(plans), "new": made, "seed": seed, "family": family}
@@ -105,7 +107,6 @@ def seam_id(plan: SeamPlan) -> str:
 def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], start_ns: int) -> None:
     """Feed one rendered seam through an engine as its devices and its PLC would, until its verdict is due."""
     import numpy as np
-
     from drivers.sim.chunks import seam_chunks
 
     rng = np.random.default_rng([rendered.plan.seed, 0xC4])
@@ -123,6 +124,7 @@ def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], st
 
 def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     from drivers.sim.chunks import stream_specs
+
     from drivers.sim.render import SIM_VERSION, render_seam
 
     name = seam_id(plan)
@@ -135,7 +137,13 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     _, config = virtual_cell_config(out)
     start_ns = SEAM_PITCH_NS * (1 + plan.index)
     header = RecordingHeader(
-        "simulated", start_ns, EPOCH_UTC_NS + start_ns, f"edged simulate {SIM_VERSION}", True, config.cell.name, "none"
+        "simulated",
+        start_ns,
+        EPOCH_UTC_NS + start_ns,
+        f"edged simulate {SIM_VERSION}",
+        True,
+        config.cell.name,
+        "none",
     )
     verdicts: list[Verdict] = []
     engine = Engine(
