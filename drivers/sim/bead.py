@@ -104,7 +104,7 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
 
     gap = _pool(state.gap_mm[index], cells)
     sink = _pool(state.sink_mm[index], max(3, cells // 3))
-    below = metal * np.clip(sink / 2.6, 0, 0.92)
+    below = metal * np.clip(sink / 1.9, 0, 0.92)
     filled = np.minimum(gap * program.plate_mm * program.gap_share, 0.9 * (metal - below))
     area = metal - below - filled
 
@@ -123,7 +123,7 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
         penetration_mm=_pool(2.1 * (current / 200) ** 1.3 * (6 / travel) ** 0.3 - 0.15 * gap, cells),
         centre_mm=_pool(state.lateral_mm[index], cells),
         sink_mm=sink,
-        undercut_mm=0.26 * arc_extra * toe,
+        undercut_mm=0.42 * arc_extra * toe,
         oxide=1 - shield,
         ripple_mm=float(np.clip(program.travel_mm_s / 8.5, 0.55, 1.3)),
         fed_mm3=float(fed[-1]),
