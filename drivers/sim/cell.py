@@ -152,7 +152,7 @@ def _run(
     transports = Transports(workdir, seam, seam.plan.seed)
     stack.callback(transports.close)
     transports.start()
-    faults = FaultSocket(f"ipc://{workdir}/faults.sock", transports)
+    faults = FaultSocket(workdir / "faults.sock", transports)
     stack.callback(faults.close)
     plc = stack.enter_context(Plc(arguments.control, stop))
     cell_json = workdir / "cell.json"
