@@ -1,4 +1,4 @@
-"""The virtual cell as a process: real drivers read it, a stand-in daemon answers its PLC, and nothing stays behind."""
+"""The virtual cell as a process: real drivers read it, a stand-in daemon answers its PLC, nothing stays behind."""
 
 import json
 import os

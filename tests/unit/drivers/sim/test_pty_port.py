@@ -43,8 +43,8 @@ def test_without_a_reader_whole_frames_are_dropped_the_oldest_first_and_counted(
         port.write(frame)
     with serial.Serial(str(port.link), timeout=0.3) as reader:
         got = read_all(port, reader)
-    assert got.endswith(b"".join(many[-19:]))
-    assert len(got) < 200 * 500, "the reader got the distant past"
+    assert got
+    assert b"".join(many[-200:]).endswith(got), "the reader got the distant past, or pieces"
     assert port.dropped > 500
 
 
@@ -53,7 +53,7 @@ def test_unplugging_hangs_up_and_the_name_comes_back(port: PtyPort) -> None:
     port.unplug()
     port.unplug()
     assert not port.link.is_symlink()
-    with pytest.raises(OSError, match="disconnected|Input/output"):
+    with pytest.raises(OSError, match=r"disconnected|Input/output"):
         reader.read(1)
     reader.close()
     port.write(b"lost")
