@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interr
 
 import typer
 
+from edged.demo import demo
 from edged.devices import devices
+from edged.simulate import simulate
 
 __all__ = ["app"]
 
@@ -23,7 +25,9 @@ def _main() -> None:
     """Keep verbs as sub-commands even while there is only one."""
 
 
+app.command("demo")(demo)
 app.command("devices")(devices)
+app.command("simulate")(simulate)
 
 if __name__ == "__main__":
     app()

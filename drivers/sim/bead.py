@@ -90,7 +90,9 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
     volts = state.source_v[index] - program.source_mohm * 1e-3 * current - lead_drop
     travel = np.maximum(state.travel_mm_s[index], 1.0)
     heat = np.clip(volts, 8, None) * current / travel
-    cells = max(3, round((2.0 + 0.011 * float(heat.mean())) / BEAD_STEP_MM))
+    # From the set-points, not from this seam's heat: a late fault must not change metal that froze before it.
+    nominal_heat = program.voltage_v * program.current_a / program.travel_mm_s
+    cells = max(3, round((2.0 + 0.011 * nominal_heat) / BEAD_STEP_MM))
 
     # Metal fed per bead cell, from the wire's own time integral: exact however travel wanders.
     fed = np.concatenate([[0.0], np.cumsum(state.wire_mm_s) / LATENT_HZ]) * WIRE_AREA_MM2
@@ -132,7 +134,7 @@ def _width(program: Program, state: Latents, heat: Array, volts: Array, index: N
     """Bead width grows with √(UI/v) and with U; warm plates wet better."""
     nominal = program.voltage_v
     raw = 0.265 * np.sqrt(heat) * np.clip(volts / nominal, 0.5, 1.6) ** 0.9
-    width = _pool(raw * state.width_factor[index], cells) * (1 + 5e-4 * (state.plate_c - 85.0))
+    width = _pool(raw * state.width_factor[index], cells) * (1 + 3e-4 * (state.plate_c - 85.0))
     # The first pool is cold and narrow: it takes a few mm to open.
     x = np.arange(len(width)) * BEAD_STEP_MM
     return np.asarray(width * (1 - 0.18 * np.exp(-x / 2.0)))
@@ -140,12 +142,20 @@ def _width(program: Program, state: Latents, heat: Array, volts: Array, index: N
 
 def bead_outline(bead: Bead, x_mm: Array) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Half width and centre line, mm, and end taper 0–1 at each x, shape (len(x),); half an ellipse at either end."""
-    half_end = 0.5 * float(bead.width_mm.mean())
-    reach = np.clip(np.minimum(x_mm + 0.35 * half_end, bead.x_mm[-1] + 0.35 * half_end - x_mm) / half_end, 0, 1)
+    half_start, half_end = _half_ends(bead)
+    from_start = x_mm / half_start + 0.35
+    from_end = (bead.x_mm[-1] - x_mm) / half_end + 0.35
+    reach = np.clip(np.minimum(from_start, from_end), 0, 1)
     taper = np.sqrt(1 - (1 - reach) ** 2)
     half = np.maximum(0.5 * np.interp(x_mm, bead.x_mm, bead.width_mm) * taper, 1e-3)
     centre = np.interp(x_mm, bead.x_mm, bead.centre_mm)
     return half.astype(np.float32), centre.astype(np.float32), taper.astype(np.float32)
+
+
+def _half_ends(bead: Bead) -> tuple[float, float]:
+    """Half widths at start and crater, mm."""
+    cells = round(4.0 / BEAD_STEP_MM)
+    return 0.5 * float(bead.width_mm[:cells].mean()), 0.5 * float(bead.width_mm[-cells:].mean())
 
 
 def height_map(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> NDArray[np.float32]:
@@ -155,7 +165,7 @@ def height_map(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> NDArray[np.fl
         np.interp(x_mm, bead.x_mm, values).astype(np.float32) * taper
         for values in (bead.height_mm, bead.sink_mm, bead.undercut_mm)
     )
-    half_end = 0.5 * float(bead.width_mm.mean())
+    _, half_end = _half_ends(bead)
     y = (y_mm[:, np.newaxis] - centre).astype(np.float32)
     u = y / half
     cap = np.clip(1 - u * u, 0, None)
@@ -173,9 +183,11 @@ def _ripples(
     bead: Bead, x_mm: Array, y: NDArray[np.float32], u: NDArray[np.float32], rng: np.random.Generator
 ) -> Array:
     """Chevrons left by the solidifying pool's edge: curved, a little irregular."""
-    wander = np.cumsum(rng.standard_normal(len(x_mm)) * 0.02).astype(np.float32)
+    cells = len(bead.x_mm)
+    wander = np.interp(x_mm, bead.x_mm, np.cumsum(rng.standard_normal(cells) * 0.07)).astype(np.float32)
     phase = (2 * np.pi / bead.ripple_mm) * (x_mm.astype(np.float32) - 1.5 * u**2) + wander
-    depth = 0.04 * np.clip(1 + 0.4 * _smooth(rng.standard_normal(len(x_mm)), 12), 0.3, 2.0).astype(np.float32)
+    along = np.clip(1 + 0.4 * _smooth(rng.standard_normal(cells), 12), 0.3, 2.0)
+    depth = 0.04 * np.interp(x_mm, bead.x_mm, along).astype(np.float32)
     # Steep towards the crater, flat behind: each freeze line laps over the one before.
     wave = np.sin(phase) + 0.35 * np.sin(2 * phase + 0.8)
     grain = 0.006 * rng.standard_normal(u.shape, dtype=np.float32)

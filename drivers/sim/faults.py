@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.sim.programs import Program
 from drivers.sim.seam import Family, Fault
 from drivers.sim.variation import LATENT_HZ, Latents
 
@@ -27,7 +28,8 @@ EDGE_S = 0.08
 class FaultType:
     """One row: `act(latents, gate, value)` changes the latent state in place; None for the *result* family.
 
-    `extent_s` limits how long one occurrence lasts; None: to the end of the seam.
+    `extent_s` limits how long one occurrence lasts; None: to the end of the seam. `bounded_by` names the program's
+    quantity that the value may not exceed.
     """
 
     type: str
@@ -38,6 +40,7 @@ class FaultType:
     high: float
     act: Act | None
     extent_s: float | None = None
+    bounded_by: str | None = None
 
 
 def _gas_loss(state: Latents, gate: Array, lost_l_min: float) -> None:
@@ -77,8 +80,8 @@ def _wire_slip(state: Latents, gate: Array, percent: float) -> None:
 
 
 _TABLE = (
-    FaultType("gas_loss", "both", "L/min", (7.0, 8.5, 10.0, 11.5, 13.5), 0, 40, _gas_loss),
-    FaultType("burn_through", "both", "mm", (1.0, 1.3, 1.6, 2.0, 2.5), 0, 5, _burn_through, 0.9),
+    FaultType("gas_loss", "both", "L/min", (7.0, 8.5, 10.0, 11.5, 13.5), 0, 40, _gas_loss, bounded_by="gas_l_min"),
+    FaultType("burn_through", "both", "mm", (1.0, 1.3, 1.6, 2.0, 2.5), 0, 5, _burn_through, 0.9, "plate_mm"),
     FaultType("wire_slip", "both", "%", (4.0, 8.0, 12.0, 18.0, 25.0), 0, 60, _wire_slip),
     FaultType("undercut", "both", "mm", (0.8, 1.4, 2.0, 2.8, 3.6), 0, 6, _undercut),
     FaultType("convexity", "both", "mohm", (4.0, 7.0, 10.0, 14.0, 18.0), 0, 40, _convexity),
@@ -104,13 +107,14 @@ def fault_of(type_name: str, severity: int, onset_s: float, end_s: float) -> Fau
     return Fault(type_name, severity, row.severities[severity - 1], row.unit, onset_s, end_s)
 
 
-def check_fault(fault: Fault) -> None:
+def check_fault(fault: Fault, program: Program) -> None:
     """Raise ValueError with quantity, value and range when a fault is physically impossible."""
     if fault.type not in FAULTS:
         raise ValueError(f"fault type {fault.type!r} is not known; known: {', '.join(FAULTS)}")
     row = FAULTS[fault.type]
-    if not row.low <= fault.value <= row.high:
-        raise ValueError(f"{fault.type} is {fault.value} {row.unit}; it must lie in {row.low}–{row.high} {row.unit}")
+    high = min(row.high, getattr(program, row.bounded_by)) if row.bounded_by else row.high
+    if not row.low <= fault.value <= high:
+        raise ValueError(f"{fault.type} is {fault.value} {row.unit}; it must lie in {row.low}–{high} {row.unit}")
     if not 0 <= fault.onset_s <= fault.end_s:
         raise ValueError(f"{fault.type} lasts {fault.onset_s}–{fault.end_s} s; need 0 ≤ onset ≤ end")
 
@@ -123,9 +127,9 @@ def fault_gate(fault: Fault, count: int) -> Array:
     return np.asarray(rise * fall)
 
 
-def apply_fault(state: Latents, fault: Fault) -> None:
+def apply_fault(state: Latents, fault: Fault, program: Program) -> None:
     """Change the latent state in place. Raises ValueError when the fault is impossible."""
-    check_fault(fault)
+    check_fault(fault, program)
     act = FAULTS[fault.type].act
     if act is not None:
         act(state, fault_gate(fault, len(state.position_mm)), fault.value)

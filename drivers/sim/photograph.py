@@ -92,7 +92,7 @@ def _plate(program: Program, session: Session, canvas: _Canvas, bead: Bead, seed
     centre = np.interp(canvas.x, bead.x_mm, bead.centre_mm)
     beyond = np.abs(canvas.y[:, np.newaxis] - centre) - half
     outside = np.maximum(np.maximum(-canvas.x, canvas.x - bead.x_mm[-1]), 0.0)
-    reach = 3.0 + 0.5 * float(bead.width_mm.mean())
+    reach = 3.0 + half
     heat = np.clip(1 - np.hypot(np.maximum(beyond, 0), outside) / reach, 0, 1).astype(np.float32) + 0.02 * stain
     tint = np.stack([np.interp(heat, _TINT_AT, _TINT_BGR[:, c]) for c in range(3)], axis=-1).astype(np.float32)
     image = np.asarray(tone[..., np.newaxis] * tint, np.float32)

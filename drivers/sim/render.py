@@ -50,7 +50,7 @@ def render_seam(plan: SeamPlan, preset: ImagePreset) -> RenderedSeam:
     program, session = program_named(plan.program), session_named(plan.session)
     state = draw_latents(program, session, plan.seed)
     if plan.fault is not None:
-        apply_fault(state, plan.fault)
+        apply_fault(state, plan.fault, program)
     lead_s = round(float(generator(plan.seed, "lead").uniform(0.6, 1.0)), 3)
     trace = arc.simulate_arc(program, session, state, plan.seed)
     result = _result_of(plan, program, session, state)

@@ -44,7 +44,7 @@ def session_named(name: str) -> Session:
         tip_mohm=float(rng.uniform(1.0, 4.0)),
         tip_noise_mohm=float(rng.uniform(0.2, 0.8)),
         co2_percent=float(rng.normal(20.0, 0.7)),
-        mic_distance_m=float(rng.uniform(0.30, 0.45)),
+        mic_distance_m=float(rng.uniform(0.20, 0.35)),
         mic_gain=float(rng.uniform(0.85, 1.15)),
         neighbour_level=float(rng.choice([0.0, 0.0, 0.004, 0.010])),
         lens_spots=int(rng.integers(0, 14)),

@@ -19,7 +19,7 @@ AUDIO_HZ = 48_000.0
 PRE_FLOW_S = 0.45
 """Gas flows this long before the arc, and to the end of the tail after it."""
 SPEED_OF_SOUND_M_S = 343.0
-EFFICIENCY: dict[Transfer, float] = {"short_circuit": 1.0, "globular": 12.0, "spray": 2.4}
+EFFICIENCY: dict[Transfer, float] = {"short_circuit": 1.0, "globular": 10.1, "spray": 2.6}
 """Pressure per dP/dt relative to short-circuit: how strongly a mode's power changes couple to the plasma column.
 
 Set so that the RMS of the three modes stand as 80 : 133 : 39, the published ratio; the model's single column has no
@@ -54,7 +54,7 @@ def render_sound(
     dry[lead + delay : lead + delay + len(arc)] = arc
     dry += _spatter_ticks(trace, seed, lead + delay, total)
     dry += _hiss(program, state, seed, lead, n_arc, total)
-    wet = _reverberate(dry, session) * session.mic_gain * (0.38 / session.mic_distance_m)
+    wet = _reverberate(dry, session) * session.mic_gain * (0.3 / session.mic_distance_m)
     wet += _hall(session, seed, total)
     # The preamplifier saturates softly before the converter clips.
     loud = FULL_SCALE * np.tanh(wet / FULL_SCALE)
@@ -88,7 +88,7 @@ def _hiss(program: Program, state: Latents, seed: int, lead: int, n_arc: int, to
     flow[lead : lead + n_arc] = np.interp(np.arange(n_arc) / AUDIO_HZ, grid, state.nozzle_l_min)
     flow[lead + n_arc :] = state.nozzle_l_min[-1]
     band = sosfilt(butter(2, (2500, 12000), "bandpass", fs=AUDIO_HZ, output="sos"), _noise(seed, "hiss", total))
-    return np.asarray(160.0 * (flow / program.gas_l_min) ** 2 * band)
+    return np.asarray(90.0 * (flow / program.gas_l_min) ** 2 * band)
 
 
 def _reverberate(dry: Array, session: Session) -> Array:

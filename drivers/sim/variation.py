@@ -128,8 +128,8 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
         hydrogen=zeros.copy(),
         sink_mm=zeros.copy(),
         plate_c=plate_c,
-        width_factor=1 + _around(n, 0.022, seed, "wetting"),
-        reinforcement_factor=1 + _around(n, 0.015, seed, "recovery"),
+        width_factor=1 + _around(n, 0.012, seed, "wetting"),
+        reinforcement_factor=1 + _around(n, 0.008, seed, "recovery"),
     )
 
 
