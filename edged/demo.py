@@ -68,7 +68,7 @@ def demo(
 def run_demo(seams: int, seed: int, out: Path, model: str, console: Console) -> dict[str, Any]:
     """Run cell and daemon until every seam has its verdict; returns the report. Raises DemoError."""
     from drivers.sim.demo_plan import demo_plan
-    from drivers.sim.plan import plan_to_json
+    from drivers.sim.rendered_file import plans_to_json
 
     out = _fresh_folder(out)
     plan = demo_plan(seams, seed)
@@ -78,7 +78,7 @@ def run_demo(seams: int, seed: int, out: Path, model: str, console: Console) -> 
         control = f"ipc://{run_dir}/control.sock"
         verdicts = f"ipc://{run_dir}/verdicts.sock"
         plan_path = out / "plan.json"
-        plan_path.write_text(plan_to_json(plan), encoding="utf-8")
+        plan_path.write_text(plans_to_json(plan), encoding="utf-8")
         command = ["drivers.sim.cell", "--plan", str(plan_path), "--workdir", str(run_dir), "--control", control]
         cell = stack.enter_context(_process("cell", [*command, "--truth", str(out / "truth.jsonl")], out))
         with console.status("starting the virtual cell: rendering the first seam …"):

@@ -29,13 +29,13 @@ MOTION_BLOCK = 1
 MOTION_CHANNELS = ("tcp_speed", "tcp_position", "gas_flow")
 MOTION_UNITS = ("mm/s", "mm", "L/min")
 
-WELDER_OPTIONS: Mapping[str, Any] = {"scale": WELDER_SCALE}
+WELDER_OPTIONS: Mapping[str, Any] = {"scale": list(WELDER_SCALE)}
 """Beside the port, for `welder.serial` on the cell's pty."""
 MOTION_OPTIONS: Mapping[str, Any] = {
     "kind": "motion",
     "rate_hz": MOTION_HZ,
-    "channels": MOTION_CHANNELS,
-    "units": MOTION_UNITS,
+    "channels": list(MOTION_CHANNELS),
+    "units": list(MOTION_UNITS),
     "counter_column": True,
 }
 """Beside the port, for `motion.csv_serial` on the cell's second pty."""
