@@ -113,11 +113,11 @@ def _messages(rendered: RenderedSeam, start_ns: int) -> Iterator[tuple[int, dict
     yield begin_ns, {"op": "part", "part_id": part_id, "seams": [seam_ref]}
     yield begin_ns, {"op": "expect", "program": rendered.plan.program, "part_id": part_id, "seam_ref": seam_ref}
     shown_s = _views_begin_s(rendered)
+    # Said when the robot leaves: once the last seam has its verdict the part is over anyway.
+    yield start_ns + round(shown_s * 1e9), {"op": "end_part", "part_id": part_id}
     for number, view in enumerate(rendered.views):
         at_ns = start_ns + round((shown_s + (number + 1 / 3) * VIEW_S) * 1e9)
         yield at_ns, {"op": "view", "seam_ref": seam_ref, "view": view}
-    end_s = shown_s + len(rendered.views) * VIEW_S
-    yield start_ns + round(end_s * 1e9), {"op": "end_part", "part_id": part_id}
 
 
 def _views_begin_s(rendered: RenderedSeam) -> float:

@@ -175,8 +175,8 @@ def test_two_seams_through_the_real_transports(cell: Running) -> None:
     truth = [json.loads(line) for line in truth_path.read_text().splitlines()]
     assert cell.fault()["counts"]["pacer_alive"]
     said = [m for m in cell.daemon.messages if m["op"] != "ping"]
-    assert [m["op"] for m in said] == ["part", "expect", "view", "end_part"] * 2
-    for entry, plan, expect, view in zip(truth, PLANS, said[1::4], said[2::4], strict=True):
+    assert [m["op"] for m in said] == ["part", "expect", "end_part", "view"] * 2
+    for entry, plan, expect, view in zip(truth, PLANS, said[1::4], said[3::4], strict=True):
         seam = render_seam(plan, IMAGE_PRESETS["small"])
         on_ns = entry["arc_on_ns"]
         assert entry["seam_id"] == f"id-of-{expect['seam_ref']}"

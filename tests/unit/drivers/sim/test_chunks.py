@@ -85,7 +85,7 @@ def test_the_next_seam_goes_on_where_this_one_ended(rendered: RenderedSeam, part
 
 def test_the_plc_speaks_in_time_and_the_camera_shows_what_it_asks_for(rendered: RenderedSeam, parts) -> None:
     chunks, messages = parts
-    assert [m["op"] for _, m in messages] == ["part", "expect", *["view"] * len(rendered.views), "end_part"]
+    assert [m["op"] for _, m in messages] == ["part", "expect", "end_part", *["view"] * len(rendered.views)]
     arc_on_ns = START_NS + round(rendered.lead_s * 1e9)
     arc_off_ns = arc_on_ns + round(rendered.arc_s * 1e9)
     assert messages[1][0] < arc_on_ns
