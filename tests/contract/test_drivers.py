@@ -92,6 +92,16 @@ def image_folder(folder: Path) -> Iterator[Device]:
     yield Device({"path": str(folder)})
 
 
+@contextlib.contextmanager
+def video_file(folder: Path) -> Iterator[Device]:
+    path = str(folder / "video.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (64, 48))
+    for k in range(4):
+        writer.write(np.full((48, 64, 3), 40 * k, np.uint8))
+    writer.release()
+    yield Device({"source": path})
+
+
 NO_PORT = {"port": "/dev/no-such-port"}
 NO_FILE = {"path": "/no/such/file", "rate_hz": 100}
 
@@ -103,9 +113,10 @@ ROWS = [
     Row("motion.file", csv_file("motion", columns=["b"]), {**NO_FILE, "kind": "motion", "columns": ["a"]}),
     Row("profile.file", csv_file("profile", width=3), {**NO_FILE, "kind": "profile", "width": 3}),
     Row("microphone.file", sound_file, {"path": "/no/such.wav"}, "soundfile"),
+    Row("camera.opencv", video_file, {"source": "/no/such.avi"}, "cv2"),
     Row("camera.folder", image_folder, {"path": "/no/such/folder"}, "cv2"),
 ]
-ELSEWHERE = {"microphone.portaudio", "camera.opencv", "replay"}
+ELSEWHERE = {"microphone.portaudio", "replay"}
 """Drivers whose devices need more than a folder; their own files run this suite's checks."""
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
@@ -173,7 +184,9 @@ def test_configuring_imports_no_device_library(row: Row) -> None:
 @every_row
 def test_a_missing_device_is_a_device_error_that_names_it_and_leaks_nothing(row: Row) -> None:
     driver = make(row, row.missing)
-    with pytest.raises(DeviceError, match=str(row.missing.get("port", row.missing.get("path")))):
+    with pytest.raises(
+        DeviceError, match=str(next(row.missing[key] for key in ("port", "path", "source") if key in row.missing))
+    ):
         driver.open()
     before = open_files()
     for _ in range(3):
