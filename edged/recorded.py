@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drivers.mcap_codec import RecordingReader
-from edged.config import Config
 from edged.engine import Engine
 from edged.manifest import read_manifest
 from edged.recording import recorded_config, recordings
-from edged.replay import ReplaySetup, replay_recording
+from edged.replay_engine import ReplaySetup, replay_recording
 from edged.scoring import Scorer
 from edged.types import Verdict
 
