@@ -18,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from drivers.mcap_codec import RecordingError
-from edged.recorded import RecordedSeam, list_recorded, rescore
+from edged.recorded import RecordedSeam, list_recorded, quiet, rescore
 from edged.train import DEFAULT_CACHE
 from edged.types import Label
 from pipelines.metrics import Auroc, auroc, false_alarm_rate
@@ -87,7 +87,7 @@ def evaluate_model(
     knn = _setpoint_model(directory)
     context = multiprocessing.get_context("spawn")
     scored = []
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
         found = pool.map(_score_one, seams, [model] * len(seams), [cache_dir] * len(seams))
         for seam, (score, flagged, components) in zip(
             seams, track(found, "scoring", total=len(seams), console=console or Console(quiet=True)), strict=True

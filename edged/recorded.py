@@ -5,8 +5,12 @@ was recorded while collecting has none.
 """
 
 import dataclasses
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import structlog
 
 from drivers.mcap_codec import RecordingReader
 from edged.engine import Engine
@@ -16,7 +20,7 @@ from edged.replay_engine import ReplaySetup, replay_recording
 from edged.scoring import Scorer
 from edged.types import Verdict
 
-__all__ = ["RecordedSeam", "list_recorded", "rescore"]
+__all__ = ["RecordedSeam", "list_recorded", "quiet", "rescore"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +52,14 @@ def list_recorded(folder: Path) -> list[RecordedSeam]:
     ]
     order = sorted(range(len(found)), key=lambda i: (str(lines[i].get("utc", "")), found[i].seam_id))
     return [found[i] for i in order]
+
+
+def quiet() -> None:
+    """Let a process that replays hundreds of seams log errors only, so that its progress can be read."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def rescore(path: Path, scorer: Scorer, model: str) -> Verdict:

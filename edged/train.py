@@ -93,6 +93,7 @@ def extract_features(
     seams: "Sequence[RecordedSeam]", cache_dir: Path, jobs: int, advance: Advance | None = None
 ) -> "tuple[dict[str, SeamFeatures], dict[str, str]]":
     """Features by seam id, and by seam id why a seam has none; cached by the recording's content."""
+    from edged.recorded import quiet
     from pipelines.features.extractor import load_features
     from pipelines.features.lite0 import load_backbone
 
@@ -100,7 +101,7 @@ def extract_features(
     features: dict[str, SeamFeatures] = {}
     failed: dict[str, str] = {}
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
         found = pool.map(_extract_one, seams, [cache_dir] * len(seams))
         for done, (seam, (path, why)) in enumerate(zip(seams, found, strict=True), start=1):
             if path is None:
