@@ -7,7 +7,9 @@ import typer
 
 from edged.demo import demo
 from edged.devices import devices
+from edged.evaluate import evaluate
 from edged.simulate import simulate
+from edged.train import train
 
 __all__ = ["app"]
 
@@ -27,7 +29,9 @@ def _main() -> None:
 
 app.command("demo")(demo)
 app.command("devices")(devices)
+app.command("eval")(evaluate)
 app.command("simulate")(simulate)
+app.command("train")(train)
 
 if __name__ == "__main__":
     app()
