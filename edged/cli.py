@@ -8,6 +8,8 @@ import typer
 from edged.demo import demo
 from edged.devices import devices
 from edged.simulate import simulate
+from edged.recover import recover
+from edged.replay import replay
 
 __all__ = ["app"]
 
@@ -27,7 +29,10 @@ def _main() -> None:
 
 app.command("demo")(demo)
 app.command("devices")(devices)
+app.command("recover")(recover)
+app.command("replay")(replay)
 app.command("simulate")(simulate)
+
 
 if __name__ == "__main__":
     app()
