@@ -44,7 +44,8 @@ def main() -> None:
             drivers.mcap_file.COMPRESSION = compression
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
                 rows.append(
-                    {"load": load, "compression": compression.name.lower()} | measure(Path(folder), specs, options)
+                    {"load": load, "compression": compression.name.lower()}
+                    | measure(Path(folder), specs, options.seconds)
                 )
             print(
                 ", ".join(
