@@ -7,9 +7,9 @@ import typer
 
 from edged.demo import demo
 from edged.devices import devices
-from edged.simulate import simulate
 from edged.recover import recover
 from edged.replay import replay
+from edged.simulate import simulate
 
 __all__ = ["app"]
 
