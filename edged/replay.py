@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pipelines.models import ModelError, load_detector
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,6 +20,7 @@ from edged.engine import Engine
 from edged.recording import recordings
 from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording
 from edged.types import Verdict
+from pipelines.models import ModelError, load_detector
 from pipelines.window import Detector
 
 __all__ = ["local_engine", "replay", "report_line"]
