@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.cell import Cell, config
 from typer.testing import CliRunner
 
 from drivers.mcap_codec import RecordingHeader
@@ -12,6 +11,7 @@ from edged.cli import app
 from edged.local_scorer import LocalScorer
 from edged.recording import SeamRecorder, config_metadata, recordings
 from pipelines.models import write_manifest
+from tests.support.cell import Cell, config
 
 S = 1_000_000_000
 
