@@ -8,6 +8,8 @@ import typer
 from edged.demo import demo
 from edged.devices import devices
 from edged.evaluate import evaluate
+from edged.recover import recover
+from edged.replay import replay
 from edged.simulate import simulate
 from edged.train import train
 
@@ -30,8 +32,11 @@ def _main() -> None:
 app.command("demo")(demo)
 app.command("devices")(devices)
 app.command("eval")(evaluate)
+app.command("recover")(recover)
+app.command("replay")(replay)
 app.command("simulate")(simulate)
 app.command("train")(train)
+
 
 if __name__ == "__main__":
     app()

@@ -24,7 +24,7 @@ from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, SeamPlan
 from edged.engine import Engine
 from edged.manifest import MANIFEST
 from edged.null_scorer import NullScorer
-from edged.recording import SeamRecorder
+from edged.recording import SeamRecorder, config_metadata
 from edged.ring import make_ring
 from edged.types import Verdict
 from edged.virtual_cell import virtual_cell_config
@@ -151,7 +151,7 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
         specs,
         rings,
         NullScorer(),
-        SeamRecorder(folder, lambda: header),
+        SeamRecorder(folder, lambda: header, config_metadata(config), lambda seam: rendered.set_points),
         verdicts.append,
         lambda part: None,
         lambda now_ns: EPOCH_UTC_NS + now_ns,
