@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipelines.window import Integrity, Score, Seam
 
-__all__ = ["REASONS", "Health", "Label", "Mode", "StreamState", "Verdict"]
+__all__ = ["REASONS", "Health", "Label", "Mode", "PartSeam", "PartVerdict", "StreamState", "Verdict"]
 
 
 class Label(IntEnum):
@@ -40,6 +40,9 @@ REASONS: dict[str, str] = {
     "overload": "features were dropped because scoring could not keep up",
     "interrupted": "the daemon stopped while the seam was open",
     "not_recorded": "the seam could not be written to disk",
+    "seam_nok": "a seam of the part is not OK",
+    "seam_indeterminate": "a seam of the part has no OK or NOK",
+    "seam_missing": "an expected seam of the part was not welded",
 }
 """Every reason a verdict can carry, in words a maintenance technician understands."""
 
@@ -99,3 +102,28 @@ class Verdict:
     is_simulated: bool
     decided_utc_ns: int
     recording: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartSeam:
+    """One seam inside a part's verdict; `seam_id` is None where an expected seam was not welded."""
+
+    seam_ref: str | None
+    seam_id: str | None
+    label: Label
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PartVerdict:
+    """A whole part's verdict, OK only if every expected seam is; it enters the journal like a seam's."""
+
+    cell: str
+    part_id: str
+    label: Label
+    reason: str
+    detail: str
+    seams: tuple[PartSeam, ...]
+    config_id: str
+    is_simulated: bool
+    decided_utc_ns: int
