@@ -1,0 +1,347 @@
+"""The engine: one single-threaded `step(chunk, now_ns)` from chunks and control messages to verdicts.
+
+Everything between the rings and the journal happens here, in the thread that calls: seams are tracked, cut,
+recorded, scored and judged. Threads only feed it. In the daemon `now_ns` is monotonic time; replay and simulation
+call it on a manual clock. What the scorer receives is a function of the chunks' stamped times and of the control
+messages, never of the moments at which the engine was called, so replaying a recording gives the same pushes and the
+same window.
+
+The order at the end of a seam is the barrier: score → decision → recording closed and on disk → `on_verdict`
+(journal, then publication).
+
+One engine watches one continuous stretch of time: a replay makes a new one for every recording.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from ulid import ULID
+
+from drivers.base import Chunk, StreamSpec
+from edged.aligner import Aligner
+from edged.arc import ArcStats
+from edged.config import Config
+from edged.control_desk import ControlDesk, OpenSeamStatus, Work
+from edged.decide import Case, decide
+from edged.parts import PartTracker
+from edged.recording import verdict_metadata
+from edged.recording_guard import RecorderLike, RecordingGuard
+from edged.ring import Ring
+from edged.scoring import Scorer, ScoreReply
+from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
+from edged.types import PartVerdict, Verdict
+from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
+from edged.views import ViewBinder
+from pipelines.window import Integrity, Seam, SeamWindow
+
+__all__ = ["Engine", "OpenSeamStatus", "RecorderLike"]
+
+VIEW_GRACE_NS = 500_000_000
+"""How long after the result deadline a frame taken before it may still arrive."""
+FINISH_GRACE_NS = 2_000_000_000
+"""The worker's client times out by itself; the engine only makes sure."""
+EDGE_MARGIN_NS = 100_000_000
+
+log = structlog.get_logger()
+
+
+class Engine:
+    """Chunks and control messages in, verdicts out.
+
+    Args:
+        specs, rings: every configured stream; chunks given to `step` must lie in its ring already.
+        recorder: None records nothing (replay).
+        utc_ns: UTC of a monotonic `now_ns`, for people.
+        new_id: makes seam ids; a replay gives the recorded one again.
+        on_verdict: called when the recording is on disk: journal, then publish.
+
+    Raises ValueError where no welder stream carries a current.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        specs: Mapping[str, StreamSpec],
+        rings: Mapping[str, Ring],
+        scorer: Scorer,
+        recorder: RecorderLike | None,
+        on_verdict: Callable[[Verdict], None],
+        on_part: Callable[[PartVerdict], None],
+        utc_ns: Callable[[int], int],
+        new_id: Callable[[], str] = lambda: str(ULID()),
+        calibration_id: str = "none",
+    ) -> None:
+        self._config = config
+        self._specs = dict(specs)
+        self._rings = dict(rings)
+        self._scorer = scorer
+        self._guard = RecordingGuard(recorder)
+        self._on_verdict = on_verdict
+        self._on_part = on_part
+        self._utc_ns = utc_ns
+        self._identity = Identity(config.config_id, calibration_id, config.cell.is_simulated)
+        self._tracker = SeamTracker(config, specs, new_id)
+        self._views = ViewBinder(config.views, rings)
+        self._parts = PartTracker(config.cell.name, config.config_id, config.cell.is_simulated)
+        self._work: dict[str, Work] = {}
+        self._last_seq: dict[str, int] = {}
+        self._desk = ControlDesk(
+            config, self._tracker, self._views, self._parts, self._guard, self._work, self._last_seq
+        )
+
+    def step(self, chunk: Chunk | None, now_ns: int) -> None:
+        """Take the next chunk of any stream (None: only time has passed) and do all that has become possible.
+
+        Chunks of one stream come in the order of their `seq`.
+        """
+        if chunk is not None:
+            self._take(chunk, now_ns)
+        for change in self._tracker.advance(now_ns):
+            self._apply(change, now_ns)
+        for work in list(self._work.values()):
+            self._advance(work, now_ns)
+        for reply in self._scorer.poll():
+            self._answer(reply, now_ns)
+        self._advance_parts(now_ns)
+        self._guard.tick(now_ns)
+
+    def control(self, message: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
+        """Follow a control message; replies `{"ok": True}` with `seam_id`, or says the `error`."""
+        return self._desk.handle(message, now_ns)
+
+    def open_seams(self) -> list[OpenSeamStatus]:
+        """Every seam without a verdict, announced ones first, for `status`."""
+        return self._desk.open_seams()
+
+    def shutdown(self, now_ns: int) -> None:
+        """Give every open seam the verdict INDETERMINATE(interrupted), its recording on disk."""
+        given = ("interrupted", "edged was stopped")
+        for expectation in self._tracker.give_up_expected():
+            self._announce_only(expectation.seam, expectation.program is not None, given, now_ns)
+        for work in list(self._work.values()):
+            if work.open.burning:
+                end_ns = max(self._tracker.last_high_end_ns(work.open), work.open.arc_began_ns)
+                arc = (work.open.arc_began_ns, end_ns)
+                work.open.seam = dataclasses.replace(work.seam, arcs=(*work.seam.arcs, arc))
+                work.open.burning = False
+            self._emit(work, final=True)
+            if work.scoring:
+                self._scorer.drop(work.seam.seam_id)
+            self._finalise(work, None, given, now_ns)
+        for part in self._parts.interrupt(self._utc_ns(now_ns)):
+            self._on_part(part)
+
+    def _take(self, chunk: Chunk, now_ns: int) -> None:
+        self._last_seq[chunk.stream] = chunk.seq
+        for work in self._work.values():
+            work.aligner.add(chunk)
+        for change in self._tracker.feed(chunk):
+            self._apply(change, now_ns)
+        for bound in self._views.offer(chunk):
+            self._record_view(bound.seam_id, bound.chunk)
+
+    def _apply(self, change: Change, now_ns: int) -> None:
+        if change.expectation is not None:
+            expectation = change.expectation
+            given = (change.reason, change.detail)
+            self._announce_only(expectation.seam, expectation.program is not None, given, now_ns)
+        elif change.seam is not None and change.kind == "opened":
+            self._open(change.seam, now_ns)
+        elif change.seam is not None:
+            self._close(change.seam)
+
+    def _open(self, seam: OpenSeam, now_ns: int) -> None:
+        settings = seam.settings
+        torch = seam.seam.torch
+        current = self._tracker.streams[torch]
+        rings = {
+            name: self._rings[name]
+            for name, spec in self._specs.items()
+            if spec.kind != "result" and (spec.torch in (None, torch) or name == current)
+        }
+        edge_ns = round(settings.merge_gap_s * 1e9 + self._config.arc.hold_ms * 1e6) + EDGE_MARGIN_NS
+        aligner = Aligner(
+            rings,
+            current,
+            seam.seam.arc_on_ns,
+            round(settings.pre_roll_s * 1e9),
+            round(settings.post_roll_s * 1e9),
+            edge_ns,
+            self._last_seq,
+        )
+        scoring = seam.program is not None and seam.program.model is not None
+        self._work[seam.seam.seam_id] = Work(seam, aligner, scoring)
+        if scoring:
+            self._scorer.begin(seam.seam, aligner.specs)
+        self._guard.begin(seam.seam, aligner.specs + self._result_specs(seam), now_ns)
+        if seam.message is not None:
+            self._guard.control(seam.seam.seam_id, *seam.message)
+        log.info("arc on", seam_id=seam.seam.seam_id, torch=torch, program=seam.seam.program)
+
+    def _result_specs(self, seam: OpenSeam) -> tuple[StreamSpec, ...]:
+        streams = {self._config.views[view].stream for view in seam.settings.views}
+        return tuple(spec for name, spec in self._specs.items() if name in streams and spec.kind == "result")
+
+    def _close(self, seam: OpenSeam) -> None:
+        deadline_ns = seam.seam.arc_off_ns + round(seam.settings.result_deadline_s * 1e9)
+        seam_id = seam.seam.seam_id
+        void = self._views.close(seam_id, seam.seam.arc_off_ns, deadline_ns)
+        log.info(
+            "arc off", seam_id=seam_id, arcs=len(seam.seam.arcs), restrikes=len(seam.seam.arcs) - 1, void_views=void
+        )
+
+    def _advance(self, work: Work, now_ns: int) -> None:
+        if work.window is not None:
+            waited_ns = now_ns - work.asked_ns
+            if waited_ns > round(self._config.worker.finish_timeout_s * 1e9) + FINISH_GRACE_NS:
+                self._scorer.drop(work.seam.seam_id)
+                detail = f"no answer within {waited_ns / 1e9:.0f} s"
+                self._finalise(work, ScoreReply(work.seam.seam_id, None, "worker_failed", detail), None, now_ns)
+            return
+        if work.open.state is SeamState.BURNING:
+            self._emit(work, final=False)
+            return
+        arc_off_ns = work.seam.arc_off_ns
+        complete = work.aligner.complete(arc_off_ns, now_ns)
+        self._emit(work, final=complete)
+        if complete and self._views_done(work, now_ns):
+            self._ask(work, now_ns)
+
+    def _views_done(self, work: Work, now_ns: int) -> bool:
+        program = work.open.program
+        if program is None or set(program.views) <= set(self._views.views(work.seam.seam_id)):
+            return True
+        deadline_ns = work.seam.arc_off_ns + round(program.result_deadline_s * 1e9)
+        return now_ns > deadline_ns + VIEW_GRACE_NS
+
+    def _emit(self, work: Work, final: bool) -> None:
+        seam_id = work.seam.seam_id
+        work.aligner.emit(
+            self._tracker.last_high_end_ns(work.open),
+            push=lambda chunk: self._scorer.push(seam_id, chunk) if work.scoring else None,
+            record=lambda chunk: self._guard.chunk(seam_id, chunk),
+            final=final,
+        )
+
+    def _ask(self, work: Work, now_ns: int) -> None:
+        work.window = self._window(work)
+        work.asked_ns = now_ns
+        if work.scoring:
+            self._scorer.finish(work.window)
+        else:
+            self._finalise(work, None, None, now_ns)
+
+    def _window(self, work: Work) -> SeamWindow:
+        integrity, gaps = work.aligner.integrity(work.seam.arcs, self._config.streams)
+        views = self._views.views(work.seam.seam_id)
+        return SeamWindow(
+            seam=work.seam,
+            streams=work.aligner.specs,
+            views=views,
+            integrity=integrity,
+            gaps=gaps,
+            calibration_id=self._identity.calibration_id,
+            missing=_missing(work.open, integrity, set(views)),
+        )
+
+    def _answer(self, reply: ScoreReply, now_ns: int) -> None:
+        work = self._work.get(reply.seam_id)
+        if work is None or work.window is None:
+            log.warning("score of no open seam", seam_id=reply.seam_id, reason=reply.reason)
+            return
+        self._finalise(work, reply, None, now_ns)
+
+    def _finalise(self, work: Work, reply: ScoreReply | None, given: tuple[str, str] | None, now_ns: int) -> None:
+        """Decide, put the recording on disk, hand the verdict over. In this order."""
+        seam = work.seam
+        window = work.window or self._window(work)
+        current = self._config.streams[self._tracker.streams[seam.torch]]
+        decision = decide(
+            Case(
+                program=work.open.program,
+                program_name=seam.program,
+                arcs=seam.arcs,
+                integrity=window.integrity,
+                views=frozenset(window.views),
+                blind_ms=work.open.blind_ns / 1e6,
+                max_blind_ms=current.max_gap_ms,
+                reply=reply,
+                given=given,
+            )
+        )
+        verdict = build_verdict(
+            seam,
+            work.open.program,
+            decision,
+            reply,
+            window.integrity,
+            work.open.stats,
+            self._length_mm(work),
+            self._latencies(work, now_ns),
+            self._identity,
+        )
+        verdict = self._to_disk(seam, verdict, now_ns)
+        work.open.state = SeamState.FINAL
+        del self._work[seam.seam_id]
+        waiting = self._views.forget(seam.seam_id)
+        if waiting:
+            log.warning("images never came", seam_id=seam.seam_id, views=waiting)
+        self._publish(verdict, now_ns)
+
+    def _length_mm(self, work: Work) -> float | None:
+        lengths = [welded_length_mm(spec, chunks, work.seam.arcs) for spec, chunks in work.aligner.motion]
+        return next((length for length in lengths if length is not None), None)
+
+    def _latencies(self, work: Work, now_ns: int) -> Latencies:
+        arrivals = (work.aligner.last_arrival_ns, self._views.last_arrival_ns(work.seam.seam_id))
+        last_ns = max((t_ns for t_ns in arrivals if t_ns is not None), default=None)
+        return Latencies(
+            arc_off_ms=(now_ns - work.seam.arc_off_ns) / 1e6,
+            last_input_ms=None if last_ns is None else (now_ns - last_ns) / 1e6,
+            decided_utc_ns=self._utc_ns(now_ns),
+        )
+
+    def _announce_only(self, seam: Seam, known: bool, given: tuple[str, str], now_ns: int) -> None:
+        """The verdict of an announced seam that never had an arc; there is nothing to record."""
+        program = self._config.programs.get(seam.program) if known else None
+        decision = decide(Case(program, seam.program, given=given))
+        latencies = Latencies(None, None, self._utc_ns(now_ns))
+        verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, self._identity)
+        self._publish(verdict, now_ns)
+
+    def _publish(self, verdict: Verdict, now_ns: int) -> None:
+        self._desk.remember_final(verdict.seam)
+        log.info("verdict", seam_id=verdict.seam.seam_id, label=verdict.label.name, reason=verdict.reason)
+        self._on_verdict(verdict)
+        self._parts.add(verdict, now_ns)
+
+    def _advance_parts(self, now_ns: int) -> None:
+        if not len(self._parts):
+            return
+        seams = [item.seam for item in self._tracker.expected()] + [work.seam for work in self._work.values()]
+        open_parts = {seam.part_id for seam in seams if seam.part_id is not None}
+        for part in self._parts.advance(open_parts, now_ns, self._utc_ns(now_ns)):
+            self._on_part(part)
+
+    def _record_view(self, seam_id: str, chunk: Chunk) -> None:
+        if not self._work[seam_id].aligner.recorded(chunk.stream, chunk.seq):
+            self._guard.chunk(seam_id, chunk)
+
+    def _to_disk(self, seam: Seam, verdict: Verdict, now_ns: int) -> Verdict:
+        if not self._guard.records:
+            return verdict
+        path = self._guard.finish(seam, verdict_metadata(verdict), now_ns)
+        if path is not None:
+            return dataclasses.replace(verdict, recording=str(path))
+        return not_recorded(verdict, self._guard.take_error(seam.seam_id))
+
+
+def _missing(seam: OpenSeam, integrity: Mapping[str, Integrity], views: set[str]) -> tuple[str, ...]:
+    """Kinds without a usable stream; "result" where a view of the program is missing."""
+    kinds: dict[str, bool] = dict.fromkeys((*seam.settings.required, *seam.settings.optional), False)
+    for found in integrity.values():
+        kinds[found.kind] = kinds.get(found.kind, False) or found.state in ("ok", "degraded")
+    kinds["result"] = set(seam.settings.views) <= views
+    return tuple(sorted(kind for kind, usable in kinds.items() if not usable))

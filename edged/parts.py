@@ -1,0 +1,111 @@
+"""A part's verdict from its seams': OK only if every expected seam is; NOK beats INDETERMINATE beats OK.
+
+`part{part_id, seams}` opens a part, `end_part` ends it. Its verdict comes once every expected seam has one, or after
+`end_part` as soon as no seam of it is open any more (what is missing then was not welded), or after
+`PART_TIMEOUT_NS` without a word about it.
+"""
+
+import dataclasses
+from collections import Counter
+
+from edged.messages import ControlError, Part
+from edged.types import Label, PartSeam, PartVerdict, Verdict
+
+__all__ = ["PART_TIMEOUT_NS", "PartTracker"]
+
+PART_TIMEOUT_NS = 3_600_000_000_000
+MAX_PARTS = 64
+MAX_PART_VERDICTS = 1024
+
+
+@dataclasses.dataclass(slots=True)
+class _OpenPart:
+    expected: tuple[str, ...]
+    touched_ns: int
+    ended: bool = False
+    seams: list[PartSeam] = dataclasses.field(default_factory=list)
+
+    def missing(self) -> list[str]:
+        """Expected references without a verdict; a reference listed twice needs two."""
+        return sorted((Counter(self.expected) - Counter(seam.seam_ref or "" for seam in self.seams)).elements())
+
+
+class PartTracker:
+    """The parts being welded. Verdicts of seams go in, verdicts of parts come out of `advance`."""
+
+    def __init__(self, cell: str, config_id: str, is_simulated: bool) -> None:
+        self._cell = cell
+        self._config_id = config_id
+        self._is_simulated = is_simulated
+        self._open: dict[str, _OpenPart] = {}
+
+    def begin(self, message: Part, now_ns: int) -> None:
+        """Open a part. Raises ControlError when it is open already or too many are."""
+        if message.part_id in self._open:
+            raise ControlError(f"part_id: part {message.part_id!r} is open already; end_part it first")
+        if len(self._open) >= MAX_PARTS:
+            raise ControlError(f"{MAX_PARTS} parts are open; end_part some first")
+        self._open[message.part_id] = _OpenPart(message.seams, now_ns)
+
+    def end(self, part_id: str, now_ns: int) -> None:
+        """No further seam will come. Raises ControlError when no such part is open."""
+        if part_id not in self._open:
+            raise ControlError(f"part_id: no part {part_id!r} is open")
+        self._open[part_id].ended = True
+        self._open[part_id].touched_ns = now_ns
+
+    def add(self, verdict: Verdict, now_ns: int) -> None:
+        """Take a seam's verdict; seams without an open part are no part's."""
+        part = self._open.get(verdict.seam.part_id or "")
+        if part is None:
+            return
+        part.touched_ns = now_ns
+        if len(part.seams) < MAX_PART_VERDICTS:
+            part.seams.append(PartSeam(verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason))
+
+    def advance(self, open_parts: set[str], now_ns: int, utc_ns: int) -> list[PartVerdict]:
+        """Verdicts of parts that are complete; `open_parts` are the parts that still have open seams."""
+        done = [
+            part_id
+            for part_id, part in self._open.items()
+            if part_id not in open_parts
+            and (part.ended or not part.missing() or now_ns - part.touched_ns > PART_TIMEOUT_NS)
+        ]
+        return [self._verdict(part_id, self._open.pop(part_id), utc_ns) for part_id in done]
+
+    def interrupt(self, utc_ns: int) -> list[PartVerdict]:
+        """Verdicts of all open parts, at shutdown."""
+        return [self._verdict(part_id, self._open.pop(part_id), utc_ns) for part_id in list(self._open)]
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def _verdict(self, part_id: str, part: _OpenPart, utc_ns: int) -> PartVerdict:
+        missing = part.missing()
+        seams = [*part.seams, *(PartSeam(ref, None, Label.INDETERMINATE, "seam_missing") for ref in missing)]
+        label, reason, detail = _judge(seams, missing)
+        return PartVerdict(
+            cell=self._cell,
+            part_id=part_id,
+            label=label,
+            reason=reason,
+            detail=detail,
+            seams=tuple(seams),
+            config_id=self._config_id,
+            is_simulated=self._is_simulated,
+            decided_utc_ns=utc_ns,
+        )
+
+
+def _judge(seams: list[PartSeam], missing: list[str]) -> tuple[Label, str, str]:
+    named = {
+        label: ", ".join(seam.seam_ref or seam.seam_id or "?" for seam in seams if seam.label is label)
+        for label in Label
+    }
+    if named[Label.NOK]:
+        return Label.NOK, "seam_nok", named[Label.NOK]
+    if missing:
+        return Label.INDETERMINATE, "seam_missing", ", ".join(missing)
+    if named[Label.INDETERMINATE] or not seams:
+        return Label.INDETERMINATE, "seam_indeterminate", named[Label.INDETERMINATE]
+    return Label.OK, "ok", f"{len(seams)} seams"

@@ -1,0 +1,283 @@
+"""The recorder: one file per seam, beside the data path, on disk before its verdict is published.
+
+A seam is written to `<seam_id>.open`, which reaches the disk at least each second; `finish` completes it, renames
+it to `<seam_id>.mcap` and adds a line to `manifest.jsonl`. What a crash leaves as `.open` is saved by
+`recover_interrupted`. Times come as arguments; only `host_header` reads clocks.
+"""
+
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from drivers.base import Chunk, StreamSpec
+from drivers.mcap_codec import (
+    OPEN_SUFFIX,
+    RECORDING_SUFFIX,
+    RecordingError,
+    RecordingHeader,
+    RecordingReader,
+    RecordingWriter,
+    recover_recording,
+)
+from drivers.mcap_file import fsync_folder
+from edged.manifest import append_manifest
+from edged.types import Verdict
+from pipelines.window import Seam
+
+__all__ = [
+    "LOST_SUFFIX",
+    "SeamRecorder",
+    "SeamRecordingError",
+    "host_header",
+    "open_recordings",
+    "recorded_seam",
+    "recordings",
+    "recover_interrupted",
+    "verdict_metadata",
+]
+
+SYNC_EVERY_NS = 900_000_000
+"""Below the promised second by more than one step of the engine."""
+LOST_SUFFIX = ".lost"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SEAM = TypeAdapter(Seam)
+
+
+class SeamRecordingError(RecordingError):
+    """The recording of the seam `seam_id` failed; the seam is INDETERMINATE(not_recorded). Call `abandon`."""
+
+    def __init__(self, seam_id: str, message: str) -> None:
+        self.seam_id = seam_id
+        super().__init__(message)
+
+
+def host_header(cell: str, software: str, *, is_simulated: bool, calibration_id: str = "none") -> RecordingHeader:
+    """A header of this host and boot, with monotonic time and UTC read one right after the other."""
+    boot_id = BOOT_ID.read_text().strip() if BOOT_ID.exists() else "unknown"
+    return RecordingHeader(boot_id, time.monotonic_ns(), time.time_ns(), software, is_simulated, cell, calibration_id)
+
+
+@dataclasses.dataclass(slots=True)
+class _Open:
+    writer: RecordingWriter
+    header: RecordingHeader
+    synced_ns: int
+
+
+class SeamRecorder:
+    """Writes the open seams' files; single-threaded, called by the engine's step.
+
+    Every method raises SeamRecordingError (a RecordingError that knows its seam) when the disk fails.
+
+    Args:
+        folder: where recordings lie; made when missing.
+        header: called at every arc-on for a fresh header, see `host_header`.
+    """
+
+    def __init__(self, folder: Path, header: Callable[[], RecordingHeader]) -> None:
+        self._folder = folder
+        self._header = header
+        self._open: dict[str, _Open] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordingError(f"{folder}: cannot be made: {error.strerror}; set cell.data_dir") from error
+
+    @property
+    def open_seams(self) -> tuple[str, ...]:
+        """Ids of the seams that are being written."""
+        return tuple(self._open)
+
+    def path(self, seam_id: str) -> Path:
+        """Where the finished recording of a seam lies."""
+        return self._folder / f"{seam_id}{RECORDING_SUFFIX}"
+
+    def begin(self, seam: Seam, specs: Sequence[StreamSpec], now_ns: int) -> None:
+        """Open the seam's file; its name and header are on disk on return."""
+        header = self._header()
+        path = self._open_path(seam.seam_id)
+        try:
+            writer = RecordingWriter(path, specs, header)
+        except RecordingError as error:
+            raise SeamRecordingError(seam.seam_id, str(error)) from error
+        self._open[seam.seam_id] = _Open(writer, header, now_ns)
+
+        def start() -> None:
+            writer.metadata("seam", _seam_values(seam))
+            writer.sync()
+            fsync_folder(self._folder)
+
+        self._guarded(seam.seam_id, start)
+
+    def chunk(self, seam_id: str, chunk: Chunk) -> None:
+        """Append a stamped chunk to the seam's file."""
+        self._guarded(seam_id, lambda: self._entry(seam_id).writer.chunk(chunk))
+
+    def control(self, seam_id: str, t_ns: int, message: Mapping[str, Any]) -> None:
+        """Append a control message that took effect at `t_ns` to the seam's file."""
+        self._guarded(seam_id, lambda: self._entry(seam_id).writer.control(t_ns, message))
+
+    def tick(self, now_ns: int) -> None:
+        """Bring every file to disk that has not been there for a second.
+
+        Raises SeamRecordingError for the first seam that fails, after the others have been tried.
+        """
+        failures = []
+        for seam_id, entry in self._open.items():
+            if now_ns - entry.synced_ns < SYNC_EVERY_NS:
+                continue
+            entry.synced_ns = now_ns
+            try:
+                self._guarded(seam_id, entry.writer.sync)
+            except SeamRecordingError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def finish(
+        self,
+        seam: Seam,
+        verdict: Mapping[str, Any],
+        now_ns: int,
+        *,
+        set_points: Mapping[str, float] | None = None,
+    ) -> Path:
+        """Complete the seam's recording; when this returns its path, disk and folder have it.
+
+        `verdict` is what `verdict_metadata` makes. `now_ns` is noted as the time of finishing.
+        """
+        entry = self._entry(seam.seam_id)
+        path = self.path(seam.seam_id)
+
+        def complete() -> None:
+            entry.writer.metadata("seam", {**_seam_values(seam), "finished_ns": now_ns})
+            entry.writer.metadata("verdict", verdict)
+            entry.writer.finish()
+            # The line goes first: one without a file is skipped by readers, a file without one is not listed.
+            append_manifest(self._folder, _manifest_line(seam, entry.header, verdict, set_points))
+            os.rename(entry.writer.path, path)
+            fsync_folder(self._folder)
+
+        self._guarded(seam.seam_id, complete)
+        del self._open[seam.seam_id]
+        return path
+
+    def abandon(self, seam_id: str) -> None:
+        """Give up a seam's recording and free its space: its verdict says not_recorded. Unknown ids are ignored."""
+        entry = self._open.pop(seam_id, None)
+        if entry is None:
+            return
+        entry.writer.close()
+        entry.writer.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Leave open seams as `.open` files; the next start reports them as interrupted."""
+        for entry in self._open.values():
+            entry.writer.close()
+        self._open.clear()
+
+    def _open_path(self, seam_id: str) -> Path:
+        return self._folder / f"{seam_id}{OPEN_SUFFIX}"
+
+    def _entry(self, seam_id: str) -> _Open:
+        entry = self._open.get(seam_id)
+        if entry is None:
+            raise SeamRecordingError(seam_id, f"seam {seam_id} is not being recorded in {self._folder}; begin it")
+        return entry
+
+    def _guarded(self, seam_id: str, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except SeamRecordingError:
+            raise
+        except RecordingError as error:
+            raise SeamRecordingError(seam_id, str(error)) from error
+        except OSError as error:
+            raise SeamRecordingError(
+                seam_id, f"{self._open_path(seam_id)}: {error.strerror}; free space in {self._folder}"
+            ) from error
+
+
+def open_recordings(folder: Path) -> list[Path]:
+    """What a crash left unfinished, oldest seam first (ULIDs sort by time)."""
+    return sorted(folder.glob(f"*{OPEN_SUFFIX}"))
+
+
+def recordings(folder: Path) -> list[Path]:
+    """The finished recordings of a folder by name, which for ULIDs is by time."""
+    return sorted(folder.glob(f"*{RECORDING_SUFFIX}"))
+
+
+def recorded_seam(reader: RecordingReader) -> Seam:
+    """The seam as it was last written to the recording. Raises RecordingError when there is none."""
+    values = reader.metadata("seam")
+    if values is None:
+        raise RecordingError(f"{reader.path}: does not say which seam it is (no metadata 'seam')")
+    try:
+        return _SEAM.validate_python({key: values[key] for key in values if key != "finished_ns"})
+    except ValueError as error:
+        raise RecordingError(f"{reader.path}: metadata 'seam' {values} is not a seam: {error}") from error
+
+
+def recover_interrupted(path: Path, verdict: Mapping[str, Any]) -> tuple[Seam, Path]:
+    """Save an `.open` file of an earlier run: complete it with `verdict` (what the daemon will publish for it).
+
+    Returns the seam and the path of its recording. Raises RecordingError when nothing of it can be read; the file
+    is then renamed to `<seam_id>.lost`, so that it is reported once, and the seam id is `path.stem`.
+    """
+    try:
+        recovered = recover_recording(path, {"verdict": verdict})
+        reader = RecordingReader(recovered)
+        seam = recorded_seam(reader)
+    except RecordingError as error:
+        if not path.exists():
+            raise
+        lost = path.with_suffix(LOST_SUFFIX)
+        path.rename(lost)
+        raise RecordingError(f"{error}; kept as {lost}") from error
+    append_manifest(path.parent, _manifest_line(seam, reader.header, verdict, None))
+    return seam, recovered
+
+
+def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
+    """What a recording keeps of its verdict: JSON-ready, read by replay and retention."""
+    score = verdict.score
+    return {
+        "label": verdict.label.name,
+        "reason": verdict.reason,
+        "detail": verdict.detail,
+        "mode": verdict.mode,
+        "shadow_label": None if verdict.shadow_label is None else verdict.shadow_label.name,
+        "score": None if score is None else score.score,
+        "raw": None if score is None else score.raw,
+        "p_value": None if score is None else score.p_value,
+        "model_id": verdict.model_id,
+        "threshold_id": verdict.threshold_id,
+        "calibration_id": verdict.calibration_id,
+        "config_id": verdict.config_id,
+        "decided_utc_ns": verdict.decided_utc_ns,
+    }
+
+
+def _seam_values(seam: Seam) -> dict[str, Any]:
+    return dataclasses.asdict(seam)
+
+
+def _manifest_line(
+    seam: Seam, header: RecordingHeader, verdict: Mapping[str, Any], set_points: Mapping[str, float] | None
+) -> dict[str, Any]:
+    utc = datetime.datetime.fromtimestamp(header.to_utc_ns(seam.arc_on_ns) / 1e9, datetime.UTC)
+    return {
+        "seam_id": seam.seam_id,
+        "program": seam.program,
+        "session": seam.session,
+        "set_points": dict(set_points or {}),
+        "utc": utc.isoformat(timespec="milliseconds"),
+        "label": verdict.get("label"),
+    }

@@ -1,0 +1,325 @@
+"""Preallocated rings between a stream's thread (the one writer) and the engine (the one reader).
+
+Data path: Driver → Stream → **Ring** → Engine. A ring is an arena of bytes with an index of chunks in time order.
+A chunk never wraps: where it does not fit before the end of the arena, the rest is skipped and it starts at the
+beginning, so every chunk is one contiguous view and `slice` copies nothing. The arena lies over any writable
+buffer. Over a memfd it is shared with a capture child: the child writes the data, the parent only adopts it.
+
+Overwriting is by design (a ring holds the last seconds), so a reader that works on a view for long asks `valid`
+afterwards: the writer announces what it is about to overwrite before it does. Announcement, index entry and head are
+single stores, hence no lock. One announcement reaches a guard zone further when the writer is another process,
+which does not share our memory order.
+"""
+
+import dataclasses
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from mmap import mmap
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.base import Chunk, StreamSpec
+
+__all__ = ["Arena", "Buffer", "ImageRing", "Ring", "SampleRing", "make_ring", "ring_bytes"]
+
+Buffer = bytearray | mmap | memoryview
+
+HEADER_BYTES = 64
+"""One cache line; its first int64 is the offset up to which the writer has announced writes."""
+GUARD_SHARE = 16
+"""A shared arena's guard zone is capacity / GUARD_SHARE."""
+MIN_ITEMS = 64
+MIN_IMAGES = 16
+MAX_CHUNKS = 65_536
+MIN_IMAGE_BYTES = 256 * 1024
+UNKNOWN_IMAGE_PX = 1920 * 1080
+MAX_IMAGE_ARENA_BYTES = 512 * 1024 * 1024
+
+
+class Arena:
+    """Bytes with a write position that only grows: offset `o` lies at byte `o % capacity_bytes`.
+
+    Args:
+        buffer: HEADER_BYTES + capacity; zeroed when fresh. A writer continues after what was last announced.
+        item_bytes: every piece starts at a multiple of it, so that views are aligned.
+        shared: whether reader and writer are different processes.
+    """
+
+    def __init__(self, buffer: Buffer, item_bytes: int = 1, shared: bool = False) -> None:
+        raw = np.frombuffer(buffer, np.uint8)
+        self.item_bytes = item_bytes
+        self.capacity_bytes = (len(raw) - HEADER_BYTES) // item_bytes * item_bytes
+        if self.capacity_bytes <= 0:
+            raise ValueError(f"a buffer of {len(raw)} bytes holds no item of {item_bytes} bytes after its header")
+        self._header = raw[:8].view(np.int64)
+        self._bytes = raw[HEADER_BYTES : HEADER_BYTES + self.capacity_bytes]
+        self._guard_bytes = self.capacity_bytes // GUARD_SHARE // item_bytes * item_bytes if shared else 0
+        self._next = int(self._header[0])
+
+    @property
+    def oldest(self) -> int:
+        """Pieces that start before this offset are overwritten or about to be."""
+        return int(self._header[0]) - self.capacity_bytes
+
+    def write(self, data: NDArray[Any]) -> int:
+        """Copy `data` (C order) in and return its offset. Raises ValueError when it exceeds the arena."""
+        raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        start = self._place(len(raw))
+        at = start % self.capacity_bytes
+        self._bytes[at : at + len(raw)] = raw
+        return start
+
+    def view(self, offset: int, n_bytes: int) -> NDArray[np.uint8]:
+        """The bytes of the piece at `offset`, read-only. Raises ValueError when it would wrap."""
+        at = offset % self.capacity_bytes
+        if offset < 0 or n_bytes < 0 or at + n_bytes > self.capacity_bytes:
+            raise ValueError(f"{n_bytes} bytes at {offset} do not lie inside an arena of {self.capacity_bytes} bytes")
+        piece = self._bytes[at : at + n_bytes]
+        piece.flags.writeable = False
+        return piece
+
+    def _place(self, n_bytes: int) -> int:
+        limit = self.capacity_bytes - self._guard_bytes
+        if n_bytes > limit:
+            raise ValueError(f"a chunk of {n_bytes} bytes exceeds a ring of {limit} bytes; raise ring_s")
+        start = self._next
+        at = start % self.capacity_bytes
+        if at + n_bytes > self.capacity_bytes:
+            start += self.capacity_bytes - at
+        self._next = start + -(-n_bytes // self.item_bytes) * self.item_bytes
+        self._header[0] = self._next + self._guard_bytes
+        return start
+
+
+class Ring(Protocol):
+    """The last seconds of one stream. One thread appends, one other thread reads."""
+
+    spec: StreamSpec
+    arena: Arena
+
+    def append(self, chunk: Chunk) -> Chunk:
+        """Copy a stamped chunk in; returns it with `data` as a read-only view into the ring.
+
+        Raises ValueError when it is not stamped, its `seq` does not grow, or it is larger than the ring.
+        """
+        ...
+
+    def view(self, offset: int, n_bytes: int) -> NDArray[Any]:
+        """What a capture child wrote at `offset`, shaped as this stream's `Chunk.data`."""
+        ...
+
+    def adopt(self, chunk: Chunk, offset: int) -> Chunk:
+        """Index a stamped chunk whose data is already `view(offset, …)`; copies nothing."""
+        ...
+
+    def slice(self, from_ns: int, to_ns: int) -> list[Chunk]:
+        """All items with `from_ns <= t < to_ns` still held, in order, as views cut at item borders."""
+        ...
+
+    def valid(self, chunk: Chunk) -> bool:
+        """Whether the data of this chunk (or a cut of it) has not been overwritten."""
+        ...
+
+    @property
+    def overwritten(self) -> int:
+        """Items that have been overwritten since the start."""
+        ...
+
+    @property
+    def head_ns(self) -> int | None:
+        """End of the newest item; None when empty."""
+        ...
+
+    @property
+    def tail_ns(self) -> int | None:
+        """Time of the oldest item still held; None when empty."""
+        ...
+
+
+class _Entry(NamedTuple):
+    number: int
+    offset: int
+    end_ns: int  # never falls from one entry to the next, so that it can be searched
+    chunk: Chunk
+
+
+class _IndexedArena:
+    """An arena and its index: what both rings are."""
+
+    def __init__(self, spec: StreamSpec, arena: Arena, max_chunks: int) -> None:
+        self.spec = spec
+        self.arena = arena
+        self._entries: list[_Entry | None] = [None] * max_chunks
+        self._tail = 0  # number of the oldest entry held
+        self._head = 0  # number of the next entry
+        self._overwritten = 0
+
+    @property
+    def overwritten(self) -> int:
+        """Items that have been overwritten since the start."""
+        return self._overwritten
+
+    @property
+    def head_ns(self) -> int | None:
+        """End of the newest item; None when empty."""
+        entry = self._entry(self._head - 1)
+        return None if entry is None else entry.end_ns
+
+    @property
+    def tail_ns(self) -> int | None:
+        """Time of the oldest item still held; None when empty."""
+        return next((entry.chunk.t_ns for entry in self._held(self._tail)), None)
+
+    def append(self, chunk: Chunk) -> Chunk:
+        """Copy a stamped chunk in; see `Ring.append`."""
+        self._check(chunk)
+        offset = self.arena.write(chunk.data)
+        return self._index(dataclasses.replace(chunk, data=self.view(offset, chunk.data.nbytes)), offset)
+
+    def adopt(self, chunk: Chunk, offset: int) -> Chunk:
+        """Index a stamped chunk that a capture child wrote; see `Ring.adopt`."""
+        self._check(chunk)
+        return self._index(chunk, offset)
+
+    def view(self, offset: int, n_bytes: int) -> NDArray[Any]:
+        """The piece at `offset`, shaped as this stream's data."""
+        raw = self.arena.view(offset, n_bytes)
+        return raw if self.spec.encoded else raw.view(self.spec.dtype).reshape(-1, *self.spec.shape)
+
+    def slice(self, from_ns: int, to_ns: int) -> list[Chunk]:
+        """Items with `from_ns <= t < to_ns`; see `Ring.slice`."""
+        numbers = range(self._tail, self._head)
+        found = []
+        for entry in self._held(numbers.start + bisect_right(numbers, from_ns, key=self._end_ns)):
+            chunk = entry.chunk
+            if chunk.t_ns >= to_ns:
+                break
+            start, stop = _first_at(chunk, from_ns), _first_at(chunk, to_ns)
+            if start < stop:
+                found.append(chunk if stop - start == chunk.n else chunk.cut(start, stop))
+        return found
+
+    def valid(self, chunk: Chunk) -> bool:
+        """Whether this chunk's data is still there; see `Ring.valid`."""
+        numbers = range(self._tail, self._head)
+        entry = self._entry(numbers.start + bisect_right(numbers, chunk.seq, key=self._seq) - 1)
+        return entry is not None and entry.chunk.seq == chunk.seq and entry.offset >= self.arena.oldest
+
+    def _check(self, chunk: Chunk) -> None:
+        if chunk.clock is None:
+            raise ValueError(f"stream {chunk.stream}: chunk {chunk.seq} must be stamped before it enters the ring")
+        last = self._entry(self._head - 1)
+        if last is not None and chunk.seq <= last.chunk.seq:
+            raise ValueError(f"stream {chunk.stream}: chunk {chunk.seq} came after {last.chunk.seq}; seq must grow")
+
+    def _index(self, chunk: Chunk, offset: int) -> Chunk:
+        self._evict()
+        last = self._entry(self._head - 1)
+        end_ns = chunk.end_ns if last is None else max(chunk.end_ns, last.end_ns)
+        self._entries[self._head % len(self._entries)] = _Entry(self._head, offset, end_ns, chunk)
+        self._head += 1
+        return chunk
+
+    def _evict(self) -> None:
+        oldest = self.arena.oldest
+        full = self._head - len(self._entries)
+        while self._tail < self._head:
+            entry = self._entry(self._tail)
+            if entry is not None and entry.offset >= oldest and self._tail > full:
+                return
+            self._tail += 1
+            self._overwritten += 0 if entry is None else entry.chunk.n
+
+    def _entry(self, number: int) -> _Entry | None:
+        entry = self._entries[number % len(self._entries)] if number >= self._tail else None
+        return entry if entry is not None and entry.number == number else None
+
+    def _held(self, first: int) -> Iterator[_Entry]:
+        for number in range(first, self._head):
+            entry = self._entry(number)
+            if entry is not None and entry.offset >= self.arena.oldest:
+                yield entry
+
+    # The search may meet an entry that the writer is just evicting: it sorts first, and `_held` leaves it out.
+    def _end_ns(self, number: int) -> int:
+        entry = self._entry(number)
+        return -1 if entry is None else entry.end_ns
+
+    def _seq(self, number: int) -> int:
+        entry = self._entry(number)
+        return -1 if entry is None else entry.chunk.seq
+
+
+def _first_at(chunk: Chunk, t_ns: int) -> int:
+    """Index of the chunk's first item at or after `t_ns`; `chunk.n` when there is none."""
+    n, clock = chunk.n, chunk.clock
+    if clock is None or t_ns <= chunk.t_ns:
+        return 0
+    if n == 1:
+        return 1
+    index = min(max(math.ceil((t_ns - chunk.t_ns) / clock.ns_per_count), 0), n)
+    while index > 0 and clock.t_ns(chunk.counter + index - 1) >= t_ns:
+        index -= 1
+    while index < n and clock.t_ns(chunk.counter + index) < t_ns:
+        index += 1
+    return index
+
+
+class SampleRing(_IndexedArena):
+    """The last `capacity_items` items of a sampled stream (fewer by what was skipped at the wrap).
+
+    Over a `buffer` (shared with a capture child) the capacity is what fits into it.
+    """
+
+    def __init__(self, spec: StreamSpec, capacity_items: int, buffer: Buffer | None = None) -> None:
+        if spec.encoded:
+            raise ValueError(f"stream {spec.name} carries encoded images; use an ImageRing")
+        item_bytes = _item_bytes(spec)
+        arena = Arena(
+            bytearray(HEADER_BYTES + capacity_items * item_bytes) if buffer is None else buffer,
+            item_bytes,
+            shared=buffer is not None,
+        )
+        super().__init__(spec, arena, min(max(capacity_items, 1), MAX_CHUNKS))
+
+
+class ImageRing(_IndexedArena):
+    """The last images of an encoded stream: at most `capacity_bytes` and at most `max_items` of them."""
+
+    def __init__(self, spec: StreamSpec, capacity_bytes: int, max_items: int, buffer: Buffer | None = None) -> None:
+        if not spec.encoded:
+            raise ValueError(f"stream {spec.name} carries samples; use a SampleRing")
+        own = bytearray(HEADER_BYTES + capacity_bytes) if buffer is None else buffer
+        super().__init__(spec, Arena(own, shared=buffer is not None), max_items)
+
+
+def _item_bytes(spec: StreamSpec) -> int:
+    return 1 if spec.encoded else int(np.dtype(spec.dtype).itemsize * math.prod(spec.shape))
+
+
+def _capacity_items(spec: StreamSpec, seconds: float) -> int:
+    return max(math.ceil(spec.rate_hz * seconds), MIN_IMAGES if spec.encoded else MIN_ITEMS)
+
+
+def ring_bytes(spec: StreamSpec, seconds: float) -> int:
+    """Size of the buffer that holds `seconds` of this stream, header included.
+
+    Images are assumed to take half a byte per pixel (JPEG at quality 90), at least 256 KiB, at most 512 MiB in all;
+    where they are larger the ring holds fewer seconds. Memory is committed as it is first written.
+    """
+    items = _capacity_items(spec, seconds)
+    if not spec.encoded:
+        return HEADER_BYTES + items * _item_bytes(spec)
+    image_bytes = max((math.prod(spec.shape) or UNKNOWN_IMAGE_PX) // 2, MIN_IMAGE_BYTES)
+    return HEADER_BYTES + min(items * image_bytes, MAX_IMAGE_ARENA_BYTES)
+
+
+def make_ring(spec: StreamSpec, seconds: float, buffer: Buffer | None = None) -> Ring:
+    """The ring for `seconds` of a stream, over `buffer` (of `ring_bytes`) where a capture child writes it."""
+    items = _capacity_items(spec, seconds)
+    if spec.encoded:
+        return ImageRing(spec, ring_bytes(spec, seconds) - HEADER_BYTES, items, buffer)
+    return SampleRing(spec, items, buffer)
