@@ -26,12 +26,18 @@ DRIVERS: dict[str, str] = {
 
 
 def driver_class(kind: str) -> type[Driver]:
-    """The class behind `kind`. Raises DeviceError naming the known kinds when there is none."""
+    """The class behind `kind`: a row of the table, or "module:Class" for a driver of one's own.
+
+    Raises DeviceError naming the known kinds when there is none, or what a module lacks.
+    """
+    path = DRIVERS.get(kind, kind)
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise DeviceError(f"no driver {kind!r}; known drivers: {', '.join(sorted(DRIVERS))}, or module:Class")
     try:
-        module, _, name = DRIVERS[kind].partition(":")
-    except KeyError:
-        raise DeviceError(f"no driver {kind!r}; known drivers: {', '.join(sorted(DRIVERS))}") from None
-    found: type[Driver] = getattr(importlib.import_module(module), name)
+        found: type[Driver] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise DeviceError(f"driver {kind!r}: {error}") from error
     return found
 
 

@@ -23,7 +23,17 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 
-__all__ = ["Arena", "Buffer", "ImageRing", "Ring", "SampleRing", "make_ring", "ring_bytes"]
+__all__ = [
+    "Arena",
+    "Buffer",
+    "ImageRing",
+    "Ring",
+    "SampleRing",
+    "check_data",
+    "item_bytes",
+    "make_ring",
+    "ring_bytes",
+]
 
 Buffer = bytearray | mmap | memoryview
 
@@ -176,6 +186,7 @@ class _IndexedArena:
     def append(self, chunk: Chunk) -> Chunk:
         """Copy a stamped chunk in; see `Ring.append`."""
         self._check(chunk)
+        check_data(self.spec, chunk.data)
         offset = self.arena.write(chunk.data)
         return self._index(dataclasses.replace(chunk, data=self.view(offset, chunk.data.nbytes)), offset)
 
@@ -277,12 +288,8 @@ class SampleRing(_IndexedArena):
     def __init__(self, spec: StreamSpec, capacity_items: int, buffer: Buffer | None = None) -> None:
         if spec.encoded:
             raise ValueError(f"stream {spec.name} carries encoded images; use an ImageRing")
-        item_bytes = _item_bytes(spec)
-        arena = Arena(
-            bytearray(HEADER_BYTES + capacity_items * item_bytes) if buffer is None else buffer,
-            item_bytes,
-            shared=buffer is not None,
-        )
+        own = bytearray(HEADER_BYTES + capacity_items * item_bytes(spec)) if buffer is None else buffer
+        arena = Arena(own, item_bytes(spec), shared=buffer is not None)
         super().__init__(spec, arena, min(max(capacity_items, 1), MAX_CHUNKS))
 
 
@@ -296,7 +303,16 @@ class ImageRing(_IndexedArena):
         super().__init__(spec, Arena(own, shared=buffer is not None), max_items)
 
 
-def _item_bytes(spec: StreamSpec) -> int:
+def check_data(spec: StreamSpec, data: NDArray[Any]) -> None:
+    """Raises ValueError when data is not what the spec promised: a ring holds bytes and would not notice."""
+    expected = "uint8 (n_bytes,)" if spec.encoded else f"{spec.dtype} (n, {', '.join(map(str, spec.shape))})"
+    fits = data.ndim == 1 if spec.encoded else data.shape[1:] == spec.shape
+    if not fits or data.dtype != np.dtype("uint8" if spec.encoded else spec.dtype):
+        raise ValueError(f"stream {spec.name}: its driver gave {data.dtype} {data.shape}, its spec says {expected}")
+
+
+def item_bytes(spec: StreamSpec) -> int:
+    """Size of one item; 1 for encoded images, which are placed by the byte."""
     return 1 if spec.encoded else int(np.dtype(spec.dtype).itemsize * math.prod(spec.shape))
 
 
@@ -312,7 +328,7 @@ def ring_bytes(spec: StreamSpec, seconds: float) -> int:
     """
     items = _capacity_items(spec, seconds)
     if not spec.encoded:
-        return HEADER_BYTES + items * _item_bytes(spec)
+        return HEADER_BYTES + items * item_bytes(spec)
     image_bytes = max((math.prod(spec.shape) or UNKNOWN_IMAGE_PX) // 2, MIN_IMAGE_BYTES)
     return HEADER_BYTES + min(items * image_bytes, MAX_IMAGE_ARENA_BYTES)
 

@@ -1,6 +1,9 @@
 """Rings against a plain list, over any cutting of the stream."""
 
 import dataclasses
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -123,13 +126,14 @@ def test_image_ring_holds_at_most_max_items() -> None:
     assert ring.overwritten == 6
 
 
-def test_times_that_step_back_are_still_found() -> None:
-    ring = SampleRing(WELDER, 100)
-    ring.append(samples(0, 0, 10))
-    back = dataclasses.replace(samples(1, 10, 10), clock=ClockParams(10, CLOCK.t_ns(10) - 30_000, 100_000.0))
-    ring.append(back)
-    assert [c.seq for c in ring.slice(CLOCK.t_ns(10) - 30_000, CLOCK.t_ns(11))] == [1]
-    assert ring.head_ns is not None
+def test_items_are_found_although_a_later_chunk_stepped_back() -> None:
+    ring = SampleRing(WELDER, 300)
+    ring.append(samples(0, 0, 100))
+    for seq, t_ms in ((1, 2), (2, 3)):
+        clock = ClockParams(99 + seq, t_ms * 1_000_000, 100_000.0)
+        ring.append(dataclasses.replace(samples(seq, 99 + seq, 1), clock=clock))
+    assert [c.seq for c in ring.slice(CLOCK.t_ns(50), CLOCK.t_ns(51))] == [0]
+    assert ring.head_ns == CLOCK.t_ns(100)
 
 
 def test_adopted_chunks_are_what_the_other_side_wrote() -> None:
@@ -161,12 +165,45 @@ def test_a_new_writer_continues_after_what_was_announced() -> None:
     assert again % 6 == 0
 
 
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads that switch as often as they can."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval_s)
+
+
+@pytest.mark.usefixtures("eager_threads")
+def test_a_reader_beside_the_writer_never_believes_overwritten_data() -> None:
+    ring = SampleRing(WELDER, 200_000)
+    blocks = [np.full((20_000, 3), value, np.int16) for value in range(251)]
+
+    def write() -> None:
+        for seq in range(4_000):
+            ring.append(Chunk("welder", seq, seq * 20_000, 0, 0, blocks[seq % 251], CLOCK))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    believed = 0
+    while writer.is_alive():
+        for chunk in ring.slice(0, 2**62):
+            copy = chunk.data.copy()
+            if ring.valid(chunk):
+                believed += 1
+                assert (copy == chunk.seq % 251).all()
+    writer.join()
+    assert believed > 0
+
+
 @pytest.mark.parametrize(
     ("chunk", "message"),
     [
         (dataclasses.replace(samples(1, 0, 5), clock=None), "stamped"),
         (samples(0, 0, 5), "seq must grow"),
         (samples(1, 0, 101), "raise ring_s"),
+        (dataclasses.replace(samples(1, 0, 5), data=np.zeros((5, 3), np.int32)), "gave int32"),
+        (dataclasses.replace(samples(1, 0, 5), data=np.zeros((5, 2), np.int16)), "its spec says"),
     ],
 )
 def test_refusals_name_the_problem(chunk: Chunk, message: str) -> None:

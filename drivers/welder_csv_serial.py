@@ -1,0 +1,205 @@
+"""`welder.csv_serial`, `motion.csv_serial`: boards that print one sample a line, "182.4,21.3,6.1".
+
+First step of the data path: port → lines → floats → Chunk. For waveforms use `welder.serial`: text of three
+channels at 10 kHz needs three times the bytes and carries no checksum.
+"""
+
+import math
+from collections import deque
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from drivers.base import MONOTONIC, Chunk, DeviceError, DriverOptions, HostClock, Isolation, StreamSpec
+from drivers.counter import CounterUnwrapper
+from drivers.serial_port import SerialPort
+
+__all__ = ["WelderCsvSerial", "WelderCsvSerialOptions"]
+
+MIN_JUDGED_LINES = 200
+"""So many malformed lines in a row are a wrong baud rate or layout, not noise."""
+
+
+class WelderCsvSerialOptions(DriverOptions):
+    """Options of the `csv_serial` drivers. `channels` are the columns in order, after the counter column if any."""
+
+    port: Annotated[str, Field(min_length=1)]
+    kind: Literal["welder", "motion"] = "welder"
+    baud: Annotated[int, Field(ge=1200, le=12_000_000)] = 115_200
+    rate_hz: Annotated[float, Field(gt=0, le=20_000)] = 100.0
+    channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("current", "voltage", "wire_feed_speed")
+    units: tuple[str, ...] = ("A", "V", "m/min")
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    counter_column: bool = False
+    """The first column counts the lines: lost lines are then known exactly and a clock can be fitted."""
+    counter_bits: Annotated[int, Field(ge=8, le=48)] = 32
+    max_line_bytes: Annotated[int, Field(ge=8, le=65_536)] = 256
+    read_timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.5
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        for key in ("units", "scale", "offset"):
+            found = len(getattr(self, key))
+            if found != len(self.channels) and not (key != "units" and found == 0):
+                raise ValueError(f"{key} has {found} entries for {len(self.channels)} channels")
+        return self
+
+
+class WelderCsvSerial:
+    """Reads lines; a malformed, overlong or non-finite one is a lost item and never an error by itself.
+
+    Without a counter column, `counter` counts the lines, the lost ones too. The first line after opening is
+    dropped, since its beginning may be missing. Opening never blocks, reading for `read_timeout_s` at most.
+    """
+
+    isolation: ClassVar[Isolation] = "thread"
+    Options: ClassVar[type[DriverOptions]] = WelderCsvSerialOptions
+
+    def __init__(self, name: str, options: WelderCsvSerialOptions, clock: HostClock) -> None:
+        self._options = options
+        self._clock = clock
+        self._port = SerialPort(options.port, options.baud, options.read_timeout_s)
+        self._lines = _Lines(options.max_line_bytes)
+        self._counter = CounterUnwrapper(options.counter_bits, options.rate_hz)
+        self._next_line = 0
+        self._lost_lines = 0
+        self._last_arrival_ns: int | None = None
+        self._is_reopened = False
+        self._ready: deque[Chunk] = deque()
+        self._seq = 0
+        self._malformed = 0
+        self._malformed_in_a_row = 0
+        self._spec = StreamSpec(
+            name=name,
+            kind=options.kind,
+            rate_hz=options.rate_hz,
+            shape=(len(options.channels),),
+            dtype="float32",
+            channels=options.channels,
+            units=options.units,
+            scale=options.scale,
+            offset=options.offset,
+            torch=options.torch,
+            tick="counter" if options.counter_column else "arrival",
+        )
+
+    @classmethod
+    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
+        """Make the driver for the stream `name` from `WelderCsvSerialOptions`; opens nothing."""
+        return cls(name, options, clock)
+
+    @property
+    def spec(self) -> StreamSpec:
+        """float32 values of the configured channels."""
+        return self._spec
+
+    @property
+    def malformed_lines(self) -> int:
+        """Lines that could not be read, since the stream was configured."""
+        return self._malformed
+
+    def open(self) -> None:
+        """Open the port exclusively. Raises DeviceError when it is missing, forbidden or in use."""
+        self._port.open()
+        self._lines.reset()
+        self._ready.clear()
+        self._malformed_in_a_row = 0
+        self._is_reopened = self._last_arrival_ns is not None
+
+    def read(self) -> Chunk | None:
+        """The next consecutive lines. Raises DeviceError when the port fails or prints something else."""
+        if not self._ready:
+            data = self._port.read(1)
+            self._queue(self._lines.feed(data), self._clock.now_ns())
+        return self._ready.popleft() if self._ready else None
+
+    def close(self) -> None:
+        """Release the port; safe to call twice."""
+        self._port.close()
+        self._ready.clear()
+
+    def _queue(self, lines: list[bytes | None], arrival_ns: int) -> None:
+        run: list[list[float]] = []
+        counter = lost = 0
+        for line in lines:
+            values = None if line is None else _values(line, self._options)
+            self._judge(line, values is None)
+            if values is None:
+                continue
+            at, missing = self._place(values, arrival_ns)
+            if run and missing:
+                self._emit(run, counter, lost, arrival_ns)
+                run = []
+            if not run:
+                counter, lost = at, missing
+            run.append(values[-len(self._options.channels) :])
+        if run:
+            self._emit(run, counter, lost, arrival_ns)
+
+    def _judge(self, line: bytes | None, malformed: bool) -> None:
+        self._malformed += malformed
+        self._lost_lines += malformed
+        self._malformed_in_a_row = self._malformed_in_a_row + 1 if malformed else 0
+        if self._malformed_in_a_row >= MIN_JUDGED_LINES:
+            columns = ("counter", *self._options.channels) if self._options.counter_column else self._options.channels
+            raise DeviceError(
+                f"serial port {self._options.port}: {MIN_JUDGED_LINES} lines in a row are not the columns "
+                f"{', '.join(columns)}, the last is {(line or b'')[:60]!r}; check baud, channels and counter_column"
+            )
+
+    def _place(self, values: list[float], arrival_ns: int) -> tuple[int, int]:
+        if self._options.counter_column:
+            step = self._counter.step(int(values[0]), arrival_ns)
+            return step.counter, step.lost
+        lost, self._lost_lines = self._lost_lines, 0
+        if self._is_reopened and self._last_arrival_ns is not None:
+            # Nothing counts the lines while the port is closed, so host time must.
+            lost = max(1, lost, round((arrival_ns - self._last_arrival_ns) / self._spec.dt_ns) - 1)
+        self._is_reopened, self._last_arrival_ns = False, arrival_ns
+        self._next_line += lost + 1
+        return self._next_line - 1, lost
+
+    def _emit(self, run: list[list[float]], counter: int, lost: int, arrival_ns: int) -> None:
+        data = np.array(run, np.float32)
+        self._ready.append(Chunk(self._spec.name, self._seq, counter, arrival_ns, lost, data))
+        self._seq += 1
+
+
+class _Lines:
+    """Bytes → whole lines, `None` for an overlong one; holds `max_bytes` at most."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.reset()
+
+    def reset(self) -> None:
+        self._rest = b""
+        self._skipping = False
+        self._synced = False
+
+    def feed(self, data: bytes) -> list[bytes | None]:
+        *whole, rest = (self._rest + data).split(b"\n")
+        lines: list[bytes | None] = []
+        for line in whole:
+            if self._synced:
+                lines.append(None if self._skipping or len(line) > self._max_bytes else line)
+            self._skipping, self._synced = False, True
+        self._skipping = self._skipping or len(rest) > self._max_bytes
+        self._rest = b"" if self._skipping else rest
+        return lines
+
+
+def _values(line: bytes, options: WelderCsvSerialOptions) -> list[float] | None:
+    fields = line.split(options.delimiter.encode())
+    if len(fields) != len(options.channels) + options.counter_column:
+        return None
+    try:
+        values = [float(field) for field in fields]
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, values)) or (options.counter_column and not fields[0].strip().isdigit()):
+        return None
+    return values
