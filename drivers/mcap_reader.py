@@ -4,11 +4,14 @@ Where replay, training and evaluation enter the data path.
 """
 
 import json
+import struct
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from google.protobuf.message import DecodeError
+from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
 from mcap.records import Channel, Message
 from mcap.stream_reader import StreamReader
@@ -27,6 +30,9 @@ from drivers.mcap_schemas import ChunkMeta
 
 __all__ = ["RecordingReader"]
 
+_FOOTER = struct.Struct("<BQQQI")
+"""Opcode, length, start of the summary, start of its offsets, checksum."""
+
 
 class RecordingReader:
     """Reads a finished recording. Raises RecordingError with the fix when it is unfinished, damaged or foreign."""
@@ -35,6 +41,7 @@ class RecordingReader:
         self._path = path
         self._metadata: dict[str, dict[str, Any]] = {}
         self._channels: dict[int, Channel] = {}
+        self._log_ns: tuple[int, int] | None = None
         try:
             with path.open("rb") as file:
                 self._read_summary(file)
@@ -52,7 +59,7 @@ class RecordingReader:
         ]
         self._specs = {spec.name: spec for spec in specs}
 
-    def _read_summary(self, file: Any) -> None:
+    def _read_summary(self, file: BinaryIO) -> None:
         size = file.seek(0, 2)
         file.seek(max(0, size - len(MAGIC)))
         if file.read() != MAGIC:
@@ -65,7 +72,10 @@ class RecordingReader:
         summary = reader.get_summary()
         if summary is None:
             raise RecordingError(f"{self._path}: has no summary; it was not written by edged")
+        _check_summary(file, size)
         self._channels = dict(summary.channels)
+        if summary.statistics is not None and summary.statistics.message_count:
+            self._log_ns = (summary.statistics.message_start_time, summary.statistics.message_end_time)
         for record in reader.iter_metadata():
             self._metadata[record.name] = {key: _loads_or_text(value) for key, value in record.metadata.items()}
 
@@ -91,6 +101,14 @@ class RecordingReader:
     def specs(self) -> tuple[StreamSpec, ...]:
         """The streams in the order in which they were announced."""
         return tuple(self._specs.values())
+
+    @property
+    def span_ns(self) -> tuple[int, int] | None:
+        """Monotonic times of the earliest and the latest message of any stream; None when there is none."""
+        if self._log_ns is None:
+            return None
+        first, last = (t - self._header.utc_ns + self._header.monotonic_ns for t in self._log_ns)
+        return first, last
 
     def metadata(self, name: str) -> dict[str, Any] | None:
         """The last metadata record called `name`, values decoded; None where there is none."""
@@ -141,6 +159,17 @@ class RecordingReader:
             f"{self._path}: damaged {where} of {self._path.stat().st_size} bytes "
             f"({type(error).__name__}: {error}); `edged recover {self._path}` saves what is complete"
         )
+
+
+def _check_summary(file: BinaryIO, size: int) -> None:
+    """The mcap reader does not check the summary, but the streams' scales stand there. Raises ValueError."""
+    file.seek(size - _FOOTER.size - len(MAGIC))
+    opcode, _, start, _, expected = _FOOTER.unpack(file.read(_FOOTER.size))
+    file.seek(start)
+    # Covered: the summary and the footer up to its own checksum.
+    found = zlib.crc32(file.read(size - len(MAGIC) - 4 - start))
+    if opcode != Opcode.FOOTER or found != expected:
+        raise ValueError(f"checksum is {found:#010x}, the footer says {expected:#010x}")
 
 
 def _loads_or_text(text: str) -> Any:

@@ -5,15 +5,19 @@ An index for people and for training; the recordings themselves are the truth.
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError
+from drivers.mcap_file import fsync_folder
 
-__all__ = ["MANIFEST", "append_manifest", "read_manifest"]
+__all__ = ["MANIFEST", "append_manifest", "compact_manifest", "read_manifest"]
 
 MANIFEST = "manifest.jsonl"
+_LOCK = threading.Lock()
+"""Retention may rewrite the manifest while the engine adds a line."""
 
 
 def append_manifest(folder: Path, line: Mapping[str, Any]) -> None:
@@ -22,6 +26,11 @@ def append_manifest(folder: Path, line: Mapping[str, Any]) -> None:
     Raises OSError when the disk fails, with the manifest as it was before.
     """
     data = (json.dumps(line, allow_nan=False) + "\n").encode()
+    with _LOCK:
+        _append(folder, data)
+
+
+def _append(folder: Path, data: bytes) -> None:
     descriptor = os.open(folder / MANIFEST, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         end = _end_of_last_line(descriptor)
@@ -47,6 +56,21 @@ def _end_of_last_line(descriptor: int, block: int = 4096) -> int:
             return start + newline + 1
         size = start
     return 0
+
+
+def compact_manifest(folder: Path) -> None:
+    """Drop the lines of recordings that are gone. Raises RecordingError like `read_manifest`, OSError as the disk."""
+    with _LOCK:
+        if not (folder / MANIFEST).exists():
+            return
+        lines = read_manifest(folder)
+        scratch = folder / f"{MANIFEST}.new"
+        with scratch.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines.values())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, folder / MANIFEST)
+        fsync_folder(folder)
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:

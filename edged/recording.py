@@ -280,4 +280,5 @@ def _manifest_line(
         "set_points": dict(set_points or {}),
         "utc": utc.isoformat(timespec="milliseconds"),
         "label": verdict.get("label"),
+        "shadow_label": verdict.get("shadow_label"),
     }

@@ -228,6 +228,26 @@ def test_a_recording_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "s.mcap").read_bytes() == before
 
 
+def test_no_flipped_byte_changes_a_stream_or_its_data_unnoticed(tmp_path: Path) -> None:
+    view = ControlEvent(6_000_000_000, {"op": "view"})
+    put: list[Chunk | ControlEvent] = [make_chunk("welder", n=40), make_chunk("arc", n=900), view]
+    record(tmp_path / "s.mcap", put).finish()
+    blob = (tmp_path / "s.mcap").read_bytes()
+    noticed = 0
+    for at in range(0, len(blob), 7):
+        (tmp_path / "bad.mcap").write_bytes(blob[:at] + bytes([blob[at] ^ 0x10]) + blob[at + 1 :])
+        try:
+            reader = RecordingReader(tmp_path / "bad.mcap")
+            got = list(reader.events())
+        except RecordingError:
+            noticed += 1
+            continue
+        assert reader.specs == SPECS, f"byte {at}"
+        for one, other in zip(got, put, strict=True):
+            assert_same(one, other)
+    assert noticed > len(blob) / 7 * 0.9
+
+
 def test_foreign_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"none\.mcap: cannot be read: No such file"):
         RecordingReader(tmp_path / "none.mcap")

@@ -67,6 +67,7 @@ def test_a_seam_becomes_a_recording_with_verdict_and_manifest_line(tmp_path: Pat
         "set_points": {"wfs": 8.5},
         "utc": "2023-11-14T22:13:22.000+00:00",
         "label": "OK",
+        "shadow_label": None,
     }
 
 
