@@ -6,6 +6,7 @@ these do not depend on how the streams were cut into chunks (a property test say
 
 import dataclasses
 import hashlib
+import itertools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ class SeamExtractor:
         self._frames = FrameTokens(video, seam.arc_on_ns, backbone)
         self._audio = AudioTokens(audio, seam.arc_on_ns, backbone)
         self._kinds = {s.name: s.kind for s in streams}
-        self._parts = {
+        self._parts: dict[str, SensorSteps | FrameTokens | AudioTokens] = {
             "welder": self._sensor,
             "motion": self._sensor,
             "video": self._frames,
@@ -109,7 +110,7 @@ class SeamExtractor:
     def steps(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Sensor steps `start..stop`, assembled in blocks of `BLOCK_STEPS`."""
         edges = [*range(start, stop, BLOCK_STEPS), stop]
-        blocks = [self._sensor.get(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        blocks = [self._sensor.get(a, b) for a, b in itertools.pairwise(edges)]
         if not blocks:
             return self._sensor.get(0, 0)
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])

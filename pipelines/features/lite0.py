@@ -108,7 +108,8 @@ def _build() -> "torch.nn.Module":
             x = nn.functional.relu6(self._bn0(self._conv_stem(x)))
             for block in self._blocks:
                 x = block(x)
-            return nn.functional.relu6(self._bn1(self._conv_head(x)))
+            found: torch.Tensor = nn.functional.relu6(self._bn1(self._conv_head(x)))
+            return found
 
         def classify(self, x: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self._fc(self(x).mean((2, 3)))

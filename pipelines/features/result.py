@@ -4,6 +4,8 @@ A view is taken whole, its long side along the seam, and cut into four tiles; li
 a tile. Every column is pooled over its rows: the mean (how the bead looks) and the maximum (the one odd spot).
 """
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,9 +25,7 @@ def result_tokens(jpeg: NDArray[np.uint8], backbone: Backbone) -> NDArray[np.flo
     if image.shape[0] > image.shape[1]:
         image = np.ascontiguousarray(image.transpose(1, 0, 2))
     edges = np.linspace(0, image.shape[1], TILES + 1).round().astype(int)
-    tiles = np.stack(
-        [resize_rgb(np.ascontiguousarray(image[:, a:b])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    )
+    tiles = np.stack([resize_rgb(np.ascontiguousarray(image[:, a:b])) for a, b in itertools.pairwise(edges)])
     maps = backbone(tiles)  # (TILES, 7 rows, 7 columns, 1280)
     pooled = np.concatenate([maps.mean(1), maps.max(1)], axis=-1)
     tokens: NDArray[np.float32] = pooled.reshape(RESULT_TOKENS, RESULT_FEATURES)

@@ -6,6 +6,8 @@ the share of samples whose voltage is below `SHORT_V` while current flows. A ste
 9 Hz log, holds the last one.
 """
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,9 +68,7 @@ def _tracks(spec: StreamSpec, arc_on_ns: int) -> list["_Track"]:
     found: list[_Track] = []
     if {"current", "voltage"} <= set(spec.channels):
         found.append(_Waveforms(spec, arc_on_ns))
-    for channel in SLOW:
-        if channel in spec.channels:
-            found.append(_Mean(spec, arc_on_ns, channel))
+    found += [_Mean(spec, arc_on_ns, channel) for channel in SLOW if channel in spec.channels]
     return found
 
 
@@ -96,7 +96,7 @@ class _Track:
             self._before = samples[before - 1 : before]
         bounds = np.flatnonzero(np.diff(steps[before:])) + 1 + before
         edges = [before, *bounds.tolist(), len(steps)]
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in itertools.pairwise(edges):
             if stop > start:
                 self._add(int(steps[start]), samples[start:stop])
 
@@ -163,4 +163,4 @@ class _Mean(_Track):
         self.columns = [SENSOR_FEATURES.index(channel)]
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        return samples[:, self._index].astype(np.float64).mean(keepdims=True).astype(np.float32)
+        return np.array([samples[:, self._index].astype(np.float64).mean()], np.float32)

@@ -11,7 +11,7 @@ from drivers.base import Chunk
 from pipelines.features.extractor import SeamExtractor, SeamFeatures, load_features, save_features
 from pipelines.features.logmel import AUDIO_FEATURES, AudioTokens, mel_filters
 from pipelines.features.sensor import SENSOR_FEATURES
-from tests.unit.pipelines import cell
+from tests.support import seam_chunks as cell
 
 ARC_S = 1.5
 
