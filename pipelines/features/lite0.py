@@ -88,8 +88,8 @@ def _build() -> "torch.nn.Module":
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y = nn.functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
             y = nn.functional.relu6(self._bn1(self._depthwise_conv(y)))
-            y = self._bn2(self._project_conv(y))
-            return x + y if self.skips else y
+            out: torch.Tensor = self._bn2(self._project_conv(y))
+            return x + out if self.skips else out
 
     class Lite0(nn.Module):
         def __init__(self) -> None:
