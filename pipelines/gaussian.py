@@ -8,6 +8,7 @@ sessions had no part in the mean and covariance; otherwise large dimensions woul
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ __all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard
 
 Array = NDArray[np.float64]
 FOLDS = 5
+M = TypeVar("M")
 PRIOR_SEAMS = 10.0
 """A program's own location counts as much as this many seams of the pooled one."""
 
@@ -76,23 +78,22 @@ def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> 
 
 
 def cross_fitted(
-    groups: NDArray[np.int64],
-    fit: Callable[[NDArray[np.int64]], Gaussian],
-    measure: Callable[[Gaussian, int], float],
+    groups: NDArray[np.int64], fit: Callable[[NDArray[np.int64]], M], measure: Callable[[M, int], Array]
 ) -> Array:
-    """One out-of-fold figure per seam: `fit(rows)` on the other sessions, `measure(gaussian, row)` on this one."""
+    """Out-of-fold figures, one row per seam: `fit(rows)` on other sessions, `measure(model, row)` on its own.
+
+    Raises ValueError when all seams are of one session.
+    """
     unique = np.unique(groups)
     folds = min(FOLDS, len(unique))
     if folds < 2:
         raise ValueError(f"standardising needs goods of at least 2 sessions, got {len(unique)}")
-    fold_of = dict(zip(unique.tolist(), (np.arange(len(unique)) % folds).tolist(), strict=True))
-    fold = np.array([fold_of[g] for g in groups.tolist()])
-    out = np.zeros(len(groups))
+    fold = np.searchsorted(unique, groups) % folds
+    out: dict[int, Array] = {}
     for f in range(folds):
-        gaussian = fit(np.flatnonzero(fold != f))
-        for row in np.flatnonzero(fold == f):
-            out[row] = measure(gaussian, int(row))
-    return out
+        model = fit(np.flatnonzero(fold != f))
+        out |= {row: measure(model, row) for row in np.flatnonzero(fold == f).tolist()}
+    return np.stack([out[row] for row in range(len(groups))])
 
 
 def to_tensors(prefix: str, gaussian: Gaussian, standard: Standard) -> dict[str, Array]:

@@ -93,12 +93,12 @@ class Normaliser:
         """The whole process of a seam."""
         audio = features.audio.astype(np.float32)
         mels = (audio[:, FEATURES:] - self.mel_mean) / self.mel_std
-        audio = np.concatenate([mels, self.audio(audio[:, :FEATURES])], axis=1)
+        sound = np.concatenate([mels, self.audio(audio[:, :FEATURES])], axis=1)
         return Process(
             steps=self.steps(features.sensor, features.sensor_known),
             video=self.video(features.video) * features.video_known[:, None],
             video_known=features.video_known,
-            audio=audio * features.audio_known[:, None],
+            audio=sound * features.audio_known[:, None],
             audio_known=features.audio_known,
         )
 
@@ -125,12 +125,13 @@ class Normaliser:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "Normaliser":
         """What `tensors` gave."""
-        projections = {
-            name: Projection(tensors[f"{name}.mean"], tensors[f"{name}.components"])
+        video, audio, result = (
+            Projection(tensors[f"{name}.mean"], tensors[f"{name}.components"])
             for name in ("video", "audio", "result")
-        }
-        plain = {name: tensors[name] for name in ("sensor_mean", "sensor_std", "mel_mean", "mel_std")}
-        return cls(**plain, **projections)
+        )
+        return cls(
+            *(tensors[name] for name in ("sensor_mean", "sensor_std", "mel_mean", "mel_std")), video, audio, result
+        )
 
 
 def token_statistics(process: Process) -> Array:

@@ -102,7 +102,9 @@ def fit_process(
             have = np.array([i for i, s in enumerate(stretches) if len(s)], np.int64)
             if len(np.unique(sessions[have])) < 2:
                 continue  # this cell has no such stream
-            parts[f"{group}.{scale}"] = _fit_part([stretches[i] for i in have], program[have], sessions[have], programs)
+            parts[f"{group}.{scale}"] = _fit_part(
+                [stretches[i] for i in have], program[have], sessions[have], programs
+            )
     return ProcessOneClass(parts)
 
 
@@ -115,7 +117,7 @@ def _fit_part(
         owner = np.repeat(program[rows], [len(thinned[i]) for i in rows])
         return fit_gaussian(np.concatenate([thinned[i] for i in rows]), owner, programs)
 
-    distance = cross_fitted(sessions, fit, lambda g, i: float(g.distance(stretches[i], int(program[i])).max()))
+    distance = cross_fitted(sessions, fit, lambda g, i: g.distance(stretches[i], int(program[i])).max())
     return fit(np.arange(len(stretches))), fit_standard(distance, program, programs)
 
 
@@ -186,18 +188,9 @@ def fit_result(
         seam = fit_gaussian(means, program[rows], programs, mean=np.zeros((programs, tokens.shape[2])))
         return ResultDistances(seam, token, {})
 
-    # One pass of cross-fitting per figure keeps `cross_fitted` simple; each fit takes milliseconds.
-    standards = {
-        name: fit_standard(
-            cross_fitted(
-                sessions,
-                fit,  # type: ignore[arg-type]
-                lambda m, i, name=name: _figures(m, tokens[i], known[i], int(program[i]))[name],  # type: ignore[misc]
-            ),
-            program,
-            programs,
-        )
-        for name in FIGURES
-    }
+    table = cross_fitted(
+        sessions, fit, lambda m, i: np.array(list(_figures(m, tokens[i], known[i], int(program[i])).values()))
+    )
+    standards = {name: fit_standard(table[:, k], program, programs) for k, name in enumerate(FIGURES)}
     whole = fit(np.arange(len(tokens)))
     return dataclasses.replace(whole, standards=standards)

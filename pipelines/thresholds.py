@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 __all__ = ["DEFAULT_ALPHA", "Threshold", "ThresholdTable", "TooFewGoodsError", "calibrate", "goods_needed"]
@@ -73,7 +73,7 @@ class ThresholdTable:
     def __init__(self, thresholds: Iterable[Threshold] = ()) -> None:
         self._table = {(t.model_id, t.program, t.streams): t for t in thresholds}
 
-    def __iter__(self) -> Iterable[Threshold]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Threshold]:
         return iter(self._table.values())
 
     def add(self, threshold: Threshold) -> None:
