@@ -6,6 +6,7 @@ lite0's channels are reduced by PCA; each kept direction is divided by its own s
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +68,9 @@ class Projection:
     mean: Array
     components: Array  # (dims, channels)
 
-    def __call__(self, x: NDArray[np.floating]) -> Array:
-        found: Array = (x.astype(np.float32) - self.mean) @ self.components.T
+    def __call__(self, x: NDArray[np.floating[Any]]) -> Array:
+        centred: Array = x.astype(np.float32) - self.mean
+        found: Array = centred @ self.components.T
         return found
 
 
@@ -125,12 +127,14 @@ class Normaliser:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "Normaliser":
         """What `tensors` gave."""
-        video, audio, result = (
-            Projection(tensors[f"{name}.mean"], tensors[f"{name}.components"])
-            for name in ("video", "audio", "result")
-        )
         return cls(
-            *(tensors[name] for name in ("sensor_mean", "sensor_std", "mel_mean", "mel_std")), video, audio, result
+            sensor_mean=tensors["sensor_mean"],
+            sensor_std=tensors["sensor_std"],
+            mel_mean=tensors["mel_mean"],
+            mel_std=tensors["mel_std"],
+            video=Projection(tensors["video.mean"], tensors["video.components"]),
+            audio=Projection(tensors["audio.mean"], tensors["audio.components"]),
+            result=Projection(tensors["result.mean"], tensors["result.components"]),
         )
 
 
@@ -164,7 +168,7 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
     )
 
 
-def _spread(std: NDArray[np.floating]) -> Array:
+def _spread(std: NDArray[np.floating[Any]]) -> Array:
     """A channel that never moved keeps its units: any change of it then shows."""
     return np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
