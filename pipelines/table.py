@@ -13,6 +13,7 @@ from pipelines.window import Detector
 __all__ = ["DETECTORS", "LoadableDetector", "detector_class"]
 
 DETECTORS: dict[str, str] = {
+    "causal_hm": "pipelines.causal_hm:CausalHM",
     "energy_band": "pipelines.energy_band:EnergyBand",
 }
 

@@ -1,0 +1,43 @@
+# make demo | test | check | bench: each does its own set-up. VENV can be set to use another environment.
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.edged-installed
+OUT    ?= demo-out
+SEAMS  ?= 24
+
+.PHONY: setup demo test check bench bench-far demo-model clean
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt .ci/setup
+	bash .ci/setup $(VENV)
+	touch $@
+
+demo: setup
+	$(VENV)/bin/edged demo --seams $(SEAMS) --out $(OUT)
+
+test: setup
+	$(PY) -m pytest
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/lint-imports
+	bash .ci/check-units
+
+# Benchmarks print tables; none of them is a test.
+bench: setup
+	for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+# About an hour and a half: real-time false-alarm rate and detection on unseen seeds, written to docs/results.md.
+bench-far: setup
+	$(PY) -m edged.bench_far --out bench-out --results docs/results.md
+
+# The model that ships with edged: simulated good seams only, then training; writes pipelines/demo_model/.
+demo-model: setup
+	$(PY) -m edged.demo_model --work demo-model-work --out pipelines/demo_model
+
+clean:
+	rm -rf $(VENV) $(OUT) build *.egg-info

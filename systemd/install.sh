@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs edged on this box: user, /opt/edged/venv, units, udev rules, a config to edit. Run again to upgrade.
+#   sudo systemd/install.sh [--no-start]
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+start=yes
+[ "${1:-}" = --no-start ] && start=no
+
+if [ "$(id -u)" != 0 ]; then
+  echo "install.sh: must run as root: sudo $0" >&2
+  exit 2
+fi
+command -v systemctl >/dev/null || { echo "install.sh: this box has no systemd; run 'edged run --config F' from your own supervisor" >&2; exit 2; }
+
+install -d -m 0755 /opt/edged
+install -m 0644 "$here/README.md" /opt/edged/README.md
+bash "$here/.ci/setup" /opt/edged/venv --product
+install -m 0644 "$here/systemd/sysusers.d-edged.conf" /usr/lib/sysusers.d/edged.conf
+install -m 0644 "$here/systemd/tmpfiles.d-edged.conf" /usr/lib/tmpfiles.d/edged.conf
+install -m 0644 "$here/systemd/60-edged.rules" /etc/udev/rules.d/60-edged.rules
+install -m 0644 "$here/systemd/edged.service" /etc/systemd/system/edged.service
+systemd-sysusers /usr/lib/sysusers.d/edged.conf
+systemd-tmpfiles --create /usr/lib/tmpfiles.d/edged.conf
+if [ ! -e /etc/edged/edged.toml ]; then
+  install -m 0640 -o root -g edged "$here/systemd/edged.toml" /etc/edged/edged.toml
+  echo "install.sh: wrote /etc/edged/edged.toml; fill it in with 'edged devices', then 'edged check'"
+fi
+if [ -d /run/systemd/system ]; then
+  udevadm control --reload || echo "install.sh: udev rules take effect after a reboot" >&2
+  systemctl daemon-reload
+  systemctl enable edged.service
+  if [ "$start" = yes ] && /opt/edged/venv/bin/edged check --config /etc/edged/edged.toml; then
+    systemctl restart edged.service
+    echo "install.sh: edged runs; see 'systemctl status edged' and 'edged status'"
+  else
+    echo "install.sh: not started; once 'edged check --config /etc/edged/edged.toml' is clean: systemctl start edged"
+  fi
+fi
