@@ -5,6 +5,11 @@ Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interr
 
 import typer
 
+from edged.check import check
+from edged.daemon import run
+from edged.status import status
+from edged.watch import watch
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -20,6 +25,11 @@ app = typer.Typer(
 def _main() -> None:
     """Keep verbs as sub-commands even while there is only one."""
 
+
+app.command("run")(run)
+app.command("check")(check)
+app.command("watch")(watch)
+app.command("status")(status)
 
 if __name__ == "__main__":
     app()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zmq
 
-__all__ = ["EndpointError", "bind", "ipc_path"]
+__all__ = ["EndpointError", "bind", "close", "ipc_path"]
 
 IPC_PATH_BYTES = 107
 """sun_path of sockaddr_un(7), less the closing zero."""
@@ -37,6 +37,13 @@ def bind(sock: "zmq.Socket[bytes]", endpoint: str) -> str:
         raise EndpointError(f"{endpoint}: cannot be bound: {error.strerror}; is edged running already?") from error
     bound: bytes = sock.getsockopt(zmq.LAST_ENDPOINT)  # type: ignore[assignment]
     return bound.rstrip(b"\0").decode()
+
+
+def close(sock: "zmq.Socket[bytes]", endpoint: str) -> None:
+    """Close a bound socket (its LINGER applies) and remove its socket file."""
+    sock.close()
+    if (path := ipc_path(endpoint)) is not None:
+        path.unlink(missing_ok=True)
 
 
 def ipc_path(endpoint: str) -> Path | None:

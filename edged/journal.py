@@ -140,6 +140,15 @@ class Journal:
         row = self._db.execute("SELECT 1 FROM entries WHERE seam_id = ?", (seam_id,)).fetchone()
         return row is not None
 
+    def check(self) -> None:
+        """Read the journal back: the watchdog's proof. Raises JournalError where it is not what was written."""
+        try:
+            found = self._read_last()
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.path}: cannot be read any more: {error}") from error
+        if found != self._last:
+            raise JournalError(f"{self.path}: ends at {found}, but {self._last} was written; somebody changed it")
+
     def close(self) -> None:
         """Close the file and let another process write it."""
         self._db.close()

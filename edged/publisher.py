@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import zmq
 
-from edged.endpoints import bind
+from edged.endpoints import bind, close
 from edged.journal import Entry
 from edged.wire import HealthMessage, HeartbeatMessage, as_map, pack
 
@@ -73,7 +73,7 @@ class Publisher:
 
     def close(self) -> None:
         """Send what is queued, for at most half a second, and close."""
-        self.socket.close()
+        close(self.socket, self.endpoint)
 
     def _send(self, topic: bytes, payload: bytes, *, keep: bool) -> None:
         self.serve()

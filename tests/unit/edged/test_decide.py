@@ -42,7 +42,12 @@ GOOD = Case(
 
 def test_good_case_is_ok() -> None:
     decision = decide(GOOD)
-    assert (decision.label, decision.reason, decision.degraded, decision.shadow_label) == (Label.OK, "ok", False, None)
+    assert (decision.label, decision.reason, decision.degraded, decision.shadow_label) == (
+        Label.OK,
+        "ok",
+        False,
+        None,
+    )
 
 
 def with_stream(name: str, **changes: object) -> Case:
@@ -101,9 +106,7 @@ def test_earlier_rows_of_the_table_win() -> None:
 
 
 def test_nok_is_not_hidden_by_a_missing_optional_stream() -> None:
-    case = dataclasses.replace(
-        with_stream("camera", state="missing"), reply=ScoreReply("seam", make_score(1.2))
-    )
+    case = dataclasses.replace(with_stream("camera", state="missing"), reply=ScoreReply("seam", make_score(1.2)))
     decision = decide(case)
     assert (decision.label, decision.degraded) == (Label.NOK, True)
 

@@ -94,6 +94,16 @@ def test_is_durable(journal: Journal) -> None:
     assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+def test_a_journal_that_somebody_changed_is_noticed(journal: Journal) -> None:
+    journal.append(a_verdict("a"))
+    journal.check()
+    with sqlite3.connect(journal.path) as other:
+        other.execute("UPDATE sqlite_sequence SET seq = 9")
+    other.close()
+    with pytest.raises(JournalError, match="ends at 9, but 1 was written"):
+        journal.check()
+
+
 def test_second_writer_is_refused(journal: Journal) -> None:
     with pytest.raises(JournalError, match="another process"):
         Journal(journal.path)

@@ -114,6 +114,7 @@ def test_ipc_socket_is_private_and_a_stale_file_is_removed(context: Any, tmp_pat
     with pytest.raises(EndpointError, match="another process listens"):
         Publisher(context, f"ipc://{path}")
     publisher.close()
+    assert not path.exists()
 
 
 def test_a_file_that_is_no_socket_is_left_alone(context: Any, tmp_path: Path) -> None:
