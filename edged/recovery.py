@@ -40,12 +40,17 @@ def recover_after_crash(config: Config, folder: Path, journal: Journal, publish:
     Raises JournalError, OSError.
     """
     found: list[_Interrupted | None] = [_save(config, path) for path in open_recordings(folder)]
-    found += [_unjournaled(config, path, journal) for path in _youngest(folder)]
-    verdicts = [item for item in found if item is not None and not journal.has_seam(item[0].seam.seam_id)]
-    for verdict, pair in verdicts:
+    saved = {item[0].seam.seam_id for item in found if item is not None}
+    found += [
+        _unjournaled(config, path)
+        for path in _youngest(folder)
+        if path.stem not in saved and not journal.has_seam(path.stem)
+    ]
+    missing = [item for item in found if item is not None and not journal.has_seam(item[0].seam.seam_id)]
+    for verdict, pair in missing:
         log.warning("seam was interrupted", seam_id=verdict.seam.seam_id, recording=verdict.recording)
         publish(journal.append(verdict, pair))
-    return len(verdicts)
+    return len(missing)
 
 
 def _youngest(folder: Path) -> list[Path]:
@@ -64,10 +69,8 @@ def _save(config: Config, path: Path) -> _Interrupted:
         return _verdict(config, unknown, f"edged stopped while the seam was open; {error}", None), None
 
 
-def _unjournaled(config: Config, path: Path, journal: Journal) -> _Interrupted | None:
+def _unjournaled(config: Config, path: Path) -> _Interrupted | None:
     """A recording that is complete while its seam has no entry: the crash came in between."""
-    if journal.has_seam(path.stem):
-        return None
     try:
         seam = recorded_seam(RecordingReader(path))
         detail = "edged stopped between the recording and the journal; replay the recording for its score"
