@@ -5,8 +5,10 @@ window's end moves while the arc burns, so nothing is emitted beyond what is cer
 before `last current above the limit + post_roll` does, whatever comes later. That makes what the scorer
 receives a function of the chunks' times only, not of when the engine happened to be called.
 
-The recorder gets whole chunks that touch the window (so `seq` stays unique and a replay cuts them again in the same
-places); of the current it also gets what is needed to see the arc begin and end once more.
+The recorder gets whole chunks up to the window's end (so `seq` stays unique and a replay cuts them again in the same
+places); of the current it also gets what is needed to see the arc begin and end once more. No window holds any of the
+torch's neighbouring arcs: it begins after the arc before and its current ends where the next arc begins, or a replay
+would see a seam too many.
 """
 
 import dataclasses
@@ -47,6 +49,7 @@ class _Lane:
         self._start_ns = start_ns
         self._record_from_ns = record_from_ns
         self._arc_on_ns = arc_on_ns
+        self.cap_ns = 2**62
         self._pushed_end_ns: int | None = None
 
     def add(self, chunk: Chunk) -> None:
@@ -59,11 +62,13 @@ class _Lane:
 
     def emit(self, push_to_ns: int, record_to_ns: int, final: bool, push: Emit, record: Emit) -> None:
         """Hand out what lies before the limits; `final` cuts the chunk that straddles the window's end."""
+        push_to_ns, record_to_ns = min(push_to_ns, self.cap_ns), min(record_to_ns, self.cap_ns)
         for chunk in self.pending:
             if chunk.seq > self.recorded_seq and chunk.t_ns < record_to_ns:
                 self.recorded_seq = chunk.seq
-                if first_at(chunk, self._record_from_ns) < chunk.n and self.ring.valid(chunk):
-                    record(chunk)
+                piece = _part(chunk, first_at(chunk, self._record_from_ns), first_at(chunk, self.cap_ns))
+                if piece is not None and self.ring.valid(chunk):
+                    record(piece)
         while self.pending:
             chunk = self.pending[0]
             stop = first_at(chunk, push_to_ns)
@@ -73,10 +78,9 @@ class _Lane:
             self._push(chunk, stop, push)
 
     def _push(self, chunk: Chunk, stop: int, push: Emit) -> None:
-        start = first_at(chunk, self._start_ns)
-        if start >= stop:
+        piece = _part(chunk, first_at(chunk, self._start_ns), stop)
+        if piece is None:
             return
-        piece = chunk if stop - start == chunk.n else chunk.cut(start, stop)
         backwards = self._pushed_end_ns is not None and piece.t_ns < self._pushed_end_ns - max(
             BACKWARDS_NS, round(1.5 * piece.dt_ns)
         )
@@ -106,6 +110,7 @@ class Aligner:
         rings: the ring of every process stream that belongs to the seam's torch.
         current: name of the stream on which the torch's arcs are detected.
         edge_ns: how much of the current, before arc-on and after arc-off, a replay needs to see the same arcs.
+        not_before_ns: end of the torch's arc before; the window begins no earlier.
         last_seq: per stream, the last chunk the engine has stepped through; younger ones will be added.
     """
 
@@ -117,6 +122,7 @@ class Aligner:
         pre_roll_ns: int,
         post_roll_ns: int,
         edge_ns: int,
+        not_before_ns: int,
         last_seq: Mapping[str, int],
     ) -> None:
         self.arc_on_ns = arc_on_ns
@@ -124,9 +130,10 @@ class Aligner:
         self._post_roll_ns = post_roll_ns
         self._edge_ns = max(edge_ns, post_roll_ns)
         self._lanes: dict[str, _Lane] = {}
-        start_ns = arc_on_ns - pre_roll_ns
+        start_ns = max(arc_on_ns - pre_roll_ns, not_before_ns)
         for name, ring in rings.items():
-            record_from_ns = arc_on_ns - max(edge_ns, pre_roll_ns) if name == current else start_ns
+            edge_from_ns = max(arc_on_ns - max(edge_ns, pre_roll_ns), not_before_ns)
+            record_from_ns = edge_from_ns if name == current else start_ns
             lane = _Lane(ring.spec, ring, start_ns, record_from_ns, arc_on_ns)
             for chunk in ring.slice(record_from_ns, 2**62):
                 if chunk.seq <= last_seq.get(name, -1):
@@ -151,6 +158,10 @@ class Aligner:
         for name, lane in self._lanes.items():
             record_to_ns = last_high_end_ns + self._edge_ns if name == self._current else push_to_ns
             lane.emit(push_to_ns, record_to_ns, final, push, record)
+
+    def end_current_at(self, t_ns: int) -> None:
+        """The torch's next seam began at `t_ns`: its current is none of this seam's."""
+        self._lanes[self._current].cap_ns = t_ns
 
     def complete(self, arc_off_ns: int, now_ns: int) -> bool:
         """Whether every stream has reached the window's end, or need not be waited for any longer."""
@@ -198,6 +209,13 @@ def first_at(chunk: Chunk, t_ns: int) -> int:
     if t_ns >= chunk.end_ns:
         return chunk.n
     return int(chunk.times_ns().searchsorted(t_ns))
+
+
+def _part(chunk: Chunk, start: int, stop: int) -> Chunk | None:
+    """Items `start..stop` of a chunk, itself where that is all of it; None where that is nothing."""
+    if start >= stop:
+        return None
+    return chunk if stop - start == chunk.n else chunk.cut(start, stop)
 
 
 def _copy(chunk: Chunk) -> Chunk:

@@ -1,8 +1,12 @@
 """How patient a stream is with its device: pauses between attempts, and limits on silence. See `edged.stream`."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["Backoff", "Timing"]
+__all__ = ["Backoff", "Timing", "patient_with"]
+
+STALL_MARGIN_S = 3.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,3 +41,25 @@ class Backoff:
         pause_s = self._next_s
         self._next_s = min(2 * pause_s, self._timing.backoff_limit_s)
         return pause_s
+
+
+_TIMEOUT_KEYS: Mapping[str, tuple[str, float]] = {
+    "open_timeout_ms": ("open_stall_s", 1e-3),
+    "open_timeout_s": ("open_stall_s", 1.0),
+    "read_timeout_ms": ("read_stall_s", 1e-3),
+    "read_timeout_s": ("read_stall_s", 1.0),
+    "stall_timeout_s": ("read_stall_s", 1.0),
+}
+
+
+def patient_with(timing: Timing, options: Mapping[str, Any]) -> Timing:
+    """`timing` with stall limits of at least STALL_MARGIN_S beyond the time-outs that a driver's options state.
+
+    Without this, a camera allowed ten seconds between frames would be killed after five.
+    """
+    for key, (field, unit_s) in _TIMEOUT_KEYS.items():
+        stated = options.get(key)
+        if isinstance(stated, int | float):
+            limit_s = max(getattr(timing, field), stated * unit_s + STALL_MARGIN_S)
+            timing = dataclasses.replace(timing, **{field: limit_s})
+    return timing

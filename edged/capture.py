@@ -18,8 +18,9 @@ import sys
 
 from drivers.base import Chunk, DeviceError, Driver, StreamEnded
 from drivers.table import create_driver
+from edged.arena import Arena
 from edged.capture_wire import CHUNK, ENDED, FAILED, IDLE, MAX_PACKET, OPENED, ChildTask, Notice, pack
-from edged.ring import Arena, check_data, item_bytes
+from edged.ring import check_data, item_bytes
 
 __all__ = ["Notifier", "capture", "main"]
 

@@ -7,6 +7,9 @@ import typer
 
 from edged.check import check
 from edged.daemon import run
+from edged.demo import demo
+from edged.devices import devices
+from edged.simulate import simulate
 from edged.status import status
 from edged.watch import watch
 
@@ -30,6 +33,9 @@ app.command("run")(run)
 app.command("check")(check)
 app.command("watch")(watch)
 app.command("status")(status)
+app.command("demo")(demo)
+app.command("devices")(devices)
+app.command("simulate")(simulate)
 
 if __name__ == "__main__":
     app()

@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.live import Live
 
 from edged.demo_report import DemoReport, verdict_table
-from edged.types import Label
 from edged.usage import ProcessTree
 from edged.virtual_cell import CellEndpoints, virtual_cell_config
 
@@ -68,7 +67,7 @@ def demo(
 def run_demo(seams: int, seed: int, out: Path, model: str, console: Console) -> dict[str, Any]:
     """Run cell and daemon until every seam has its verdict; returns the report. Raises DemoError."""
     from drivers.sim.demo_plan import demo_plan
-    from drivers.sim.plan import plan_to_json
+    from drivers.sim.rendered_file import plans_to_json
 
     out = _fresh_folder(out)
     plan = demo_plan(seams, seed)
@@ -78,7 +77,7 @@ def run_demo(seams: int, seed: int, out: Path, model: str, console: Console) -> 
         control = f"ipc://{run_dir}/control.sock"
         verdicts = f"ipc://{run_dir}/verdicts.sock"
         plan_path = out / "plan.json"
-        plan_path.write_text(plan_to_json(plan), encoding="utf-8")
+        plan_path.write_text(plans_to_json(plan), encoding="utf-8")
         command = ["drivers.sim.cell", "--plan", str(plan_path), "--workdir", str(run_dir), "--control", control]
         cell = stack.enter_context(_process("cell", [*command, "--truth", str(out / "truth.jsonl")], out))
         with console.status("starting the virtual cell: rendering the first seam …"):
@@ -188,6 +187,3 @@ def _messages(
         if topic.startswith(b"verdict/"):
             last_verdict_s = max(time.monotonic(), last_verdict_s - READY_TIMEOUT_S)
         yield topic.decode(), message
-
-
-LABEL_STYLE = {Label.OK: "green", Label.NOK: "red", Label.INDETERMINATE: "yellow"}

@@ -155,6 +155,9 @@ class Engine:
     def _open(self, seam: OpenSeam, now_ns: int) -> None:
         settings = seam.settings
         torch = seam.seam.torch
+        for work in self._work.values():
+            if work.seam.torch == torch:
+                work.aligner.end_current_at(seam.seam.arc_on_ns)
         current = self._tracker.streams[torch]
         rings = {
             name: self._rings[name]
@@ -169,6 +172,7 @@ class Engine:
             round(settings.pre_roll_s * 1e9),
             round(settings.post_roll_s * 1e9),
             edge_ns,
+            seam.not_before_ns,
             self._last_seq,
         )
         scoring = seam.program is not None and seam.program.model is not None

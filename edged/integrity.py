@@ -93,7 +93,10 @@ class StreamMeter:
         covered_ns = sum(_overlap(span, arc) for span in self._merged() for arc in arcs)
         coverage = min(covered_ns / arc_ns, 1.0) if arc_ns > 0 else float(bool(self._spans))
         items = sum(_share(entry, arcs[0][0], arcs[-1][1]) for entry in self._items)
-        longest_ms = max(((gap.to_ns - gap.from_ns) / 1e6 for gap in gaps), default=0.0)
+        # Stamps that ran backwards leave no hole in time: there the lost items say how much is missing.
+        longest_ms = max(
+            (max(gap.to_ns - gap.from_ns, gap.lost_items * self.spec.dt_ns) / 1e6 for gap in gaps), default=0.0
+        )
         integrity = Integrity(
             stream=self.spec.name,
             kind=self.spec.kind,

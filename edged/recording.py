@@ -26,6 +26,7 @@ from drivers.mcap_codec import (
     recover_recording,
 )
 from drivers.mcap_file import fsync_folder
+from edged.config import Config
 from edged.manifest import append_manifest
 from edged.types import Verdict
 from pipelines.window import Seam
@@ -34,8 +35,10 @@ __all__ = [
     "LOST_SUFFIX",
     "SeamRecorder",
     "SeamRecordingError",
+    "config_metadata",
     "host_header",
     "open_recordings",
+    "recorded_config",
     "recorded_seam",
     "recordings",
     "recover_interrupted",
@@ -78,9 +81,13 @@ class SeamRecorder:
     Args:
         folder: where recordings lie; made when missing.
         header: called at every arc-on for a fresh header, see `host_header`.
+        config: what `config_metadata` makes; `edged replay` cuts and judges the seam by it.
     """
 
-    def __init__(self, folder: Path, header: Callable[[], RecordingHeader]) -> None:
+    def __init__(
+        self, folder: Path, header: Callable[[], RecordingHeader], config: Mapping[str, Any] | None = None
+    ) -> None:
+        self._config = config
         self._folder = folder
         self._header = header
         self._open: dict[str, _Open] = {}
@@ -110,6 +117,8 @@ class SeamRecorder:
 
         def start() -> None:
             writer.metadata("seam", _seam_values(seam))
+            if self._config is not None:
+                writer.metadata("config", self._config)
             writer.sync()
             fsync_folder(self._folder)
 
@@ -243,6 +252,30 @@ def recover_interrupted(path: Path, verdict: Mapping[str, Any]) -> tuple[Seam, P
         raise RecordingError(f"{error}; kept as {lost}") from error
     append_manifest(path.parent, _manifest_line(seam, reader.header, verdict, None))
     return seam, recovered
+
+
+def config_metadata(config: Config) -> dict[str, Any]:
+    """What a recording keeps of the configuration: how seams are cut and judged.
+
+    Driver options stay out: they can hold a camera's password, and replay opens no device.
+    """
+    values = config.model_dump(
+        mode="json", exclude={"streams": {"__all__": {"options"}}, "net": True, "children": True}
+    )
+    return {**values, "config_id": config.config_id}
+
+
+def recorded_config(reader: RecordingReader) -> Config | None:
+    """The configuration a seam was recorded under; None where the recording has none."""
+    values = reader.metadata("config")
+    if values is None:
+        return None
+    try:
+        return Config.model_validate({key: value for key, value in values.items() if key != "config_id"})
+    except ValueError as error:
+        raise RecordingError(
+            f"{reader.path}: its config does not fit this version: {error}; give --config"
+        ) from error
 
 
 def verdict_metadata(verdict: Verdict) -> dict[str, Any]:

@@ -6,26 +6,22 @@ beginning, so every chunk is one contiguous view and `slice` copies nothing. The
 buffer. Over a memfd it is shared with a capture child: the child writes the data, the parent only adopts it.
 
 Overwriting is by design (a ring holds the last seconds), so a reader that works on a view for long asks `valid`
-afterwards: the writer announces what it is about to overwrite before it does. Announcement, index entry and head are
-single stores, hence no lock. One announcement reaches a guard zone further when the writer is another process,
-which does not share our memory order.
+afterwards. Announcement, index entry and head are single stores, hence no lock.
 """
 
 import dataclasses
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
-from mmap import mmap
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
+from edged.arena import HEADER_BYTES, Arena, Buffer
 
 __all__ = [
-    "Arena",
-    "Buffer",
     "ImageRing",
     "Ring",
     "SampleRing",
@@ -35,73 +31,12 @@ __all__ = [
     "ring_bytes",
 ]
 
-Buffer = bytearray | mmap | memoryview
-
-HEADER_BYTES = 64
-"""One cache line; its first int64 is the offset up to which the writer has announced writes."""
-GUARD_SHARE = 16
-"""A shared arena's guard zone is capacity / GUARD_SHARE."""
 MIN_ITEMS = 64
 MIN_IMAGES = 16
 MAX_CHUNKS = 65_536
 MIN_IMAGE_BYTES = 256 * 1024
 UNKNOWN_IMAGE_PX = 1920 * 1080
 MAX_IMAGE_ARENA_BYTES = 512 * 1024 * 1024
-
-
-class Arena:
-    """Bytes with a write position that only grows: offset `o` lies at byte `o % capacity_bytes`.
-
-    Args:
-        buffer: HEADER_BYTES + capacity; zeroed when fresh. A writer continues after what was last announced.
-        item_bytes: every piece starts at a multiple of it, so that views are aligned.
-        shared: whether reader and writer are different processes.
-    """
-
-    def __init__(self, buffer: Buffer, item_bytes: int = 1, shared: bool = False) -> None:
-        raw = np.frombuffer(buffer, np.uint8)
-        self.item_bytes = item_bytes
-        self.capacity_bytes = (len(raw) - HEADER_BYTES) // item_bytes * item_bytes
-        if self.capacity_bytes <= 0:
-            raise ValueError(f"a buffer of {len(raw)} bytes holds no item of {item_bytes} bytes after its header")
-        self._header = raw[:8].view(np.int64)
-        self._bytes = raw[HEADER_BYTES : HEADER_BYTES + self.capacity_bytes]
-        self._guard_bytes = self.capacity_bytes // GUARD_SHARE // item_bytes * item_bytes if shared else 0
-        self._next = int(self._header[0])
-
-    @property
-    def oldest(self) -> int:
-        """Pieces that start before this offset are overwritten or about to be."""
-        return int(self._header[0]) - self.capacity_bytes
-
-    def write(self, data: NDArray[Any]) -> int:
-        """Copy `data` (C order) in and return its offset. Raises ValueError when it exceeds the arena."""
-        raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-        start = self._place(len(raw))
-        at = start % self.capacity_bytes
-        self._bytes[at : at + len(raw)] = raw
-        return start
-
-    def view(self, offset: int, n_bytes: int) -> NDArray[np.uint8]:
-        """The bytes of the piece at `offset`, read-only. Raises ValueError when it would wrap."""
-        at = offset % self.capacity_bytes
-        if offset < 0 or n_bytes < 0 or at + n_bytes > self.capacity_bytes:
-            raise ValueError(f"{n_bytes} bytes at {offset} do not lie inside an arena of {self.capacity_bytes} bytes")
-        piece = self._bytes[at : at + n_bytes]
-        piece.flags.writeable = False
-        return piece
-
-    def _place(self, n_bytes: int) -> int:
-        limit = self.capacity_bytes - self._guard_bytes
-        if n_bytes > limit:
-            raise ValueError(f"a chunk of {n_bytes} bytes exceeds a ring of {limit} bytes; raise ring_s")
-        start = self._next
-        at = start % self.capacity_bytes
-        if at + n_bytes > self.capacity_bytes:
-            start += self.capacity_bytes - at
-        self._next = start + -(-n_bytes // self.item_bytes) * self.item_bytes
-        self._header[0] = self._next + self._guard_bytes
-        return start
 
 
 class Ring(Protocol):

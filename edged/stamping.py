@@ -8,7 +8,7 @@ or estimated to be missing, and a clock on every chunk.
 import dataclasses
 
 from calibration.clock import make_clock
-from drivers.base import Chunk, StreamSpec
+from drivers.base import Chunk, ClockParams, StreamSpec
 
 __all__ = ["EVENT_KINDS", "Stamper"]
 
@@ -50,11 +50,7 @@ class Stamper:
 
     def stamp(self, chunk: Chunk) -> Chunk:
         """The chunk as the rest of edged sees it: `seq`, `counter` and `lost_before` set anew, and stamped."""
-        counter, lost = self._continue(chunk)
-        steps = self.clock.steps
-        clock = self.clock.update(counter + chunk.n, chunk.arrival_ns, chunk.n)
-        if self.clock.steps != steps and lost == 0:
-            lost = self._missing(clock.t_ns(counter))
+        counter, lost, clock = self._place(chunk)
         found = dataclasses.replace(
             chunk, stream=self.spec.name, seq=self._seq, counter=counter, lost_before=lost, clock=clock
         )
@@ -66,6 +62,17 @@ class Stamper:
         self.gaps += lost > 0
         self._is_reopened = False
         return found
+
+    def _place(self, chunk: Chunk) -> tuple[int, int, ClockParams]:
+        """Counter, items lost before and clock; a recorded chunk keeps those it was recorded with."""
+        if chunk.clock is not None:
+            return chunk.counter, chunk.lost_before, chunk.clock
+        counter, lost = self._continue(chunk)
+        steps = self.clock.steps
+        clock = self.clock.update(counter + chunk.n, chunk.arrival_ns, chunk.n)
+        if self.clock.steps != steps and lost == 0:
+            lost = self._missing(clock.t_ns(counter))
+        return counter, lost, clock
 
     def _continue(self, chunk: Chunk) -> tuple[int, int]:
         """The rebased counter and the items missing before it."""

@@ -19,7 +19,7 @@ import structlog
 
 from drivers.base import MONOTONIC, Chunk, DeviceError, Driver, HostClock, StreamEnded, StreamSpec
 from drivers.table import create_driver
-from edged.backoff import Backoff, Timing
+from edged.backoff import Backoff, Timing, patient_with
 from edged.capture_client import CaptureClient
 from edged.capture_wire import ChildTask
 from edged.config import StreamConfig
@@ -272,5 +272,5 @@ def _make_source(
 ) -> _Source:
     if driver.isolation == "process" and clock is MONOTONIC:
         task = ChildTask(driver=config.driver, name=spec.name, options=config.options)
-        return CaptureClient(task, spec, config.ring_s, child_env, timing)
+        return CaptureClient(task, spec, config.ring_s, child_env, patient_with(timing, config.options))
     return _ThreadSource(driver, make_ring(spec, config.ring_s))

@@ -62,6 +62,8 @@ class OpenSeam:
     stats: ArcStats = dataclasses.field(default_factory=ArcStats)
     blind_ns: int = 0
     """Longest stretch without current data at an edge of one of its arcs."""
+    not_before_ns: int = 0
+    """End of the torch's arc before."""
     message: tuple[int, Mapping[str, Any]] | None = None
     """The announcement and its time, as it is recorded."""
 
@@ -89,6 +91,7 @@ class _Torch:
     expected: deque[Expectation] = dataclasses.field(default_factory=deque)
     seam: OpenSeam | None = None
     idle_since_ns: int = 0
+    last_off_ns: int = 0
 
 
 def current_streams(specs: Mapping[str, StreamSpec]) -> dict[str, str]:
@@ -212,6 +215,7 @@ class SeamTracker:
         if event.edge_gap_ns >= MAX_BRIDGE_NS:
             changes += self._give_up(torch, event.t_ns, "the arc was already burning when the current came back")
         torch.seam = self._open(torch, event)
+        torch.seam.not_before_ns = torch.last_off_ns
         changes.append(Change("opened", torch.seam))
         return changes
 
@@ -244,7 +248,7 @@ class SeamTracker:
 
     def _close(self, torch: _Torch, seam: OpenSeam) -> Change:
         torch.seam = None
-        torch.idle_since_ns = seam.seam.arc_off_ns
+        torch.idle_since_ns = torch.last_off_ns = seam.seam.arc_off_ns
         seam.state = SeamState.AWAITING_RESULT
         return Change("closed", seam)
 

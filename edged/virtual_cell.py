@@ -43,7 +43,7 @@ def virtual_cell_config(
     programs = {
         name: {
             "mode": mode,
-            "travel_speed_mm_s": program.travel_speed_mm_s,
+            "travel_speed_mm_s": program.travel_mm_s,
             "views": ["top"],
             "required": ["welder", "audio", "video"],
             "optional": ["motion"],

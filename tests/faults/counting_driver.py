@@ -90,3 +90,17 @@ class CountingChild(Counting):
     """The same, in a process of its own."""
 
     isolation: ClassVar[Isolation] = "process"
+
+
+class ImagesChild(CountingChild):
+    """Images of many sizes, 500 a second; every byte is the image's number modulo 251."""
+
+    @property
+    def spec(self) -> StreamSpec:
+        return StreamSpec(self._name, "video", 500.0, (64, 64), "uint8", tick="arrival")
+
+    def read(self) -> Chunk | None:
+        self._clock.sleep_until_ns(self._clock.now_ns() + 2_000_000)
+        image = np.full(1_000 + self._seq * 7919 % 60_000, self._seq % 251, np.uint8)
+        self._seq += 1
+        return Chunk(self._name, self._seq - 1, self._seq - 1, self._clock.now_ns(), 0, image)

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from drivers.base import Chunk, ManualClock
+from drivers.base import Chunk, ManualClock, StreamKind
 from edged.config import StreamConfig
 from edged.stream import Stream, Timing
 
@@ -34,8 +34,16 @@ class Bench:
         self.fatal: list[tuple[str, BaseException | None]] = []
         self.streams: list[Stream] = []
 
-    def stream(self, driver: str = "Counting", sink: Any = None, clock: Any = None, **options: Any) -> Stream:
-        config = StreamConfig(driver=f"counting_driver:{driver}", kind="welder", options=options, ring_s=5.0)
+    def stream(
+        self,
+        driver: str = "Counting",
+        sink: Any = None,
+        clock: Any = None,
+        kind: StreamKind = "welder",
+        ring_s: float = 5.0,
+        **options: Any,
+    ) -> Stream:
+        config = StreamConfig(driver=f"counting_driver:{driver}", kind=kind, options=options, ring_s=ring_s)
         extra = {} if clock is None else {"clock": clock}
         stream = Stream(
             "welder",
@@ -141,6 +149,29 @@ def test_unplug_and_replug_is_a_gap_with_its_size(bench: Bench, driver: str, tmp
     assert_continuous(bench.seen, bench.copies)
     health = stream.health()
     assert (health.gaps, health.reconnects, health.lost) == (1, 1, gap.lost_before)
+
+
+def test_images_of_a_child_are_right_or_known_to_be_overwritten(bench: Bench) -> None:
+    stream = bench.stream("ImagesChild", kind="video", ring_s=0.1)
+    stream.start()
+    right = 0
+    while stream.ring.overwritten < 200:
+        chunk = bench.take(lambda chunk: True)
+        copy = bench.copies[-1]
+        if stream.ring.valid(chunk):
+            right += 1
+            assert len(copy) == 1_000 + chunk.counter * 7919 % 60_000
+            assert (copy == chunk.counter % 251).all()
+    assert right > 100
+    assert not stream.ring.valid(bench.seen[0])
+    held = stream.ring.slice(0, 2**62)
+    assert 1 < len(held) <= 50
+    assert [c.seq for c in held] == list(range(held[0].seq, held[0].seq + len(held)))
+
+
+def test_a_kind_that_a_driver_cannot_deliver_is_refused(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="delivers welder, which cannot be video"):
+        bench.stream(kind="video")
 
 
 def test_a_read_that_never_returns_is_killed_and_started_again(bench: Bench, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The arc detector against a sample-by-sample twin, whatever the chunks; its edges, gaps and sums."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ def chunks_of(current_a: NDArray[np.float64], cuts: list[int], spec: StreamSpec 
     clock = ClockParams(0, 0, 1e9 / spec.rate_hz)
     return [
         Chunk(spec.name, seq, a, 0, 0, data[a:b], clock)
-        for seq, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+        for seq, (a, b) in enumerate(itertools.pairwise(edges))
         if b > a
     ]
 

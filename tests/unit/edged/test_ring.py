@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.base import Chunk, ClockParams, StreamSpec
-from edged.ring import Arena, ImageRing, SampleRing, make_ring, ring_bytes
+from edged.arena import Arena
+from edged.ring import ImageRing, SampleRing, make_ring, ring_bytes
 
 WELDER = StreamSpec("welder", "welder", 10_000.0, (3,), "int16", ("current", "voltage", "wire_feed_speed"))
 CAMERA = StreamSpec("camera", "video", 30.0, (480, 640), "uint8")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.base import Chunk, StreamKind, StreamSpec
+from drivers.base import Chunk, ClockParams, StreamKind, StreamSpec
 from edged.stamping import Stamper
 
 SECOND = 1_000_000_000
@@ -109,6 +109,12 @@ def test_a_device_that_paused_without_losing_count_shows_as_lost() -> None:
 def test_the_latency_is_subtracted() -> None:
     plain, late = Stamper(WELDER).stamp(block(0, 50)), Stamper(WELDER, 3 * MS).stamp(block(0, 50))
     assert plain.t_ns - late.t_ns == 3 * MS
+
+
+def test_a_recorded_chunk_keeps_its_stamp() -> None:
+    stamper, clock = Stamper(WELDER), ClockParams(7, 5 * SECOND, 1_000_001.0)
+    found = stamper.stamp(block(100, 3, lost=4).stamped(clock))
+    assert (found.clock, found.counter, found.lost_before) == (clock, 100, 4)
 
 
 @given(

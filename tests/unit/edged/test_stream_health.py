@@ -3,7 +3,7 @@
 import pytest
 
 from drivers.base import StreamSpec
-from edged.backoff import Backoff, Timing
+from edged.backoff import Backoff, Timing, patient_with
 from edged.stream_health import RateMeter, stream_state
 from edged.types import StreamState
 
@@ -73,3 +73,10 @@ def test_pauses_double_to_the_limit_and_begin_anew_after_a_steady_connection() -
     assert [backoff.pause_s(0.0) for _ in range(8)] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert backoff.pause_s(9.9) == 10.0, "one that flaps is not worth hurrying for"
     assert backoff.pause_s(10.0) == 0.25
+
+
+def test_stall_limits_leave_room_for_the_drivers_own_time_outs() -> None:
+    assert patient_with(Timing(), {"read_timeout_ms": 2_000, "source": "x"}) == Timing()
+    slow = patient_with(Timing(), {"read_timeout_ms": 10_000, "open_timeout_ms": 30_000})
+    assert (slow.read_stall_s, slow.open_stall_s) == (13.0, 33.0)
+    assert patient_with(Timing(), {"stall_timeout_s": 4.0}).read_stall_s == 7.0

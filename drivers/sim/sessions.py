@@ -1,0 +1,64 @@
+"""Session-level nuisance: what stays the same for all seams of a shift and differs between shifts.
+
+A session is known by its name alone; its state is drawn from that name.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator
+
+from drivers.sim.randomness import generator
+
+__all__ = ["Session", "session_named", "session_names"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Session:
+    """State of the cell during one shift."""
+
+    name: str
+    tip_mohm: float
+    """Mean contact resistance of the worn tip, mΩ."""
+    tip_noise_mohm: float
+    co2_percent: float
+    mic_distance_m: float
+    mic_gain: float
+    neighbour_level: float
+    lens_spots: int
+    lens_seed: int
+    arc_gain: float
+    camera_shift_mm: tuple[float, float]
+    light_gain: float
+    light_angle_rad: float
+    light_warmth: float
+    plate_tone: float
+    hum_hz: float
+
+
+def session_named(name: str) -> Session:
+    """The session of that name, drawn deterministically from it."""
+    seed = zlib.crc32(name.encode())
+    rng = generator(seed, "session")
+    return Session(
+        name=name,
+        tip_mohm=float(rng.uniform(1.0, 4.0)),
+        tip_noise_mohm=float(rng.uniform(0.2, 0.8)),
+        co2_percent=float(rng.normal(20.0, 0.7)),
+        mic_distance_m=float(rng.uniform(0.20, 0.35)),
+        mic_gain=float(rng.uniform(0.85, 1.15)),
+        neighbour_level=float(rng.choice([0.0, 0.0, 0.004, 0.010])),
+        lens_spots=int(rng.integers(0, 14)),
+        lens_seed=seed,
+        arc_gain=float(rng.uniform(0.88, 1.12)),
+        camera_shift_mm=(float(rng.normal(0, 0.4)), float(rng.normal(0, 0.4))),
+        light_gain=float(rng.uniform(0.85, 1.12)),
+        light_angle_rad=float(rng.uniform(-0.5, 0.5)),
+        light_warmth=float(rng.normal(0.0, 0.03)),
+        plate_tone=float(rng.uniform(0.42, 0.58)),
+        hum_hz=float(rng.uniform(22.0, 29.0)),
+    )
+
+
+def session_names(count: int) -> Iterator[str]:
+    """Names of the first `count` sessions, in time order."""
+    return (f"session-{index:02d}" for index in range(count))

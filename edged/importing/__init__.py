@@ -1,0 +1,1 @@
+"""Recordings made by others → recordings of edged."""

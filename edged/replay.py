@@ -1,0 +1,221 @@
+"""The verb `edged replay`: recorded seams judged again, beside what was said when they were welded."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from drivers.base import MONOTONIC
+from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
+from edged.config import Config, ConfigError, load_config
+from edged.engine import Engine
+from edged.local_scorer import LocalScorer
+from edged.recording import recordings
+from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording
+from edged.types import Verdict
+from pipelines.models import ModelError, load_detector
+from pipelines.window import Detector
+
+__all__ = ["local_engine", "replay", "report_line"]
+
+STEP_NS = 1_000_000_000
+CACHE_DIR = Path.home() / ".cache" / "edged"
+SPEED_HELP = "max, a factor of real time such as 1.0, or step: Enter each second"
+
+
+def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> EngineFactory:
+    """Makes engines that score in this process and record nothing; `model` instead of the programs' own.
+
+    A model is loaded once, however many recordings it judges. The engines raise ModelError when it cannot be.
+    """
+    loaded: dict[str, Detector] = {}
+
+    def detector(name: str) -> Detector:
+        if name not in loaded:
+            loaded[name] = load_detector("demo" if name == "demo" else Path(name), cache_dir=cache_dir)
+        return loaded[name]
+
+    def make(setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:
+        config = with_model(setup.config, model)
+        wanted = config.programs.get(setup.seam.program)
+        used = {} if wanted is None or wanted.model is None else {setup.seam.program: detector(wanted.model)}
+        ids = iter([setup.seam.seam_id])
+        return Engine(
+            config,
+            setup.specs,
+            setup.rings,
+            LocalScorer(used),
+            None,
+            on_verdict,
+            lambda part: None,
+            setup.header.to_utc_ns,
+            # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
+            lambda: next(ids, f"{setup.seam.seam_id}-next"),
+            setup.header.calibration_id,
+        )
+
+    return make
+
+
+def with_model(config: Config, model: str | None) -> Config:
+    """The config with every program's model replaced; unchanged for None."""
+    if model is None:
+        return config
+    programs = {name: program.model_copy(update={"model": model}) for name, program in config.programs.items()}
+    return config.model_copy(update={"programs": programs})
+
+
+def replay(
+    paths: Annotated[list[Path], typer.Argument(help="recordings, or folders of them")],
+    model: Annotated[str | None, typer.Option(help="model directory or 'demo' instead of the recorded one")] = None,
+    speed: Annotated[
+        str, typer.Option(help="max, a factor of real time such as 1.0, or step: Enter each second")
+    ] = "max",
+    config: Annotated[Path | None, typer.Option(help="judge by this config instead of the recorded one")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the report here")] = None,
+) -> None:
+    """Judge recorded seams again and compare with the recorded verdicts."""
+    console = Console(stderr=json_file is None)
+    try:
+        files = _files(paths)
+        pace = _pace(speed, console)
+        own_config = load_config(config) if config else None
+    except (RecordingError, ConfigError, ValueError) as error:
+        console.print(f"[red]{error}[/red]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    factory = local_engine(model)
+    lines: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=speed == "step") as progress:
+        task = progress.add_task("replaying", total=len(files))
+        for file in files:
+            try:
+                verdict = replay_recording(file, factory, own_config, pace() if pace else None)
+                lines.append(report_line(verdict, RecordingReader(file).metadata("verdict") or {}))
+            except (RecordingError, ModelError) as error:
+                failed.append({"path": str(file), "error": str(error)})
+            progress.advance(task)
+    diffs = [line["diff"] for line in lines if line["diff"] is not None]
+    report = {"seams": lines, "max_diff": max(diffs, default=None), "failed": failed}
+    if json_file is not None:
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    Console().print(_table(lines))
+    for failure in failed:
+        console.print(f"[red]{failure['error']}[/red]", soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """One seam of the report.
+
+    `diff` is relative; None where another model judged or a score is missing on either side. Where a program had no
+    threshold yet, the raw scores are compared.
+    """
+    score = verdict.score
+    same_model = verdict.model_id == recorded.get("model_id")
+    now = {"score": score.score, "raw": score.raw} if score else {"score": None, "raw": None}
+    pairs = ((now[key], recorded.get(key)) for key in ("score", "raw"))
+    diff = next((_relative(a, b) for a, b in pairs if a is not None and b is not None), None) if same_model else None
+    return {
+        "seam_id": verdict.seam.seam_id,
+        "program": verdict.seam.program,
+        "label": verdict.label.name,
+        "reason": verdict.reason,
+        "score": now["score"],
+        "p_value": score.p_value if score else None,
+        "model_id": verdict.model_id,
+        "recorded": {key: recorded.get(key) for key in ("label", "reason", "score", "model_id")},
+        "diff": diff,
+    }
+
+
+def _relative(new: float, old: float) -> float:
+    return abs(new - old) / max(abs(old), 1e-12) if new != old else 0.0
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        found = recordings(path) if path.is_dir() else [path]
+        if not found:
+            raise RecordingError(f"{path}: holds no *{RECORDING_SUFFIX} file")
+        if missing := [file for file in found if not file.exists()]:
+            raise RecordingError(f"{missing[0]}: there is no such recording")
+        files += found
+    return files
+
+
+def _pace(speed: str, console: Console) -> Callable[[], Pace] | None:
+    if speed == "max":
+        return None
+    if speed == "step":
+        return lambda: _Stepper(console).wait
+    try:
+        factor = float(speed)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"--speed {speed}: must be max, step or a factor above 0 such as 1.0")
+    return lambda: _RealTime(factor).wait
+
+
+@dataclasses.dataclass(slots=True)
+class _RealTime:
+    """Waits so that the recording runs at `factor` of real time."""
+
+    factor: float
+    start: tuple[int, int] | None = None
+
+    def wait(self, t_ns: int) -> None:
+        if self.start is None:
+            self.start = (t_ns, time.monotonic_ns())
+        MONOTONIC.sleep_until_ns(self.start[1] + round((t_ns - self.start[0]) / self.factor))
+
+
+@dataclasses.dataclass(slots=True)
+class _Stepper:
+    """Waits for Enter after each second of the recording."""
+
+    console: Console
+    next_ns: int | None = None
+    second: int = 0
+
+    def wait(self, t_ns: int) -> None:
+        if self.next_ns is None:
+            self.next_ns = t_ns + STEP_NS
+        while t_ns >= self.next_ns:
+            self.second += 1
+            self.next_ns += STEP_NS
+            self.console.input(f"{self.second} s; Enter goes on ")
+
+
+def _table(lines: list[dict[str, Any]]) -> Table:
+    table = Table("seam", "program", "label", "recorded", "reason", "score", "recorded", "difference")
+    for line in lines:
+        recorded = line["recorded"]
+        style = None if line["label"] == recorded["label"] else "bold yellow"
+        table.add_row(
+            line["seam_id"],
+            line["program"],
+            line["label"],
+            recorded["label"] or "–",
+            line["reason"],
+            _number(line["score"], ".4f"),
+            _number(recorded["score"], ".4f"),
+            _number(line["diff"], ".1e"),
+            style=style,
+        )
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

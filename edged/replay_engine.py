@@ -1,0 +1,138 @@
+"""A recorded seam through the real engine once more, on a manual clock.
+
+Recorded chunks enter with the stamps they were recorded with and in the order of their arrival, control messages at
+the times at which they took effect: the same engine gives the same verdict, or shows what has changed.
+"""
+
+import dataclasses
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from drivers.base import Chunk, ManualClock, StreamSpec
+from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, RecordingReader
+from edged.config import Config
+from edged.recording import recorded_config, recorded_seam
+from edged.ring import Ring, make_ring
+from edged.types import Verdict
+from pipelines.window import Seam
+
+__all__ = ["EngineFactory", "EngineLike", "Pace", "ReplaySetup", "in_arrival_order", "replay_recording"]
+
+REORDER_NS = 30_000_000_000
+"""A recording is written stream by stream in small pieces; nothing lies further from its place than this."""
+IDLE_STEP_NS = 50_000_000
+IDLE_LIMIT_NS = 120_000_000_000
+"""How long after the last event a verdict may take on the manual clock."""
+
+
+class EngineLike(Protocol):
+    """What replay asks of an engine; `edged.engine.Engine` is one."""
+
+    def step(self, chunk: Chunk | None, now_ns: int) -> None:
+        """Take the next chunk; None: only time has passed."""
+        ...
+
+    def control(self, message: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
+        """Follow a control message."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReplaySetup:
+    """What an engine needs to see a recorded seam again."""
+
+    seam: Seam
+    header: RecordingHeader
+    config: Config
+    specs: Mapping[str, StreamSpec]
+    rings: Mapping[str, Ring]
+
+
+EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], EngineLike]
+Pace = Callable[[int], None]
+"""Called with the recording's time before each event; waits as long as the user wants to."""
+
+
+def replay_recording(
+    path: Path, engine_factory: EngineFactory, config: Config | None = None, pace: Pace | None = None
+) -> Verdict:
+    """The verdict that the engine gives for a recorded seam.
+
+    Args:
+        engine_factory: makes a fresh engine for the recording; it must give the seam its recorded id.
+        config: instead of the recorded one.
+        pace: see `Pace`; None plays as fast as possible.
+
+    Raises RecordingError when the recording cannot be read, has no configuration, or gives no verdict.
+    """
+    reader = RecordingReader(path)
+    seam = recorded_seam(reader)
+    config = config or recorded_config(reader)
+    if config is None:
+        raise RecordingError(f"{path}: holds no configuration to judge it by; give one with --config")
+    specs = {spec.name: spec for spec in reader.specs}
+    if unknown := sorted(set(specs) - set(config.streams)):
+        raise RecordingError(
+            f"{path}: the config lacks stream {', '.join(unknown)}; give the one it was recorded with"
+        )
+    rings = {name: make_ring(spec, config.streams[name].ring_s) for name, spec in specs.items()}
+    verdicts: list[Verdict] = []
+    engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings), verdicts.append)
+
+    clock = ManualClock()
+    for t_ns, event in in_arrival_order(reader.events()):
+        if pace is not None:
+            pace(t_ns)
+        clock.sleep_until_ns(t_ns)
+        if isinstance(event, ControlEvent):
+            # A message that is refused now is logged by the engine, and the verdict shows what came of it.
+            engine.control(event.message, clock.now_ns())
+        else:
+            engine.step(rings[event.stream].append(event), clock.now_ns())
+    end_ns = clock.now_ns() + IDLE_LIMIT_NS
+    while not _of_seam(verdicts, seam) and clock.now_ns() < end_ns:
+        clock.advance_ns(IDLE_STEP_NS)
+        engine.step(None, clock.now_ns())
+    if not (found := _of_seam(verdicts, seam)):
+        raise RecordingError(
+            f"{path}: seam {seam.seam_id} gave no verdict within {IDLE_LIMIT_NS / 1e9:.0f} s after its last chunk; "
+            "its current may not cross the config's arc limits"
+        )
+    return found[0]
+
+
+def _of_seam(verdicts: Iterable[Verdict], seam: Seam) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.seam.seam_id == seam.seam_id]
+
+
+def in_arrival_order(
+    events: Iterable[Chunk | ControlEvent], horizon_ns: int = REORDER_NS
+) -> Iterator[tuple[int, Chunk | ControlEvent]]:
+    """(time, event) by arrival of chunks and effect of messages; a stream's chunks stay in order of `seq`, once each.
+
+    Holds no more than `horizon_ns` of the recording in memory.
+    """
+    heap: list[tuple[int, int, Chunk | ControlEvent]] = []
+    numbers = itertools.count()
+    last_seq: dict[str, int] = {}
+    newest_ns = 0
+
+    def pop() -> Iterator[tuple[int, Chunk | ControlEvent]]:
+        t_ns, _, event = heapq.heappop(heap)
+        if isinstance(event, Chunk):
+            if event.seq <= last_seq.get(event.stream, -1):
+                return
+            last_seq[event.stream] = event.seq
+        yield t_ns, event
+
+    for event in events:
+        t_ns = event.t_ns if isinstance(event, ControlEvent) else event.arrival_ns
+        heapq.heappush(heap, (t_ns, next(numbers), event))
+        newest_ns = max(newest_ns, t_ns)
+        while heap and heap[0][0] < newest_ns - horizon_ns:
+            yield from pop()
+    while heap:
+        yield from pop()

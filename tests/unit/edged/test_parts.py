@@ -1,0 +1,94 @@
+"""A part's verdict: OK only if every expected seam is; NOK beats INDETERMINATE beats OK."""
+
+import pytest
+
+from edged.types import Label
+from tests.support.cell import Cell, FakeScorer, config, t, welder_spec
+
+SIMPLE = {"fillet": {"views": [], "required": ["welder"], "optional": []}}
+
+
+class ByRef(FakeScorer):
+    """Seams in `bad` score above the limit, those in `broken` get no score."""
+
+    bad: frozenset[str] = frozenset()
+
+    def finish(self, window):  # type: ignore[no-untyped-def]
+        self.score = 2.0 if window.seam.seam_ref in self.bad else 0.5
+        super().finish(window)
+
+
+def part(seams: list[str], welded: list[str], bad: set[str], end: bool = True) -> Cell:
+    scorer = ByRef()
+    scorer.bad = frozenset(bad)
+    cell = Cell(config(SIMPLE), [welder_spec()], scorer=scorer)
+    cell.say(0.1, "part", part_id="P", seams=seams)
+    arcs = []
+    for k, ref in enumerate(welded):
+        cell.say(1.0 + 2 * k, "expect", program="fillet", part_id="P", seam_ref=ref)
+        arcs.append((1.5 + 2 * k, 1.6 + 2 * k if ref.startswith("short") else 2.2 + 2 * k))
+    end_s = 1.0 + 2 * len(welded)
+    cell.weld(arcs, to_s=end_s + 5)
+    if end:
+        cell.say(end_s - 0.5, "end_part", part_id="P")
+    cell.run(end_s + 5)
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("seams", "welded", "bad", "label", "reason", "detail"),
+    [
+        (["A", "B"], ["A", "B"], set(), Label.OK, "ok", "2 seams"),
+        (["A", "B"], ["A", "B"], {"B"}, Label.NOK, "seam_nok", "B"),
+        (["A", "B"], ["A"], set(), Label.INDETERMINATE, "seam_missing", "B"),
+        (["A", "B"], ["A"], {"A"}, Label.NOK, "seam_nok", "A"),
+        (["A", "short"], ["A", "short"], set(), Label.INDETERMINATE, "seam_indeterminate", "short"),
+        (["A", "short"], ["A", "short"], {"A"}, Label.NOK, "seam_nok", "A"),
+        (["A", "A"], ["A"], set(), Label.INDETERMINATE, "seam_missing", "A"),
+        (["A", "A"], ["A", "A"], set(), Label.OK, "ok", "2 seams"),
+        (["A"], ["A", "X"], {"X"}, Label.NOK, "seam_nok", "X"),
+    ],
+)
+def test_part_verdict(
+    seams: list[str], welded: list[str], bad: set[str], label: Label, reason: str, detail: str
+) -> None:
+    if seams == ["A"]:  # a seam that was not listed counts as long as the part is open
+        seams = ["A", "X"]
+    cell = part(seams, welded, bad)
+    (verdict,) = cell.parts
+    assert (verdict.label, verdict.reason, verdict.detail) == (label, reason, detail)
+    assert {seam.seam_ref for seam in verdict.seams} == set(seams) | set(welded)
+
+
+def test_part_is_judged_without_end_part_once_all_seams_are_there() -> None:
+    assert [verdict.label for verdict in part(["A", "B"], ["A", "B"], set(), end=False).parts] == [Label.OK]
+
+
+def test_end_part_waits_for_open_seams() -> None:
+    cell = Cell(config(SIMPLE), [welder_spec()])
+    cell.say(0.1, "part", part_id="P", seams=["A"])
+    cell.say(0.2, "expect", program="fillet", part_id="P", seam_ref="A")
+    cell.say(0.3, "end_part", part_id="P")
+    cell.weld([(1.0, 2.0)], to_s=5.0)
+    cell.run(2.0)
+    assert cell.parts == []
+    cell.run(5.0)
+    assert [verdict.label for verdict in cell.parts] == [Label.OK]
+
+
+def test_forgotten_part_times_out_as_missing() -> None:
+    cell = Cell(config(SIMPLE), [welder_spec()])
+    cell.say(0.1, "part", part_id="P", seams=["A"])
+    cell.run(1.0)
+    cell.engine.step(None, t(3600.0))
+    assert cell.parts == []
+    cell.engine.step(None, t(3600.2))
+    assert [(verdict.label, verdict.reason) for verdict in cell.parts] == [(Label.INDETERMINATE, "seam_missing")]
+
+
+def test_part_that_is_open_already_is_refused_and_shutdown_judges_it() -> None:
+    cell = Cell(config(SIMPLE), [welder_spec()])
+    assert cell.engine.control({"op": "part", "part_id": "P", "seams": ["A"]}, t(0)) == {"ok": True}
+    assert "open already" in cell.engine.control({"op": "part", "part_id": "P", "seams": ["A"]}, t(0))["error"]
+    cell.engine.shutdown(t(1))
+    assert [verdict.label for verdict in cell.parts] == [Label.INDETERMINATE]
