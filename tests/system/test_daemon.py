@@ -237,3 +237,24 @@ def test_no_module_of_the_daemon_imports_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_journal_that_cannot_be_written_is_a_fault_and_ends_the_process(folder: Path) -> None:
+    """A limit on the size of files takes the disk away from a running daemon, reserve and all."""
+    write_weld(folder / "weld.csv", 8.0, (1.0,), 60.0)
+    config = cell_config(folder, folder / "weld.csv")
+    with running_daemon(config) as daemon:
+        wait_for_status(config)
+        psutil.Process(daemon.pid).rlimit(psutil.RLIMIT_FSIZE, (4096, 4096))
+        states = [message.state for message in _until_gone(folder, daemon)]
+        assert daemon.wait(PATIENCE_S) == 1
+    assert states[-1] == "fault"
+
+
+def _until_gone(folder: Path, daemon: subprocess.Popen[bytes]) -> Iterator[HealthMessage]:
+    for _, message in received(f"ipc://{folder}/verdicts.sock", PATIENCE_S):
+        if isinstance(message, HealthMessage):
+            yield message
+            if message.state == "fault":
+                return
+        assert daemon.poll() is None
