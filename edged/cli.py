@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interr
 
 import typer
 
+from edged.check import check
+from edged.daemon import run
 from edged.demo import demo
 from edged.devices import devices
 from edged.evaluate import evaluate
@@ -12,6 +14,8 @@ from edged.recover import recover
 from edged.replay import replay
 from edged.simulate import simulate
 from edged.train import train
+from edged.status import status
+from edged.watch import watch
 
 __all__ = ["app"]
 
@@ -29,6 +33,10 @@ def _main() -> None:
     """Keep verbs as sub-commands even while there is only one."""
 
 
+app.command("run")(run)
+app.command("check")(check)
+app.command("watch")(watch)
+app.command("status")(status)
 app.command("demo")(demo)
 app.command("devices")(devices)
 app.command("eval")(evaluate)
