@@ -7,6 +7,7 @@ import typer
 
 from edged.demo import demo
 from edged.devices import devices
+from edged.importing.intel_weld import import_app
 from edged.simulate import simulate
 
 __all__ = ["app"]
@@ -28,6 +29,7 @@ def _main() -> None:
 app.command("demo")(demo)
 app.command("devices")(devices)
 app.command("simulate")(simulate)
+app.add_typer(import_app)
 
 if __name__ == "__main__":
     app()
