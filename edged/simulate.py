@@ -107,6 +107,7 @@ def seam_id(plan: SeamPlan) -> str:
 def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], start_ns: int) -> None:
     """Feed one rendered seam through an engine as its devices and its PLC would, until its verdict is due."""
     import numpy as np
+
     from drivers.sim.chunks import seam_chunks
 
     rng = np.random.default_rng([rendered.plan.seed, 0xC4])
@@ -124,7 +125,6 @@ def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], st
 
 def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     from drivers.sim.chunks import stream_specs
-
     from drivers.sim.render import SIM_VERSION, render_seam
 
     name = seam_id(plan)
