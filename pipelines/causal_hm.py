@@ -260,6 +260,7 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
     save_file(
         {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, path / "model.safetensors"
     )
+    (path / "model.safetensors").chmod(0o644)  # safetensors makes it private; the worker may be another user
     about = {
         "detector": "causal_hm",
         "features_version": FEATURES_VERSION,

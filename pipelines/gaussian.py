@@ -46,7 +46,8 @@ def fit_gaussian(x: Array, program: NDArray[np.int64], programs: int, mean: Arra
     rows = (x - mean[program]).reshape(-1, x.shape[-1])
     # Scaled first: the shrinkage target is a multiple of the identity, which units must not decide.
     scale = rows.std(0) + 1e-6 * (np.abs(mean).max() + 1e-6)
-    covariance, _ = ledoit_wolf(rows / scale, assume_centered=True)
+    few = len(rows) < 2  # one seam has no spread: take the scales as they are
+    covariance = np.eye(rows.shape[1]) if few else ledoit_wolf(rows / scale, assume_centered=True)[0]
     values, vectors = np.linalg.eigh(covariance)
     whiten = (vectors / np.sqrt(np.maximum(values, 1e-8))).T / scale
     return Gaussian(mean, whiten)

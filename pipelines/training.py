@@ -26,6 +26,7 @@ Progress = Callable[[str, int, int, float], None]
 """Called with stage, done, total and the current loss."""
 
 MIN_SESSIONS = 6
+MIN_SEAMS = 24
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,12 +75,10 @@ def split_by_session(features: Sequence[SeamFeatures], config: TrainConfig) -> S
     """Time-ordered by session: the last ones calibrate, a third of the others fit, the rest trains.
 
     `features` are in order of time. With fewer than `MIN_SESSIONS` sessions, consecutive stretches of seams stand
-    in for sessions. Raises ValueError below 12 seams.
+    in for sessions. Raises ValueError below `MIN_SEAMS` seams.
     """
-    if len(features) < 2 * MIN_SESSIONS:
-        raise ValueError(
-            f"{len(features)} good seams cannot be split for training; record at least {2 * MIN_SESSIONS}"
-        )
+    if len(features) < MIN_SEAMS:
+        raise ValueError(f"{len(features)} good seams cannot be split for training; record at least {MIN_SEAMS}")
     groups = session_groups(features)
     order = list(dict.fromkeys(groups.tolist()))
     programs = np.array([f.program for f in features])
@@ -147,6 +146,7 @@ def fit(
     groups = session_groups(features)
     tell("normaliser", 0, 1, 0.0)
     normaliser = fit_normaliser([features[i] for i in split.train], config.seed)
+    tell("normaliser", 1, 1, 0.0)
     used = np.concatenate([split.train, split.fit])
     processes = {int(i): normaliser.process(features[i]) for i in used}
     tokens, known = (np.stack(x) for x in zip(*(normaliser.views(features[i], views) for i in used), strict=True))
@@ -168,7 +168,7 @@ def fit(
         "calibration": len(split.calibration),
     }
     n = len(programs)
-    return Fitted(
+    fitted = Fitted(
         programs=programs,
         views=views,
         normaliser=normaliser,
@@ -181,6 +181,8 @@ def fit(
         ),
         report=report,
     )
+    tell("one-class", 1, 1, 0.0)
+    return fitted
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -156,9 +156,9 @@ def test_too_few_goods_train_but_do_not_arm(tmp_path: Path) -> None:
     assert report["refused"][0] in (tmp_path / "report.md").read_text()
 
 
-def test_a_dozen_seams_are_too_few_to_train() -> None:
-    with pytest.raises(ValueError, match="record at least 12"):
-        split_by_session(goods(11), TrainConfig())
+def test_a_few_seams_are_too_few_to_train() -> None:
+    with pytest.raises(ValueError, match="record at least 24"):
+        split_by_session(goods(23), TrainConfig())
 
 
 def test_no_session_is_shared_between_splits() -> None:
