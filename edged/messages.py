@@ -7,7 +7,7 @@ another computer.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 __all__ = ["ControlError", "EndPart", "Expect", "Message", "Part", "Ping", "View", "parse_message"]
 
@@ -25,7 +25,11 @@ class _Message(BaseModel):
 
 
 class Expect(_Message):
-    """`expect`: names the next seam of a torch; during an arc, the one after it."""
+    """`expect`: names the next seam of a torch; during an arc, the one after it.
+
+    `session` (shift, batch) and `set_points` (numbers with units in their names) go into the manifest: training
+    splits by session and compares with set-points alone. No detector reads them.
+    """
 
     op: Literal["expect"]
     program: Name
@@ -33,6 +37,8 @@ class Expect(_Message):
     seam_ref: Name | None = None
     torch: Name | None = None
     pass_index: Annotated[int, Field(ge=0, le=999)] = 0
+    session: Name | None = None
+    set_points: Annotated[dict[Name, FiniteFloat], Field(max_length=32)] = Field(default_factory=dict)
 
 
 class View(_Message):

@@ -71,6 +71,7 @@ class _Open:
     writer: RecordingWriter
     header: RecordingHeader
     synced_ns: int
+    set_points: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class SeamRecorder:
@@ -82,7 +83,6 @@ class SeamRecorder:
         folder: where recordings lie; made when missing.
         header: called at every arc-on for a fresh header, see `host_header`.
         config: what `config_metadata` makes; without it `edged replay` needs one to cut and judge the seam by.
-        set_points: what the manifest says the seam's program was set to, in the units of its names.
     """
 
     def __init__(
@@ -90,10 +90,8 @@ class SeamRecorder:
         folder: Path,
         header: Callable[[], RecordingHeader],
         config: Mapping[str, Any] | None = None,
-        set_points: Callable[[Seam], Mapping[str, float]] = lambda seam: {},
     ) -> None:
         self._config = config
-        self._set_points = set_points
         self._folder = folder
         self._header = header
         self._open: dict[str, _Open] = {}
@@ -135,8 +133,11 @@ class SeamRecorder:
         self._guarded(seam_id, lambda: self._entry(seam_id).writer.chunk(chunk))
 
     def control(self, seam_id: str, t_ns: int, message: Mapping[str, Any]) -> None:
-        """Append a control message that took effect at `t_ns` to the seam's file."""
-        self._guarded(seam_id, lambda: self._entry(seam_id).writer.control(t_ns, message))
+        """Append a control message that took effect at `t_ns` to the seam's file; `expect` also tells set-points."""
+        entry = self._entry(seam_id)
+        if message.get("op") == "expect":
+            entry.set_points = dict(message.get("set_points") or {})
+        self._guarded(seam_id, lambda: entry.writer.control(t_ns, message))
 
     def tick(self, now_ns: int) -> None:
         """Bring every file to disk that has not been there for a second.
@@ -168,7 +169,7 @@ class SeamRecorder:
             entry.writer.metadata("verdict", verdict)
             entry.writer.finish()
             # The line goes first: one without a file is skipped by readers, a file without one is not listed.
-            append_manifest(self._folder, _manifest_line(seam, entry.header, verdict, self._set_points(seam)))
+            append_manifest(self._folder, _manifest_line(seam, entry.header, verdict, entry.set_points))
             os.rename(entry.writer.path, path)
             fsync_folder(self._folder)
 
@@ -308,7 +309,8 @@ def _manifest_line(
     return {
         "seam_id": seam.seam_id,
         "program": seam.program,
-        "session": seam.session,
+        # Welds of one day share more than welds of two; training must never split inside a session.
+        "session": seam.session or utc.date().isoformat(),
         "set_points": dict(set_points),
         "utc": utc.isoformat(timespec="milliseconds"),
         "label": verdict.get("label"),

@@ -24,12 +24,13 @@ from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, SeamPlan
 from edged.engine import Engine
 from edged.manifest import MANIFEST
 from edged.null_scorer import NullScorer
+from edged.recorded import quiet
 from edged.recording import SeamRecorder, config_metadata
 from edged.ring import make_ring
 from edged.types import Verdict
 from edged.virtual_cell import virtual_cell_config
 
-__all__ = ["TRUTH_NAME", "run_engine", "simulate", "simulate_recordings"]
+__all__ = ["TRUTH_NAME", "run_engine", "session_names_of", "simulate", "simulate_recordings"]
 
 TRUTH_NAME = "truth.jsonl"
 EPOCH_UTC_NS = 1_767_225_600_000_000_000
@@ -56,8 +57,7 @@ def simulate(
 
     console = Console(stderr=True)
     try:
-        # The seed is part of a session's name: recordings of two seeds share no session.
-        names = [f"s{seed}-{index:02d}" for index in range(sessions)]
+        names = session_names_of(seed, sessions)
         plans = plan_seams(seams, seed, family, program, severity=severity, sessions=names)
     except ValueError as error:
         console.print(f"[red]edged simulate:[/red] {error}")
@@ -83,7 +83,7 @@ def simulate_recordings(
     known = _known_ids(truth_path)
     todo = [(index, plan) for index, plan in enumerate(plans) if seam_id(plan) not in known]
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
         results = pool.map(_simulate_one, [plan for _, plan in todo], [out] * len(todo))
         # In plan order, so that manifest and truth do not depend on which process was faster.
         for name, truth in progress(results):
@@ -95,6 +95,11 @@ def simulate_recordings(
                 file.write(json.dumps({"seam_id": name, "truth": truth}, sort_keys=True) + "\n")
             shutil.rmtree(part)
     return len(todo)
+
+
+def session_names_of(seed: int, count: int) -> list[str]:
+    """Names of a seed's sessions: recordings of two seeds share none."""
+    return [f"s{seed}-{index:02d}" for index in range(count)]
 
 
 def seam_id(plan: SeamPlan) -> str:
@@ -151,7 +156,7 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
         specs,
         rings,
         NullScorer(),
-        SeamRecorder(folder, lambda: header, config_metadata(config), lambda seam: rendered.set_points),
+        SeamRecorder(folder, lambda: header, config_metadata(config)),
         verdicts.append,
         lambda part: None,
         lambda now_ns: EPOCH_UTC_NS + now_ns,

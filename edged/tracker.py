@@ -128,7 +128,11 @@ class SeamTracker:
         program = self._config.programs.get(message.program)
         seam = self._seam(self._new_id(), torch.name, message.program, t_ns)
         seam = dataclasses.replace(
-            seam, part_id=message.part_id, seam_ref=message.seam_ref, pass_index=message.pass_index
+            seam,
+            part_id=message.part_id,
+            seam_ref=message.seam_ref,
+            pass_index=message.pass_index,
+            session=message.session or seam.session,
         )
         expectation = Expectation(seam, program, t_ns, raw)
         torch.expected.append(expectation)

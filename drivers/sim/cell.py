@@ -20,7 +20,7 @@ from drivers.sim.plc import Plc, PlcError
 from drivers.sim.process import die_with_parent, stop_on_signals
 from drivers.sim.rendered_file import plans_from_json
 from drivers.sim.renderer import RendererProcess
-from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam
+from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, announced
 from drivers.sim.transports import RESULT_FPS, Transports
 
 __all__ = ["main"]
@@ -68,7 +68,7 @@ class Cell:
         self._errors = []
         part_id, seam_ref = f"part-{seam.plan.index:05d}", f"seam-{seam.plan.index:05d}"
         self._ask("part", part_id=part_id, seams=[seam_ref])
-        expected = self._ask("expect", program=seam.plan.program, part_id=part_id, seam_ref=seam_ref)
+        expected = self._ask("expect", part_id=part_id, seam_ref=seam_ref, **announced(seam))
         arc_on_ns = self._transports.schedule(seam, time.monotonic_ns() + round(START_AHEAD_S * 1e9))
         self._wait_until(arc_on_ns + round((seam.arc_s + max(seam.tail_s, MERGE_GAP_S)) * 1e9))
         # Said when the robot leaves: once the last seam has its verdict the part is over anyway.

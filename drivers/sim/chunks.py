@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, ClockParams, StreamSpec
 from drivers.sim.arc import WELDER_HZ, WELDER_SCALE
 from drivers.sim.render import MOTION_HZ
-from drivers.sim.seam import ImagePreset, RenderedSeam
+from drivers.sim.seam import ImagePreset, RenderedSeam, announced
 from drivers.sim.sound import AUDIO_HZ
 from drivers.sim.timeline import idle_like
 from drivers.sim.transports import AUDIO_BLOCK, RESULT_FPS, WELDER_BLOCK, black_jpeg, quiet_of
@@ -111,7 +111,7 @@ def _messages(rendered: RenderedSeam, start_ns: int) -> Iterator[tuple[int, dict
     part_id, seam_ref = f"part-{rendered.plan.index:05d}", f"seam-{rendered.plan.index:05d}"
     begin_ns = start_ns + round((rendered.lead_s - min(EXPECT_BEFORE_S, rendered.lead_s)) * 1e9)
     yield begin_ns, {"op": "part", "part_id": part_id, "seams": [seam_ref]}
-    yield begin_ns, {"op": "expect", "program": rendered.plan.program, "part_id": part_id, "seam_ref": seam_ref}
+    yield begin_ns, {"op": "expect", "part_id": part_id, "seam_ref": seam_ref, **announced(rendered)}
     shown_s = _views_begin_s(rendered)
     # Said when the robot leaves: once the last seam has its verdict the part is over anyway.
     yield start_ns + round(shown_s * 1e9), {"op": "end_part", "part_id": part_id}

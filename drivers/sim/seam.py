@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IMAGE_PRESETS", "Family", "Fault", "ImagePreset", "RenderedSeam", "SeamPlan"]
+__all__ = ["IMAGE_PRESETS", "Family", "Fault", "ImagePreset", "RenderedSeam", "SeamPlan", "announced"]
 
 Family = Literal["good", "process", "result", "pair", "both", "drift"]
 
@@ -94,3 +94,9 @@ class RenderedSeam:
     profile_mm_per_row: float
     set_points: Mapping[str, float]
     truth: Mapping[str, Any]
+
+
+def announced(rendered: RenderedSeam) -> dict[str, Any]:
+    """What a PLC says of a seam in `expect`: its program, session and set-points."""
+    plan = rendered.plan
+    return {"program": plan.program, "session": plan.session, "set_points": dict(rendered.set_points)}

@@ -45,9 +45,10 @@ def noise(seq: int, rows: int = 100) -> Chunk:
 
 
 def test_a_seam_becomes_a_recording_with_verdict_and_manifest_line(tmp_path: Path) -> None:
-    recorder = SeamRecorder(tmp_path / "new" / "recordings", header, set_points=lambda seam: {"wfs": 8.5})
+    recorder = SeamRecorder(tmp_path / "new" / "recordings", header)
     recorder.begin(make_seam("A"), SPECS, 2 * S)
     recorder.chunk("A", noise(0))
+    recorder.control("A", 2 * S, {"op": "expect", "program": "P1", "set_points": {"wfs": 8.5}})
     recorder.control("A", 3 * S, {"op": "view", "view": "top"})
     assert [path.name for path in open_recordings(tmp_path / "new" / "recordings")] == ["A.open"]
     done = make_seam("A", ((2 * S, 4 * S),))
@@ -59,7 +60,7 @@ def test_a_seam_becomes_a_recording_with_verdict_and_manifest_line(tmp_path: Pat
     reader = RecordingReader(path)
     assert recorded_seam(reader) == done
     assert reader.metadata("verdict") == {"label": "OK", "score": 0.5, "model_id": "m"}
-    assert [type(event) for event in reader.events()] == [Chunk, ControlEvent]
+    assert [type(event) for event in reader.events()] == [Chunk, ControlEvent, ControlEvent]
     assert read_manifest(path.parent)["A"] == {
         "seam_id": "A",
         "program": "P1",
