@@ -10,11 +10,12 @@ from edged.daemon import run
 from edged.demo import demo
 from edged.devices import devices
 from edged.evaluate import evaluate
+from edged.importing.intel_weld import import_app
 from edged.recover import recover
 from edged.replay import replay
 from edged.simulate import simulate
-from edged.train import train
 from edged.status import status
+from edged.train import train
 from edged.watch import watch
 
 __all__ = ["app"]
@@ -45,6 +46,7 @@ app.command("replay")(replay)
 app.command("simulate")(simulate)
 app.command("train")(train)
 
+app.add_typer(import_app)
 
 if __name__ == "__main__":
     app()
