@@ -125,9 +125,10 @@ def _summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _show(lines: list[dict[str, Any]], out: Path) -> None:
     table = Table(title="completeness per run")
-    columns = ("run", "rows", "arc s", "sound lead s", "residual ms", "fps", "video lead s", "photos", "remarks")
+    columns = ("run", "rows", "arc s", "sound s", "± ms", "fps", "video s", "photos", "remarks")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("run", "remarks") else "right")
+        left = column in ("run", "remarks")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column == "run", overflow="fold")
     for line in lines:
         if line["status"] != "imported":
             table.add_row(line["run"], *[""] * 7, line["status"])
@@ -153,6 +154,7 @@ def _show(lines: list[dict[str, Any]], out: Path) -> None:
         )
     console = Console()
     console.print(table)
+    console.print("sound s, video s: how much earlier than the log they show arc-on; ±: misfit of the arc's length")
     summary = _summary(lines)
     console.print(f"{summary['imported']} imported into {out}, {summary['left_out']} left out", markup=False)
     for name, counts in summary["by_class"].items():

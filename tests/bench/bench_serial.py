@@ -1,4 +1,4 @@
-"""CPU of the serial driver in % of one core, at 10 and 25 kHz through a pty. Run: `python -m tests.bench.bench_serial`.
+"""CPU of the serial driver in % of one core, at 10 and 25 kHz through a pty: `python -m tests.bench.bench_serial`.
 
 A child process plays the board in real time, so that what is measured in this process is the reader alone.
 """
