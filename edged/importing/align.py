@@ -33,8 +33,8 @@ SMOOTHER = np.full(9, 1 / 9)
 """90 ms: several short circuits, so that no frame falls between two of them."""
 SETTLED = 250
 """Frames after which an arc that was found is an arc for certain, its gas pre-flow being over."""
-MIN_HISS = 20
-HISS_DISTANCE = 2.0
+MIN_HISS = 40
+HISS_DISTANCE = 3.0
 """Standard deviations of the arc's own frames by which hiss must differ from it; real hiss differs by more."""
 ROUNDS = 4
 DURATION_TOLERANCE_S = 0.6
@@ -210,16 +210,18 @@ def _best_stretch(evidence: NDArray[np.float64], n_arc: int, tolerance: int) -> 
     return found
 
 
-def _onset(features: NDArray[np.float64], start: int) -> int:
-    """First frame of an arc that runs out of the sound and seems to begin at `start`.
+def _onset(features: NDArray[np.float64], found: int) -> int:
+    """First frame of an arc that runs out of the sound and seems to begin at frame `found`.
 
     Without arc-off nothing after the arc shows that hiss lies outside, so it may have been taken for arc. Then the
-    sound changes once more soon after `start`: the split of those frames into two with the largest Hotelling T².
+    sound changes once more soon after `found`: the split of those frames into two with the largest Hotelling T².
     """
-    core = features[start + SETTLED :]
+    core = features[found + SETTLED :]
     if len(core) < SETTLED:
-        seconds = (len(features) - start) * FRAME_S
+        seconds = (len(features) - found) * FRAME_S
         raise AlignError(f"only {seconds:.1f} s of the arc are in the sound; too little to align")
+    # The smoother mixes the first frames with the silence before, which is unlike everything.
+    start = found + len(SMOOTHER) // 2 + 1
     head = features[start : start + SETTLED]
     counts = np.arange(1, SETTLED)[:, None]
     before = np.cumsum(head, axis=0)[:-1]
@@ -229,7 +231,7 @@ def _onset(features: NDArray[np.float64], start: int) -> int:
     t2 = distance2 * (counts * (SETTLED - counts))[:, 0] / SETTLED
     inner = slice(MIN_HISS, SETTLED - MIN_HISS)
     split = MIN_HISS + int(np.argmax(t2[inner]))
-    return start + split + 1 if distance2[split] > HISS_DISTANCE**2 else start
+    return start + split + 1 if distance2[split] > HISS_DISTANCE**2 else found
 
 
 def _evidence(features: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:

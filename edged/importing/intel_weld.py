@@ -179,7 +179,8 @@ def _manifest_line(run: Run, mapping: Mapping, seam_id: str) -> dict[str, Any]:
 
 
 def _append_truth(out: Path, source: Source, seam_id: str, defect: str | None) -> None:
-    truth = None if defect is None else {"family": "real", "type": defect, "severity": None, "unit": None}
+    family = "good" if defect is None else "real"
+    truth = {"family": family, "type": defect, "severity": None, "unit": None}
     line = {"seam_id": seam_id, "truth": truth, "run": source.run_id, "session": source.session}
     with (out / TRUTH).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

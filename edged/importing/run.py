@@ -29,9 +29,11 @@ from edged.importing.align import (
     light_span,
     sound_span,
 )
+from edged.importing.config import import_config, view_name
 from edged.importing.mapping import Mapping
 from edged.importing.photos import blanked_photo
 from edged.importing.weld_log import WeldLog, read_log
+from edged.recording import config_metadata
 from pipelines.window import Seam
 
 __all__ = ["Run", "Source", "find_sources", "read_run", "write_run"]
@@ -39,7 +41,7 @@ __all__ = ["Run", "Source", "find_sources", "read_run", "write_run"]
 T0_NS = 1_000_000_000_000
 """Monotonic time of a log's first row; far enough from 0 for sound that begins earlier."""
 SOUND_CHUNK_S = 0.02
-FIRST_VIEW_S = 1.0
+FIRST_VIEW_S = 1.5
 VIEW_STEP_S = 0.5
 SPIKE_V = 60.0
 """Above any arc voltage: open circuit of the source, or a glitch of the log."""
@@ -123,6 +125,8 @@ def write_run(run: Run, mapping: Mapping, out: Path, seam_id: str, software: str
     writer = RecordingWriter(unfinished, [spec for spec, _ in streams], header)
     try:
         writer.metadata("seam", dataclasses.asdict(seam_of(run, mapping, seam_id)))
+        config = import_config(mapping, [spec.name for spec, _ in streams], len(run.views))
+        writer.metadata("config", config_metadata(config))
         alignments = {name: dataclasses.asdict(alignment) for name, alignment in run.alignments.items()}
         writer.metadata("import", {"alignments": alignments, "missing": run.missing, "views": len(run.views)})
         controls = _controls(run, mapping, seam_id)
@@ -261,7 +265,7 @@ def _view_events(run: Run) -> Iterator[_Event]:
 def _controls(run: Run, mapping: Mapping, seam_id: str) -> Iterator[_Event]:
     yield T0_NS, 0, {"op": "expect", "program": mapping.program, "seam_ref": seam_id, "torch": TORCH}
     for k in range(len(run.views)):
-        yield _view_ns(run, k), 0, {"op": "view", "view": f"view_{k + 1}", "seam_ref": seam_id}
+        yield _view_ns(run, k), 0, {"op": "view", "view": view_name(k), "seam_ref": seam_id}
 
 
 def _view_ns(run: Run, k: int) -> int:
