@@ -28,9 +28,7 @@ JOBS = 2
 def main(argv: list[str] | None = None) -> int:
     """Simulate what is not there yet, train, and replace the model in `--out`. Returns 0."""
     parser = argparse.ArgumentParser(description="Make the model that ships with edged.")
-    parser.add_argument(
-        "--work", type=Path, required=True, help="recordings and features, kept for a next time"
-    )
+    parser.add_argument("--work", type=Path, required=True, help="recordings and features, kept for a next time")
     parser.add_argument("--out", type=Path, required=True, help="directory of the model, replaced")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)

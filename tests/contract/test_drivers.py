@@ -218,7 +218,7 @@ def test_a_missing_device_is_a_device_error_that_names_it_and_leaks_nothing(row:
 
 @every_row
 def test_reading_before_opening_is_a_device_error(row: Row, device: Device) -> None:
-    with pytest.raises(DeviceError, match="not open|before it was opened"):
+    with pytest.raises(DeviceError, match=r"not open|before it was opened"):
         make(row, device.options).read()
 
 

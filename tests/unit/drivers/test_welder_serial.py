@@ -38,7 +38,7 @@ def driver(board: PtyBoard, clock: ManualClock | None = None, **options: Any) ->
 
 
 def next_chunk(device: WelderSerial) -> Chunk:
-    for _ in range(1000):
+    for _ in range(60):
         if (chunk := device.read()) is not None:
             return chunk
     raise AssertionError("nothing came")
