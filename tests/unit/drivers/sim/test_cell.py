@@ -192,7 +192,8 @@ def test_two_seams_through_the_real_transports(cell: Running) -> None:
         welder = np.concatenate([chunk.data for chunk in cell.readers["welder"].chunks]).tobytes()
         assert seam.welder.tobytes() in welder
     for reader in cell.readers.values():
-        assert sum(chunk.lost_before for chunk in reader.chunks) == 0
+        # Before the first seam a port may have overflowed for want of a reader; from then on nothing is lost.
+        assert sum(chunk.lost_before for chunk in reader.chunks if chunk.arrival_ns > said[0]["at_ns"]) == 0
         assert reader.errors == []
 
 
