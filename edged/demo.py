@@ -24,7 +24,6 @@ from rich.console import Console
 from rich.live import Live
 
 from edged.demo_report import DemoReport, verdict_table
-from edged.types import Label
 from edged.usage import ProcessTree
 from edged.virtual_cell import CellEndpoints, virtual_cell_config
 
@@ -188,6 +187,3 @@ def _messages(
         if topic.startswith(b"verdict/"):
             last_verdict_s = max(time.monotonic(), last_verdict_s - READY_TIMEOUT_S)
         yield topic.decode(), message
-
-
-LABEL_STYLE = {Label.OK: "green", Label.NOK: "red", Label.INDETERMINATE: "yellow"}

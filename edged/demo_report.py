@@ -19,7 +19,7 @@ STYLES = {Label.OK: "bold green", Label.NOK: "bold red", Label.INDETERMINATE: "b
 
 @dataclasses.dataclass
 class DemoReport:
-    """Collects messages; `complete` once every planned seam and a later heartbeat have been seen."""
+    """Collects messages; `complete` once every planned seam is in and two heartbeats agree on the last sequence."""
 
     seed: int
     model: str
@@ -29,13 +29,9 @@ class DemoReport:
     health: dict[str, Any] = dataclasses.field(default_factory=dict)
     published: int = 0
     received: int = 0
+    complete: bool = False
     truth: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     usage: ProcessTree | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run is over."""
-        return len(self.seams) >= self.planned and self.published >= self.received > 0
 
     def add(self, topic: str, message: dict[str, Any]) -> None:
         """Take one received message."""
@@ -47,6 +43,7 @@ class DemoReport:
         elif topic == "health":
             self.health = message
         elif topic == "heartbeat" and len(self.seams) >= self.planned:
+            self.complete = self.published == message["last_sequence"]
             self.published = message["last_sequence"]
 
     def add_truth(self, path: Path) -> None:
@@ -195,6 +192,6 @@ def _auroc(goods: list[dict[str, Any]], faults: list[dict[str, Any]]) -> float |
 
 
 def _sim_version() -> str:
-    from drivers.sim import SIM_VERSION
+    from drivers.sim.render import SIM_VERSION
 
     return SIM_VERSION

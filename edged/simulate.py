@@ -24,7 +24,7 @@ from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, SeamPlan
 from edged.engine import Engine
 from edged.manifest import MANIFEST
 from edged.null_scorer import NullScorer
-from edged.recording import SeamRecorder
+from edged.recording import SeamRecorder, config_metadata
 from edged.ring import make_ring
 from edged.types import Verdict
 from edged.virtual_cell import virtual_cell_config
@@ -62,7 +62,9 @@ def simulate(
     except ValueError as error:
         console.print(f"[red]edged simulate:[/red] {error}")
         raise typer.Exit(2) from error
-    made = simulate_recordings(plans, out, jobs, lambda it: track(it, "simulating", total=len(plans), console=console))
+    made = simulate_recordings(
+        plans, out, jobs, lambda it: track(it, "simulating", total=len(plans), console=console)
+    )
     console.print(f"{len(plans)} recordings in {out} ({made} new)")
     if json_out is not None:
         summary = {"recordings": str(out), "seams": len(plans), "new": made, "seed": seed, "family": family}
@@ -135,7 +137,13 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     _, config = virtual_cell_config(out)
     start_ns = SEAM_PITCH_NS * (1 + plan.index)
     header = RecordingHeader(
-        "simulated", start_ns, EPOCH_UTC_NS + start_ns, f"edged simulate {SIM_VERSION}", True, config.cell.name, "none"
+        "simulated",
+        start_ns,
+        EPOCH_UTC_NS + start_ns,
+        f"edged simulate {SIM_VERSION}",
+        True,
+        config.cell.name,
+        "none",
     )
     verdicts: list[Verdict] = []
     engine = Engine(
@@ -143,7 +151,7 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
         specs,
         rings,
         NullScorer(),
-        SeamRecorder(folder, lambda: header),
+        SeamRecorder(folder, lambda: header, config_metadata(config), lambda seam: rendered.set_points),
         verdicts.append,
         lambda part: None,
         lambda now_ns: EPOCH_UTC_NS + now_ns,

@@ -1,7 +1,7 @@
 """What the demo welds: half goods, half gross faults that an inspector would reject at a glance or a meter.
 
-The list was written from the physics before any detector had scored it: every type at its highest severity but the hidden
-ones (lack of fusion, sub-surface pores) and the hairline scratch; the three commonest in the field come twice.
+The list was written from the physics before any detector had scored it: every type at its highest severity but the
+hidden ones (lack of fusion, sub-surface pores) and the hairline scratch; the three commonest in the field come twice.
 """
 
 import dataclasses
@@ -45,6 +45,4 @@ def _faulty(plan: SeamPlan, type_name: str, where: float) -> SeamPlan:
     # Every third fault begins in mid-seam, as in the bulk plans.
     onset_s = round(where * arc_s, 3) if row.extent_s or plan.index % 3 == 2 else 0.0
     end_s = onset_s + row.extent_s if row.extent_s else 2 * arc_s
-    return dataclasses.replace(
-        plan, family=row.family, fault=fault_of(type_name, DEMO_SEVERITY, onset_s, end_s)
-    )
+    return dataclasses.replace(plan, family=row.family, fault=fault_of(type_name, DEMO_SEVERITY, onset_s, end_s))

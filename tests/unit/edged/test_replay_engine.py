@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edged.engine import Engine
-from tests.support.cell import Cell, FakeScorer, config, t
 
 from drivers.base import Chunk, ClockParams
 from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, RecordingReader, RecordingWriter
 from edged.config import Config
+from edged.engine import Engine
 from edged.recording import SeamRecorder, config_metadata, recordings
 from edged.replay_engine import EngineFactory, ReplaySetup, in_arrival_order, replay_recording
 from edged.types import Verdict
+from tests.support.cell import Cell, FakeScorer, config, t
 
 S = 1_000_000_000
 

@@ -1,0 +1,298 @@
+"""The daemon: wires streams, engine, recorder, worker, journal, publisher and control socket, and turns the crank.
+
+One thread, the main one, does everything but reading devices: it waits until a chunk, a request, a subscriber or an
+answer of the worker is there, lets the engine step, and once a second tells health, heartbeat and watchdog. What goes
+wrong unexpectedly, in any thread, ends the process with exit code 1; systemd starts it again and `edged.recovery`
+reports what was open.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import structlog
+import typer
+import zmq
+from pydantic import ValidationError
+
+from drivers.base import MONOTONIC, Chunk, DeviceError
+from drivers.mcap_codec import RecordingError
+from edged import retention
+from edged.config import Config, ConfigError, load_config
+from edged.control import Control, Handler
+from edged.endpoints import EndpointError
+from edged.engine import Engine
+from edged.inbox import Inbox
+from edged.journal import Journal, JournalError
+from edged.logs import configure_logging
+from edged.messages import ControlError
+from edged.publisher import Publisher
+from edged.recording import SeamRecorder, host_header
+from edged.recovery import recover_after_crash
+from edged.service import ServiceNotifier
+from edged.stream import Stream
+from edged.types import PartVerdict, Verdict
+from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair, encode_health
+from edged.worker_client import WorkerClient
+
+__all__ = ["Daemon", "make_streams", "run"]
+
+CHUNKS_PER_TURN = 256
+TURN_MS = 20
+"""Deadlines and watermarks are looked at this often when nothing else happens."""
+REPORT_EVERY_NS = 1_000_000_000
+RETENTION_EVERY_NS = 60_000_000_000
+
+log = structlog.get_logger(__name__)
+
+
+def make_streams(config: Config, sink: Callable[[Chunk], None]) -> dict[str, Stream]:
+    """Every configured stream, not yet started. Raises ConfigError with the problem of each that cannot be made."""
+    streams, problems = {}, []
+    for name, section in config.streams.items():
+        try:
+            streams[name] = Stream(name, section, sink, child_env=config.children.env)
+        except (DeviceError, ValidationError, ValueError) as error:
+            problems.append(f"streams.{name}: {error}")
+    if problems:
+        for stream in streams.values():
+            stream.stop()
+        raise ConfigError("config", problems)
+    return streams
+
+
+class Daemon:
+    """Everything that runs. `run` returns when `stop` was called; `close` must follow in any case.
+
+    Raises ConfigError, EndpointError, JournalError, RecordingError when it cannot start.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._undo = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            self._build(undo)
+            self._undo = undo.pop_all()
+
+    def _build(self, undo: contextlib.ExitStack) -> None:
+        config, data_dir = self._config, self._config.cell.data_dir
+        self._started_ns = time.monotonic_ns()
+        self._warnings: dict[str, str] = {}
+        self._next_report_ns = self._next_retention_ns = 0
+        self._stopping = False
+        self._recordings = data_dir / "recordings"
+        undo.callback((notifier := ServiceNotifier.from_environment()).close)
+        self._notifier = notifier
+        undo.callback((inbox := Inbox()).close)
+        self._inbox = inbox
+        undo.callback((journal := Journal(data_dir / "journal.db")).close)
+        self._journal = journal
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        undo.callback(context.term)
+        undo.callback((publisher := Publisher(context, config.net.verdicts, journal.last_per_program())).close)
+        self._publisher = publisher
+        recorder = SeamRecorder(self._recordings, self._header)
+        undo.callback(recorder.close)
+        recover_after_crash(config, self._recordings, journal, publisher.publish)
+        for stale in (data_dir / "run").glob("worker-*.sock"):
+            stale.unlink()
+        undo.callback((worker := WorkerClient.from_config(config)).close)
+        self._worker = worker
+        self._streams = make_streams(config, inbox.put)
+        for stream in self._streams.values():
+            undo.callback(stream.stop)
+        specs = {name: stream.spec for name, stream in self._streams.items()}
+        rings = {name: stream.ring for name, stream in self._streams.items()}
+        self._engine = Engine(config, specs, rings, worker, recorder, self._publish, self._publish, _utc_ns)
+        handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
+        handlers |= {"status": self._status, "range": self._range}
+        undo.callback((control := Control(context, config.control_endpoint, handlers)).close)
+        self._control = control
+
+    def run(self) -> None:
+        """Work until stopped, then give every open seam its verdict."""
+        for stream in self._streams.values():
+            stream.start()
+        self._notifier.ready()
+        log.info("running", control=self._control.endpoint, verdicts=self._publisher.endpoint)
+        while not self._stopping:
+            self._turn()
+        self._notifier.stopping()
+        self._engine.shutdown(MONOTONIC.now_ns())
+
+    def stop(self) -> None:
+        """Ask `run` to return; safe in a signal handler."""
+        self._stopping = True
+        self._inbox.wake()
+
+    def close(self) -> None:
+        """Stop threads and children, close files and sockets, in the reverse order of their making."""
+        self._undo.close()
+
+    def fault(self, error: str) -> None:
+        """Tell subscribers that no verdict can be made any more; the last thing before the process ends."""
+        self._warnings["fault"] = error
+        self._publisher.health(self._health("fault"))
+
+    def _turn(self) -> None:
+        sockets = [self._control.socket, self._publisher.socket, self._worker.socket]
+        zmq.zmq_poll(
+            [(self._inbox.fileno(), zmq.POLLIN), *((s, zmq.POLLIN) for s in sockets if s is not None)], TURN_MS
+        )
+        for chunk in self._inbox.take(CHUNKS_PER_TURN):
+            self._engine.step(chunk, MONOTONIC.now_ns())
+        self._engine.step(None, now_ns := MONOTONIC.now_ns())
+        self._control.serve()
+        self._publisher.serve()
+        if now_ns >= self._next_report_ns:
+            self._next_report_ns = now_ns + REPORT_EVERY_NS
+            self._report()
+        if now_ns >= self._next_retention_ns:
+            self._next_retention_ns = now_ns + RETENTION_EVERY_NS
+            self._clean()
+
+    def _publish(self, verdict: Verdict | PartVerdict) -> None:
+        self._publisher.publish(self._journal.append(verdict))
+
+    def _report(self) -> None:
+        """Health, heartbeat, and the watchdog's ping, which all of this is the proof for."""
+        self._journal.check()
+        health = self._health()
+        self._publisher.health(health)
+        self._publisher.heartbeat(
+            HeartbeatMessage(
+                journal_id=self._journal.journal_id,
+                last_sequence=self._journal.last_sequence,
+                state=health.state,
+                utc_ns=health.utc_ns,
+            )
+        )
+        self._notifier.watchdog(f"{health.state}, {self._journal.last_sequence} verdicts {' '.join(health.warnings)}")
+
+    def _health(self, state: Literal["ok", "degraded", "fault"] | None = None) -> HealthMessage:
+        pair = TimePair.now()
+        streams = {name: stream.health() for name, stream in self._streams.items()}
+        worker = self._worker.health()
+        warnings = [f"stream {name} is {found.state}" for name, found in streams.items() if found.state != "ok"]
+        if worker["state"] != "ready":
+            warnings.append(f"the scoring process is {worker['state']}")
+        warnings += [f"program {program}: {error}" for program, error in worker["model_errors"].items()]
+        if self._inbox.dropped:
+            warnings.append(f"{self._inbox.dropped} chunks dropped: the engine could not keep up")
+        if not self._journal.has_reserve:
+            warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
+        warnings += self._warnings.values()
+        return HealthMessage(
+            journal_id=self._journal.journal_id,
+            cell=self._config.cell.name,
+            state=state or ("fault" if not self._journal.has_reserve else "degraded" if warnings else "ok"),
+            warnings=[warning[:1000] for warning in warnings[:256]],
+            streams={name: encode_health(found, pair) for name, found in streams.items()},
+            worker=worker,
+            config_id=self._config.config_id,
+            utc_ns=pair.utc_ns,
+        )
+
+    def _clean(self) -> None:
+        in_use = [seam.seam_id for seam in self._engine.open_seams()]
+        try:
+            warning = retention.enforce(self._recordings, self._config.recording, in_use).warning
+        except (OSError, RecordingError) as error:
+            warning = f"recordings cannot be cleaned: {error}"
+        self._warnings.pop("retention", None)
+        if warning is not None:
+            log.warning("retention", warning=warning)
+            self._warnings["retention"] = warning
+
+    def _ask_engine(self, request: dict[str, Any]) -> Mapping[str, Any]:
+        return self._engine.control(request, MONOTONIC.now_ns())
+
+    def _status(self, _: dict[str, Any]) -> Mapping[str, Any]:
+        return {
+            "ok": True,
+            "pid": os.getpid(),
+            "version": software_version(),
+            "uptime_s": (time.monotonic_ns() - self._started_ns) / 1e9,
+            "journal_id": self._journal.journal_id,
+            "last_sequence": self._journal.last_sequence,
+            "published": self._publisher.published,
+            "verdicts": self._publisher.endpoint,
+            "torch_loaded": "torch" in sys.modules,
+            "open_seams": [dataclasses.asdict(seam) for seam in self._engine.open_seams()],
+            "health": self._health().model_dump(mode="python"),
+        }
+
+    def _range(self, request: dict[str, Any]) -> Mapping[str, Any]:
+        """As many entries as fit into one answer; the peer asks on from where they end."""
+        bounds = [request.get(name) for name in ("from_sequence", "to_sequence")]
+        if not all(isinstance(bound, int) and 0 < bound < 2**63 for bound in bounds):
+            raise ControlError(f"range: from_sequence and to_sequence must be whole numbers above 0, got {bounds}")
+        entries, size = [], 0
+        for entry in self._journal.range(bounds[0], bounds[1]):  # type: ignore[arg-type]
+            size += len(entry.payload) + len(entry.topic) + 64
+            if size > MAX_PAYLOAD_BYTES - 1024:
+                break
+            entries.append([entry.topic, entry.payload])
+        return {"ok": True, "journal_id": self._journal.journal_id, "entries": entries}
+
+    def _header(self) -> Any:
+        cell = self._config.cell
+        return host_header(cell.name, f"edged {software_version()}", is_simulated=cell.is_simulated)
+
+
+def software_version() -> str:
+    """Version of the installed package; "source" where edged runs from a checkout."""
+    try:
+        return version("edged")
+    except PackageNotFoundError:
+        return "source"
+
+
+def run(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    configure_logging("daemon")
+    threading.excepthook = _end_process
+    try:
+        daemon = Daemon(load_config(config))
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    except (EndpointError, JournalError, RecordingError) as error:
+        log.critical("cannot start", error=str(error))
+        raise typer.Exit(1) from error
+    signals: list[int] = []
+
+    def on_signal(number: int, _: object) -> None:
+        signals.append(number)
+        daemon.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    with contextlib.closing(daemon):
+        try:
+            daemon.run()
+        except JournalError as error:
+            daemon.fault(str(error))
+            log.critical("the journal cannot be written", error=str(error))
+            raise typer.Exit(1) from error
+    if signal.SIGINT in signals:
+        raise typer.Exit(130)
+
+
+def _end_process(args: threading.ExceptHookArgs) -> None:
+    """A thread that dies leaves the rest half alive; better that systemd starts all of it again."""
+    name = None if args.thread is None else args.thread.name
+    log.critical("thread died", thread=name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+    os._exit(1)
+
+
+def _utc_ns(monotonic_ns: int) -> int:
+    return TimePair.now().utc(monotonic_ns)

@@ -1,0 +1,41 @@
+"""Logging: one JSON object a line on stderr, for systemd's journal; seam_id is bound where a seam is meant."""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+__all__ = ["configure_logging", "seam_logging"]
+
+
+def configure_logging(process: str, stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Send structlog and the standard library's records of all threads to `stream` as JSON lines."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.dict_tracebacks,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    render = structlog.processors.JSONRenderer()
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, render], foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def seam_logging(seam_id: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger whose every line names the seam."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(seam_id=seam_id)
+    return logger

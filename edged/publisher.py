@@ -1,0 +1,82 @@
+"""The publisher: journal entries, health and heartbeats on one XPUB socket; the end of the data path.
+
+A verdict goes out only as a journal `Entry`. Whoever subscribes late gets the last value of each topic at once;
+others with the same subscription then get it a second time, which `sequence` tells them. A subscriber that
+does not keep up loses messages (never the daemon its pace) and sees that in `sequence`.
+Not thread-safe: it belongs to the engine's thread.
+"""
+
+from collections.abc import Iterable
+
+import zmq
+
+from edged.endpoints import bind, close
+from edged.journal import Entry
+from edged.wire import HealthMessage, HeartbeatMessage, as_map, pack
+
+__all__ = ["Publisher"]
+
+SEND_QUEUE_MESSAGES = 1000
+HEARTBEAT_MS = 1000
+HEARTBEAT_TIMEOUT_MS = 3000
+LINGER_MS = 500
+SUBSCRIBE = b"\x01"
+
+
+class Publisher:
+    """Binds `endpoint` and publishes.
+
+    Args:
+        context: the process's ZeroMQ context.
+        endpoint: loopback tcp or ipc.
+        last: the journal's last entry of every topic, so that a restart forgets nothing.
+    Raises EndpointError when the endpoint cannot be bound.
+    """
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, last: Iterable[Entry] = ()) -> None:
+        self.socket = context.socket(zmq.XPUB)
+        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self.socket.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
+        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
+        # Without these a cable that is pulled leaves a half-open connection and a queue that fills for ever.
+        self.socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+        self.socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+        self._last: dict[bytes, bytes] = {entry.topic.encode(): entry.payload for entry in last}
+        self.published = 0
+        try:
+            self.endpoint = bind(self.socket, endpoint)
+        except BaseException:
+            self.socket.close(linger=0)
+            raise
+
+    def publish(self, entry: Entry) -> None:
+        """Send a journal entry and keep it for late joiners."""
+        self._send(entry.topic.encode(), entry.payload, keep=True)
+        self.published += 1
+
+    def health(self, message: HealthMessage) -> None:
+        """Send the health of the cell and keep it for late joiners."""
+        self._send(b"health", pack(as_map(message)), keep=True)
+
+    def heartbeat(self, message: HeartbeatMessage) -> None:
+        """Send a proof of life; an old one proves nothing, so it is not kept."""
+        self._send(b"heartbeat", pack(as_map(message)), keep=False)
+
+    def serve(self) -> None:
+        """Give new subscribers the last values; never blocks. Call it when `socket` is readable."""
+        while self.socket.poll(0):
+            request = self.socket.recv(zmq.NOBLOCK)
+            if request.startswith(SUBSCRIBE):
+                for topic in [topic for topic in self._last if topic.startswith(request[1:])]:
+                    self.socket.send_multipart([topic, self._last[topic]])
+
+    def close(self) -> None:
+        """Send what is queued, for at most half a second, and close."""
+        close(self.socket, self.endpoint)
+
+    def _send(self, topic: bytes, payload: bytes, *, keep: bool) -> None:
+        self.serve()
+        if keep:
+            self._last[topic] = payload
+        self.socket.send_multipart([topic, payload])

@@ -1,0 +1,65 @@
+"""`edged status`: asks the running daemon over its control socket, and says so plainly when there is none."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edged.config import DEFAULT_DATA_DIR, ConfigError, load_config
+from edged.control import ask
+from edged.wire import WireError
+
+__all__ = ["status"]
+
+TIMEOUT_S = 3.0
+
+
+def status(
+    config: Annotated[Path | None, typer.Option(help="Configuration of the daemon, for its endpoint.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Control socket, instead of --config.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the answer here.")] = None,
+) -> None:
+    """Show streams, scoring process and open seams of the running daemon. Exit code 1 when it is down."""
+    where = endpoint or _endpoint(config)
+    try:
+        answer = ask(where, {"op": "status"}, TIMEOUT_S)
+    except (TimeoutError, WireError) as error:
+        answer = {"ok": False, "running": False, "error": str(error)}
+    if json_file is not None:
+        json_file.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    if not answer["ok"]:
+        typer.echo(f"edged is not running: {answer['error']}", err=True)
+        raise typer.Exit(1)
+    _show(Console(), answer)
+
+
+def _endpoint(config: Path | None) -> str:
+    if config is None:
+        return f"ipc://{DEFAULT_DATA_DIR}/run/control.sock"
+    try:
+        return load_config(config).control_endpoint
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
+def _show(console: Console, answer: dict[str, Any]) -> None:
+    health, worker = answer["health"], answer["health"]["worker"]
+    console.print(
+        f"edged {answer['version']} runs as {answer['pid']} since {answer['uptime_s']:.0f} s: {health['state']}; "
+        f"{answer['last_sequence']} verdicts in journal {answer['journal_id']}"
+    )
+    streams = Table("stream", "kind", "state", "Hz", "of", "lost", "gaps", "reconnects", "error")
+    for name, found in health["streams"].items():
+        rates = [f"{found[key] or 0:.6g}" for key in ("measured_hz", "nominal_hz")]
+        counts = [str(found[key]) for key in ("lost", "gaps", "reconnects")]
+        streams.add_row(name, found["kind"], found["state"], *rates, *counts, found["error"] or "")
+    console.print(streams)
+    console.print(f"scoring process {worker['pid']}: {worker['state']}, models {worker['models'] or 'none'}")
+    for seam in answer["open_seams"]:
+        console.print(f"open: seam {seam['seam_id']} of {seam['program'] or 'no program'}: {seam['state']}")
+    for warning in health["warnings"]:
+        console.print(f"[yellow]{warning}[/yellow]")

@@ -1,0 +1,426 @@
+"""The wire format: what subscribers receive, as pydantic models, and the msgpack bytes made from them.
+
+It stands between the journal and the publisher: the journal stores the bytes made here and the publisher sends
+those very bytes. A message is two frames, `[topic, msgpack map]`; `docs/verdict.md` explains it to subscribers.
+The models ignore unknown fields, so that a newer daemon can add some.
+
+Errors::
+
+    WireError              bytes or values that must not go over the wire, with the field and the value
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import msgpack
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from edged.types import REASONS, Health, Label, Mode, PartVerdict, StreamState, Verdict
+from pipelines.window import Score, TimelinePoint
+
+__all__ = [
+    "MAX_PAYLOAD_BYTES",
+    "SCHEMA",
+    "HealthMessage",
+    "HeartbeatMessage",
+    "Message",
+    "PartMessage",
+    "TimePair",
+    "VerdictMessage",
+    "WireError",
+    "as_map",
+    "decode",
+    "encode_health",
+    "encode_part",
+    "encode_verdict",
+    "pack",
+    "unpack",
+    "verdict_topic",
+]
+
+SCHEMA = 1
+"""Number of the wire format; grows only when a field changes its meaning, never when one is added."""
+
+MAX_PAYLOAD_BYTES = 256 * 1024
+MAX_TIMELINE_POINTS = 1024
+MAX_TEXT_CHARS = 1000
+MAX_MAP_ENTRIES = 256
+
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+UtcNs = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Values = Annotated[dict[str, FiniteFloat | None], Field(max_length=MAX_MAP_ENTRIES)]
+
+
+class WireError(ValueError):
+    """Bytes or values that must not go over the wire; names the field, the value and why."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TimePair:
+    """The same instant on both clocks, by which monotonic times become UTC at the edge of the process."""
+
+    monotonic_ns: int
+    utc_ns: int
+
+    @classmethod
+    def now(cls) -> Self:
+        """Read both clocks, the monotonic one on both sides so that a preempted reading is halved."""
+        before = time.monotonic_ns()
+        utc = time.time_ns()
+        return cls((before + time.monotonic_ns()) // 2, utc)
+
+    def utc(self, monotonic_ns: int) -> int:
+        """UTC ns of a monotonic time; 0 where it would lie before 1970."""
+        return max(0, self.utc_ns + monotonic_ns - self.monotonic_ns)
+
+
+class Message(BaseModel):
+    """Base of everything on the wire; unknown fields are ignored. `as_map` puts `schema` in front."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class IntegrityMessage(Message):
+    """How much of one stream the seam has."""
+
+    kind: Text
+    state: Text
+    coverage: FiniteFloat
+    items: Count
+    lost_items: Count
+    gaps: Count
+    longest_gap_ms: FiniteFloat | None
+    sync_residual_ms: FiniteFloat | None
+
+
+class VerdictMessage(Message):
+    """Topic `verdict/<program>`: one seam's verdict."""
+
+    kind: Literal["verdict"] = "verdict"
+    journal_id: Text
+    sequence: Count
+    seam_id: Text
+    cell: Text
+    torch: Text
+    program: Text
+    part_id: Text | None
+    seam_ref: Text | None
+    pass_index: Annotated[int, Field(ge=-(2**31), lt=2**31)]
+    session: Text | None
+    label: Label
+    reason: Text
+    reason_text: Text
+    detail: Text
+    mode: Mode
+    degraded: bool
+    shadow_label: Label | None
+    score: FiniteFloat | None
+    raw_score: FiniteFloat | None
+    p_value: FiniteFloat | None
+    threshold: FiniteFloat | None
+    threshold_id: Text | None
+    components: Values
+    by_modality: Values
+    explain: Values
+    timeline: Annotated[
+        list[tuple[FiniteFloat, FiniteFloat | None, FiniteFloat | None]], Field(max_length=MAX_TIMELINE_POINTS)
+    ]
+    stage_ms: Values
+    integrity: Annotated[dict[str, IntegrityMessage], Field(max_length=MAX_MAP_ENTRIES)]
+    arc_on_utc_ns: UtcNs
+    arcs_utc_ns: Annotated[list[tuple[UtcNs, UtcNs]], Field(max_length=1024)]
+    arc_s: FiniteFloat | None
+    mean_current_a: FiniteFloat | None
+    mean_voltage_v: FiniteFloat | None
+    travel_speed_mm_s: FiniteFloat | None
+    speed_is_nominal: bool
+    arc_energy_j_mm: FiniteFloat | None
+    heat_input_kj_mm: FiniteFloat | None
+    latency_from_arc_off_ms: FiniteFloat | None
+    latency_from_last_input_ms: FiniteFloat | None
+    model_id: Text | None
+    calibration_id: Text
+    config_id: Text
+    is_simulated: bool
+    decided_utc_ns: UtcNs
+    recording: Text | None
+
+
+class PartSeamMessage(Message):
+    """One seam inside a part's verdict."""
+
+    seam_ref: Text | None
+    seam_id: Text | None
+    label: Label
+    reason: Text
+
+
+class PartMessage(Message):
+    """Topic `part`: a whole part's verdict."""
+
+    kind: Literal["part"] = "part"
+    journal_id: Text
+    sequence: Count
+    cell: Text
+    part_id: Text
+    label: Label
+    reason: Text
+    reason_text: Text
+    detail: Text
+    seams: Annotated[list[PartSeamMessage], Field(max_length=1024)]
+    config_id: Text
+    is_simulated: bool
+    decided_utc_ns: UtcNs
+
+
+class StreamHealthMessage(Message):
+    """State of one stream."""
+
+    kind: Text
+    state: StreamState
+    measured_hz: FiniteFloat | None
+    nominal_hz: FiniteFloat | None
+    items: Count
+    lost: Count
+    gaps: Count
+    reconnects: Count
+    overwritten: Count
+    last_utc_ns: UtcNs | None
+    drift_ppm: FiniteFloat | None
+    clock_residual_ms: FiniteFloat | None
+    error: Text | None
+
+
+class HealthMessage(Message):
+    """Topic `health`: state of the streams, the worker and the disk, each second."""
+
+    kind: Literal["health"] = "health"
+    journal_id: Text
+    cell: Text
+    state: Literal["ok", "degraded", "fault"]
+    warnings: Annotated[list[Text], Field(max_length=MAX_MAP_ENTRIES)]
+    streams: Annotated[dict[str, StreamHealthMessage], Field(max_length=MAX_MAP_ENTRIES)]
+    worker: Annotated[dict[str, Any], Field(max_length=MAX_MAP_ENTRIES)]
+    config_id: Text
+    utc_ns: UtcNs
+
+
+class HeartbeatMessage(Message):
+    """Topic `heartbeat`: proof of life and the last sequence, each second."""
+
+    kind: Literal["heartbeat"] = "heartbeat"
+    journal_id: Text
+    last_sequence: Count
+    state: Literal["ok", "degraded", "fault"]
+    utc_ns: UtcNs
+
+
+MESSAGES: dict[str, type[Message]] = {
+    "verdict": VerdictMessage,
+    "part": PartMessage,
+    "health": HealthMessage,
+    "heartbeat": HeartbeatMessage,
+}
+"""First part of a topic → what its payload is."""
+
+
+def verdict_topic(program: str) -> str:
+    """The topic of a program's verdicts; seams of no known program go under `verdict/unknown`."""
+    return f"verdict/{program or 'unknown'}"
+
+
+def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimePair) -> dict[str, Any]:
+    """The map that goes over the wire. Raises WireError where OK or NOK would go out without a finite score.
+
+    Values that are not finite go out as nil; texts and the timeline are cut to the limits of the format.
+    """
+    seam, score = verdict.seam, verdict.score
+    if verdict.label != Label.INDETERMINATE and (score is None or _finite(score.score) is None):
+        shown = None if score is None else score.score
+        raise WireError(f"seam {seam.seam_id}: label {verdict.label.name} needs a finite score, got {shown!r}")
+    message = VerdictMessage(
+        journal_id=journal_id,
+        sequence=sequence,
+        seam_id=seam.seam_id,
+        cell=_text(seam.cell),
+        torch=_text(seam.torch),
+        program=_text(seam.program),
+        part_id=_optional_text(seam.part_id),
+        seam_ref=_optional_text(seam.seam_ref),
+        pass_index=seam.pass_index,
+        session=_optional_text(seam.session),
+        label=verdict.label,
+        reason=verdict.reason,
+        reason_text=REASONS[verdict.reason],
+        detail=_text(verdict.detail),
+        mode=verdict.mode,
+        degraded=verdict.degraded,
+        shadow_label=verdict.shadow_label,
+        **_score_fields(score),
+        integrity={_text(name): _integrity(verdict, name) for name in verdict.integrity},
+        arc_on_utc_ns=pair.utc(seam.arc_on_ns),
+        arcs_utc_ns=[(pair.utc(on), pair.utc(off)) for on, off in seam.arcs[:1024]],
+        arc_s=_finite(verdict.arc_s),
+        mean_current_a=_finite(verdict.mean_current_a),
+        mean_voltage_v=_finite(verdict.mean_voltage_v),
+        travel_speed_mm_s=_finite(seam.travel_speed_mm_s),
+        speed_is_nominal=verdict.speed_is_nominal,
+        arc_energy_j_mm=_finite(verdict.arc_energy_j_mm),
+        heat_input_kj_mm=_finite(verdict.heat_input_kj_mm),
+        latency_from_arc_off_ms=_finite(verdict.latency_from_arc_off_ms),
+        latency_from_last_input_ms=_finite(verdict.latency_from_last_input_ms),
+        model_id=_optional_text(verdict.model_id),
+        calibration_id=_text(verdict.calibration_id),
+        config_id=verdict.config_id,
+        is_simulated=verdict.is_simulated,
+        decided_utc_ns=max(0, verdict.decided_utc_ns),
+        recording=_optional_text(verdict.recording),
+    )
+    return as_map(message)
+
+
+def encode_part(part: PartVerdict, journal_id: str, sequence: int) -> dict[str, Any]:
+    """The map of a part's verdict."""
+    message = PartMessage(
+        journal_id=journal_id,
+        sequence=sequence,
+        cell=_text(part.cell),
+        part_id=_text(part.part_id),
+        label=part.label,
+        reason=part.reason,
+        reason_text=REASONS[part.reason],
+        detail=_text(part.detail),
+        seams=[
+            PartSeamMessage(
+                seam_ref=_optional_text(seam.seam_ref), seam_id=seam.seam_id, label=seam.label, reason=seam.reason
+            )
+            for seam in part.seams[:1024]
+        ],
+        config_id=part.config_id,
+        is_simulated=part.is_simulated,
+        decided_utc_ns=max(0, part.decided_utc_ns),
+    )
+    return as_map(message)
+
+
+def encode_health(health: Health, pair: TimePair) -> StreamHealthMessage:
+    """One stream's entry in the health message."""
+    return StreamHealthMessage(
+        kind=health.kind,
+        state=health.state,
+        measured_hz=_finite(health.measured_hz),
+        nominal_hz=_finite(health.nominal_hz),
+        items=health.items,
+        lost=health.lost,
+        gaps=health.gaps,
+        reconnects=health.reconnects,
+        overwritten=health.overwritten,
+        last_utc_ns=None if health.last_t_ns is None else pair.utc(health.last_t_ns),
+        drift_ppm=_finite(health.drift_ppm),
+        clock_residual_ms=_finite(health.clock_residual_ms),
+        error=_optional_text(health.error),
+    )
+
+
+def as_map(message: Message) -> dict[str, Any]:
+    """A message as the plain map that is packed; labels are numbers in it."""
+    return {"schema": SCHEMA, **message.model_dump(mode="python")}
+
+
+def pack(message: Mapping[str, Any]) -> bytes:
+    """msgpack bytes of a map. Raises WireError beyond `MAX_PAYLOAD_BYTES`."""
+    payload: bytes = msgpack.packb(message)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise WireError(f"{message.get('kind')} message has {len(payload)} bytes, the limit is {MAX_PAYLOAD_BYTES}")
+    return payload
+
+
+def decode(topic: bytes | str, payload: bytes) -> Message:
+    """Validate a received message. Raises WireError naming the topic and what is wrong with it."""
+    name = topic.decode(errors="replace") if isinstance(topic, bytes) else topic
+    model = MESSAGES.get(name.partition("/")[0])
+    if model is None:
+        raise WireError(f"topic {name!r} is none of {', '.join(MESSAGES)}")
+    found = unpack(payload)
+    if found.get("schema") != SCHEMA:
+        raise WireError(f"topic {name}: schema {found.get('schema')!r} is not {SCHEMA}; a newer subscriber is needed")
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise WireError(f"topic {name}: {error}") from error
+
+
+def unpack(payload: bytes) -> dict[str, Any]:
+    """The map in msgpack bytes, within the limits of the format. Raises WireError."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise WireError(f"{len(payload)} bytes, the limit is {MAX_PAYLOAD_BYTES}")
+    try:
+        found = msgpack.unpackb(payload)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise WireError(f"not msgpack: {type(error).__name__}: {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise WireError(f"a map with text keys is needed, got {type(found).__name__}")
+    return found
+
+
+def _score_fields(score: Score | None) -> dict[str, Any]:
+    if score is None:
+        empty: dict[str, Any] = {"components": {}, "by_modality": {}, "explain": {}, "timeline": [], "stage_ms": {}}
+        return empty | dict.fromkeys(("score", "raw_score", "p_value", "threshold", "threshold_id"))
+    return {
+        "score": _finite(score.score),
+        "raw_score": _finite(score.raw),
+        "p_value": _finite(score.p_value),
+        "threshold": _finite(score.threshold),
+        "threshold_id": _optional_text(score.threshold_id),
+        "components": _values(score.components),
+        "by_modality": _values(score.by_modality),
+        "explain": _values(score.explain),
+        "timeline": [(p.t_s, _finite(p.mm), _finite(p.score)) for p in _thinned(score.timeline)],
+        "stage_ms": _values(score.stage_ms),
+    }
+
+
+def _thinned(timeline: tuple[TimelinePoint, ...]) -> list[TimelinePoint]:
+    """At most `MAX_TIMELINE_POINTS`, the highest score of each stretch, so that no peak is lost."""
+    points = [point for point in timeline if math.isfinite(point.t_s)]
+    stride = -(-len(points) // MAX_TIMELINE_POINTS) or 1
+    return [
+        max(points[i : i + stride], key=lambda p: p.score if math.isfinite(p.score) else -math.inf)
+        for i in range(0, len(points), stride)
+    ]
+
+
+def _integrity(verdict: Verdict, name: str) -> IntegrityMessage:
+    found = verdict.integrity[name]
+    return IntegrityMessage(
+        kind=found.kind,
+        state=found.state,
+        coverage=_finite(found.coverage) or 0.0,
+        items=found.items,
+        lost_items=found.lost_items,
+        gaps=found.gaps,
+        longest_gap_ms=_finite(found.longest_gap_ms),
+        sync_residual_ms=_finite(found.sync_residual_ms),
+    )
+
+
+def _values(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {_text(name): _finite(value) for name, value in list(values.items())[:MAX_MAP_ENTRIES]}
+
+
+def _finite(value: float | None) -> float | None:
+    """NaN and infinity never go out: JSON cannot carry them and a comparison with NaN is always false."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _text(text: str) -> str:
+    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
+
+
+def _optional_text(text: str | None) -> str | None:
+    return None if text is None else _text(text)

@@ -1,0 +1,308 @@
+"""Causal-HM: the process of a seam predicts its post-weld image, and the mismatch is part of the score.
+
+Sits in the worker, training and evaluation. `push` extracts features and steps Mamba while the arc burns; `finish`
+has only the post-weld image and the head left. Three parts, after −log p(P, R) = s_P + s_R|P:
+
+    s_P     the process against the good process of its program     (`pipelines/oneclass.py`)
+    s_R     the result against good results of its program
+    s_R|P   the residual between the result and what the process predicts (`pipelines/causal_net.py`)
+
+Each is a z-score on held-out goods, the largest z of its signals. `raw = log(1 + exp(max z))` is the score: the
+same order as the largest z, and positive, so that `raw / threshold` is meaningful. A model directory holds
+`model.toml`, `model.safetensors` (heads only; the backbone comes with its package), `thresholds.json` and the
+manifest.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from drivers.base import Chunk, StreamSpec
+from pipelines.causal_net import CausalNet, NetConfig
+from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtractor, SeamFeatures
+from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
+from pipelines.features.lite0 import Backbone, load_backbone
+from pipelines.mamba import MambaState
+from pipelines.models import ModelError, model_toml, write_manifest
+from pipelines.normaliser import CLIP, Normaliser, Process
+from pipelines.oneclass import GROUPS, ProcessOneClass, ResultDistances
+from pipelines.thresholds import ThresholdTable
+from pipelines.training import Fitted, collate
+from pipelines.window import Score, Seam, SeamWindow, TimelinePoint
+
+__all__ = ["CausalHM", "mask_kinds", "raw_score", "save_model", "save_thresholds", "weights_id"]
+
+BLOCK_TOKENS = BLOCK_STEPS // STEPS_PER_TOKEN
+REQUIRED = ("welder", "result")
+OPTIONAL = ("video", "audio")
+MASKED_STATES = ("broken", "missing")
+
+
+def raw_score(z: float) -> float:
+    """log(1 + exp(z)): monotone, positive, and z itself where it matters (z ≥ 3)."""
+    return float(np.logaddexp(0.0, z))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CausalHM:
+    """A loaded model."""
+
+    model_id: str
+    fitted: Fitted
+    thresholds: ThresholdTable
+    backbone: Backbone
+    device: str = "cpu"
+    requires: tuple[str, ...] = REQUIRED
+
+    @classmethod
+    def load(cls, path: Path, device: str, threads: int, cache_dir: Path) -> Self:
+        """Read a model directory and the backbone. Raises ModelError."""
+        from safetensors import SafetensorError
+
+        torch.set_num_threads(threads)
+        about = model_toml(path)
+        if about.get("features_version") != FEATURES_VERSION:
+            raise ModelError(
+                f"{path}/model.toml: features_version is {about.get('features_version')!r}, this edged makes "
+                f"{FEATURES_VERSION!r}; train the model again"
+            )
+        try:
+            fitted = _read(path, about, device)
+            thresholds = ThresholdTable.load(path / "thresholds.json")
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"{path}: cannot be read as a causal_hm model: {error!r}") from error
+        backbone = load_backbone(cache_dir, "cuda" if device == "cuda" else "cpu", threads)
+        return cls(weights_id(path), fitted, thresholds, backbone, device)
+
+    def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "CausalHMScorer":
+        """Open a seam. Raises ValueError for a program the model was not trained on."""
+        return CausalHMScorer(self, seam, streams)
+
+    def program(self, name: str) -> int:
+        """Index of a program. Raises ValueError naming those of the model."""
+        if name not in self.fitted.programs:
+            known = ", ".join(self.fitted.programs)
+            raise ValueError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
+        return self.fitted.programs.index(name)
+
+    def score(self, features: SeamFeatures, states: torch.Tensor | None = None) -> Score:
+        """Score a seam from its features; `states` are Mamba's, (1, ≥ T, d), where it has already run.
+
+        Raises ValueError naming a required stream that is missing.
+        """
+        program = self.program(features.program)
+        absent = [kind for kind in REQUIRED if kind not in features.kinds]
+        if absent:
+            raise ValueError(f"seam {features.seam_id}: required stream {' and '.join(absent)} is missing")
+        begin = time.perf_counter()
+        process = self.fitted.normaliser.process(features)
+        s_p, live = self.fitted.process.score(process, program)
+        after_process = time.perf_counter()
+        tokens, known = self.fitted.normaliser.views(features, self.fitted.views)
+        predicted = self._predict(process, program, states) + self.fitted.target_mean[program]
+        s_r, along_r = self.fitted.result.score(tokens.astype(np.float64), known, program)
+        s_rp, along_rp = self.fitted.residual.score((tokens - predicted).astype(np.float64), known, program)
+        done = time.perf_counter()
+        parts = {"s_P": s_p, "s_R": s_r, "s_RP": s_rp}
+        stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
+        return self._answer(features, parts, live, stage_ms, {"s_R": along_r, "s_RP": along_rp})
+
+    def _answer(
+        self,
+        features: SeamFeatures,
+        parts: Mapping[str, Mapping[str, float]],
+        live: NDArray[np.float64],
+        stage_ms: Mapping[str, float],
+        along: Mapping[str, NDArray[np.float64]],
+    ) -> Score:
+        components = {name: max(z.values()) for name, z in parts.items()}
+        raw = raw_score(max(components.values()))
+        threshold = self.thresholds.find(self.model_id, features.program, features.kinds)
+        limit = threshold.value if threshold is not None else None
+        modalities = {
+            kind: max(z for key, z in parts["s_P"].items() if key.startswith(f"{group}."))
+            for group, kind in GROUPS.items()
+            if any(key.startswith(f"{group}.") for key in parts["s_P"])
+        }
+        explain = {f"{part}.{name}": z for part, signals in parts.items() for name, z in signals.items()}
+        explain |= {f"{part}.worst_token": float(np.argmax(distance)) for part, distance in along.items()}
+        return Score(
+            raw=raw,
+            score=None if limit is None else raw / limit,
+            p_value=None if threshold is None else threshold.p_value(raw),
+            threshold=limit,
+            threshold_id=None if threshold is None else threshold.threshold_id,
+            model_id=self.model_id,
+            components=components,
+            by_modality={**modalities, "result": components["s_R"]},
+            timeline=_timeline(live, features.travel_speed_mm_s, limit),
+            explain=explain,
+            stage_ms=stage_ms,
+        )
+
+    def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:
+        """Deviation of the result tokens from the program's mean, (Q, 64)."""
+        net = self.fitted.net
+        batch = collate([process], [program])
+        with torch.inference_mode():
+            batch = type(batch)(*(t.to(self.device) for t in batch))
+            if states is None:
+                states, _ = net.sensor(batch.steps, None)
+            sums = None
+            for first in range(0, process.tokens, BLOCK_TOKENS):
+                piece = slice(first, first + BLOCK_TOKENS)
+                part = batch._replace(
+                    video=batch.video[:, piece],
+                    video_known=batch.video_known[:, piece],
+                    audio=batch.audio[:, piece],
+                    audio_known=batch.audio_known[:, piece],
+                    tokens=batch.tokens[:, piece],
+                )
+                n = part.tokens.shape[1]
+                tokens, known = net.encode(states[:, first : first + n], part, first)
+                sums = net.accumulate(tokens, known, sums)
+            assert sums is not None  # a seam has at least one token
+            found: NDArray[np.float32] = net.decode(sums, batch.program)[0].cpu().numpy()
+        return found
+
+
+class CausalHMScorer:
+    """One open seam: features as chunks come, Mamba in blocks of 1 s from arc-on."""
+
+    def __init__(self, detector: CausalHM, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
+        detector.program(seam.program)
+        self._detector, self._kinds = detector, {s.name: s.kind for s in streams}
+        self._extractor = SeamExtractor(seam, streams, detector.backbone)
+        self._mamba: list[MambaState] | None = None
+        self._states: list[torch.Tensor] = []
+        self._mamba_ms = 0.0
+
+    def push(self, chunk: Chunk) -> None:
+        """Take the next stamped chunk of any stream."""
+        self._extractor.push(chunk)
+        while self._extractor.steps_ready() >= (len(self._states) + 1) * BLOCK_STEPS:
+            begin = len(self._states) * BLOCK_STEPS
+            self._step(begin, begin + BLOCK_STEPS)
+
+    def finish(self, window: SeamWindow) -> Score:
+        """Score the seam. Raises ValueError naming what is missing."""
+        features = self._extractor.finish(window)
+        broken = {self._kinds[name] for name, i in window.integrity.items() if i.state in MASKED_STATES}
+        features = mask_kinds(features, broken | set(window.missing))
+        begin, end = len(self._states) * BLOCK_STEPS, features.tokens * STEPS_PER_TOKEN
+        for start in range(begin, end, BLOCK_STEPS):
+            self._step(start, min(start + BLOCK_STEPS, end))
+        score = self._detector.score(features, torch.cat(self._states, 1)[:, : features.tokens])
+        stage_ms = {**self._extractor.stage_ms, "mamba": self._mamba_ms, **score.stage_ms}
+        return dataclasses.replace(score, stage_ms=stage_ms)
+
+    def _step(self, start: int, stop: int) -> None:
+        begin = time.perf_counter()
+        fitted = self._detector.fitted
+        steps = torch.from_numpy(fitted.normaliser.steps(*self._extractor.steps(start, stop))).clamp(-CLIP, CLIP)
+        with torch.inference_mode():
+            states, self._mamba = fitted.net.sensor(steps[None].to(self._detector.device), self._mamba)
+        self._states.append(states)
+        self._mamba_ms += (time.perf_counter() - begin) * 1e3
+
+
+def mask_kinds(features: SeamFeatures, kinds: set[str]) -> SeamFeatures:
+    """Features without the streams that integrity found unusable."""
+    changes: dict[str, Any] = {}
+    for kind in OPTIONAL:
+        if kind in kinds:
+            known = f"{kind}_known"
+            changes[known] = np.zeros_like(getattr(features, known))
+    if "welder" in kinds:
+        changes["sensor_known"] = np.zeros_like(features.sensor_known)
+    if "result" in kinds:
+        changes["views"] = {}
+    return dataclasses.replace(features, **changes) if changes else features
+
+
+def _timeline(live: NDArray[np.float64], speed_mm_s: float | None, limit: float | None) -> tuple[TimelinePoint, ...]:
+    points = []
+    for k, z in enumerate(live):
+        if np.isfinite(z):
+            t_s = (k + 1) * TOKEN_NS / 1e9
+            mm = None if speed_mm_s is None else t_s * speed_mm_s
+            points.append(TimelinePoint(t_s, mm, raw_score(float(z)) / (limit or 1.0)))
+    return tuple(points)
+
+
+PARTS = ("normaliser", "process", "result", "residual")
+
+
+def weights_id(path: Path) -> str:
+    """The model's id: a digest of its weights, which thresholds refer to and do not change."""
+    import hashlib
+
+    digest = hashlib.sha256((path / "model.safetensors").read_bytes())
+    return f"causal_hm-{digest.hexdigest()[:12]}"
+
+
+def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
+    """Write `model.safetensors`, `model.toml` and the manifest; returns the model's id."""
+    import tomli_w
+    from safetensors.numpy import save_file
+
+    tensors = {f"net.{name}": value.numpy() for name, value in fitted.net.state_dict().items()}
+    for part in PARTS:
+        tensors |= {f"{part}.{name}": value for name, value in getattr(fitted, part).tensors().items()}
+    tensors["target_mean"] = fitted.target_mean
+    path.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, path / "model.safetensors"
+    )
+    about = {
+        "detector": "causal_hm",
+        "features_version": FEATURES_VERSION,
+        "backbone": "efficientnet-lite0",
+        "requires": list(REQUIRED),
+        "optional": list(OPTIONAL),
+        "programs": list(fitted.programs),
+        "views": list(fitted.views),
+        "net": dataclasses.asdict(fitted.net.config),
+        "training": fitted.report,
+        "metrics": dict(metrics),
+    }
+    (path / "model.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
+    write_manifest(path)
+    return weights_id(path)
+
+
+def save_thresholds(table: ThresholdTable, path: Path) -> None:
+    """Write a model's `thresholds.json` and its manifest anew."""
+    table.save(path / "thresholds.json")
+    write_manifest(path)
+
+
+def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
+    from safetensors.numpy import load_file
+
+    tensors = load_file(path / "model.safetensors")
+
+    def part(name: str) -> dict[str, NDArray[Any]]:
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+    net = CausalNet(NetConfig(**about["net"]))
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in part("net").items()}, strict=True)
+    double = {name: {k: v.astype(np.float64) for k, v in part(name).items()} for name in PARTS[1:]}
+    return Fitted(
+        programs=tuple(about["programs"]),
+        views=tuple(about["views"]),
+        normaliser=Normaliser.from_tensors(part("normaliser")),
+        net=net.eval().requires_grad_(False).to(device),
+        target_mean=tensors["target_mean"],
+        process=ProcessOneClass.from_tensors(double["process"]),
+        result=ResultDistances.from_tensors(double["result"]),
+        residual=ResultDistances.from_tensors(double["residual"]),
+        report=dict(about["training"]),
+    )

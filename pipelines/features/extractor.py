@@ -1,0 +1,200 @@
+"""The extractor half of a detector: the chunks of one seam go in, features on fixed grids come out.
+
+Live, replay, training and evaluation all push chunks through `SeamExtractor`, so they see the same features;
+these do not depend on how the streams were cut into chunks (a property test says so).
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.base import Chunk, StreamSpec
+from pipelines.features.frames import FrameTokens
+from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
+from pipelines.features.lite0 import Backbone
+from pipelines.features.logmel import AudioTokens
+from pipelines.features.result import result_tokens
+from pipelines.features.sensor import SensorSteps
+from pipelines.window import Seam, SeamWindow
+
+__all__ = ["BLOCK_STEPS", "FEATURES_VERSION", "SeamExtractor", "SeamFeatures", "load_features", "save_features"]
+
+FEATURES_VERSION = "2"
+"""Part of every cache key and model: features of another version do not fit a model."""
+
+BLOCK_STEPS = 100
+"""Sensor steps are handed on in blocks of 1 s from arc-on, never in other pieces."""
+
+MAX_TOKENS = 36_000
+"""One hour of arc; a longer seam is refused rather than left to fill the memory."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class SeamFeatures:
+    """Everything a detector knows of one seam, for T tokens of 100 ms.
+
+    sensor, sensor_known: `(10 T, 16)` float32 and bool; video: `(T, 1280)` float16, audio: `(T, 1336)`
+    float16, each with a `(T,)` mask; views: name → `(28, 2560)` float16.
+    """
+
+    seam_id: str
+    program: str
+    session: str
+    sensor: NDArray[np.float32]
+    sensor_known: NDArray[np.bool_]
+    video: NDArray[np.float16]
+    video_known: NDArray[np.bool_]
+    audio: NDArray[np.float16]
+    audio_known: NDArray[np.bool_]
+    views: Mapping[str, NDArray[np.float16]]
+    travel_speed_mm_s: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """T, the number of 100 ms tokens."""
+        return len(self.video)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of stream that gave something."""
+        found = {
+            "welder": bool(self.sensor_known[:, 0].any()),
+            "video": bool(self.video_known.any()),
+            "audio": bool(self.audio_known.any()),
+            "result": bool(self.views),
+        }
+        return frozenset(kind for kind, there in found.items() if there)
+
+
+class SeamExtractor:
+    """Features of one open seam. `stage_ms` says where the time went."""
+
+    def __init__(self, seam: Seam, streams: tuple[StreamSpec, ...], backbone: Backbone) -> None:
+        self.seam, self._backbone = seam, backbone
+        video = next((s.name for s in streams if s.kind == "video"), None)
+        audio = next((s for s in streams if s.kind == "audio"), None)
+        self._sensor = SensorSteps(seam.arc_on_ns, streams)
+        self._frames = FrameTokens(video, seam.arc_on_ns, backbone)
+        self._audio = AudioTokens(audio, seam.arc_on_ns, backbone)
+        self._kinds = {s.name: s.kind for s in streams}
+        self._parts: dict[str, SensorSteps | FrameTokens | AudioTokens] = {
+            "welder": self._sensor,
+            "motion": self._sensor,
+            "video": self._frames,
+            "audio": self._audio,
+        }
+        self.stage_ms: dict[str, float] = {}
+
+    def push(self, chunk: Chunk) -> None:
+        """Take the next stamped chunk of any stream. Kinds without features here (profile) are ignored."""
+        kind = self._kinds.get(chunk.stream)
+        part = self._parts.get(kind) if kind is not None else None
+        if part is None or kind is None:
+            return
+        if chunk.t_ns > self.seam.arc_on_ns + MAX_TOKENS * TOKEN_NS:
+            raise ValueError(f"seam {self.seam.seam_id}: longer than {MAX_TOKENS * TOKEN_NS / 6e10:.0f} min")
+        begin = time.perf_counter()
+        part.push(chunk)
+        self._spent(kind, begin)
+
+    def steps_ready(self) -> int:
+        """Number of 10 ms sensor steps that can no longer change."""
+        return self._sensor.ready()
+
+    def steps(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Sensor steps `start..stop`, assembled in blocks of `BLOCK_STEPS`."""
+        edges = [*range(start, stop, BLOCK_STEPS), stop]
+        blocks = [self._sensor.get(a, b) for a, b in itertools.pairwise(edges)]
+        if not blocks:
+            return self._sensor.get(0, 0)
+        return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
+
+    def finish(self, window: SeamWindow) -> SeamFeatures:
+        """The seam's features up to arc-off. Raises ValueError when the arc is shorter than a token."""
+        seam = window.seam
+        tokens = (seam.arc_off_ns - seam.arc_on_ns) // TOKEN_NS
+        if tokens < 1:
+            raise ValueError(f"seam {seam.seam_id}: its arc is shorter than one token of {TOKEN_NS // 10**6} ms")
+        sensor, sensor_known = self.steps(0, tokens * STEPS_PER_TOKEN)
+        video, video_known = self._frames.get(0, tokens)
+        audio, audio_known = self._audio.get(0, tokens)
+        begin = time.perf_counter()
+        views = {
+            name: result_tokens(view.jpeg, self._backbone).astype(np.float16)
+            for name, view in sorted(window.views.items())
+        }
+        self._spent("result", begin)
+        return SeamFeatures(
+            seam_id=seam.seam_id,
+            program=seam.program,
+            session=seam.session or "none",
+            sensor=sensor,
+            sensor_known=sensor_known,
+            video=video.astype(np.float16),
+            video_known=video_known,
+            audio=audio.astype(np.float16),
+            audio_known=audio_known,
+            views=views,
+            travel_speed_mm_s=seam.travel_speed_mm_s,
+        )
+
+    def _spent(self, stage: str, begin: float) -> None:
+        self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (time.perf_counter() - begin) * 1e3
+
+
+ARRAYS = ("sensor", "sensor_known", "video", "video_known", "audio", "audio_known")
+
+
+def save_features(features: SeamFeatures, path: Path) -> None:
+    """Write features to a safetensors file; whole or not at all."""
+    from safetensors.numpy import save_file
+
+    tensors = {name: np.ascontiguousarray(getattr(features, name)) for name in ARRAYS}
+    tensors |= {f"view.{name}": np.ascontiguousarray(tokens) for name, tokens in features.views.items()}
+    speed = features.travel_speed_mm_s
+    about = {
+        "version": FEATURES_VERSION,
+        "seam_id": features.seam_id,
+        "program": features.program,
+        "session": features.session,
+        "travel_speed_mm_s": "" if speed is None else repr(speed),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    save_file(tensors, temporary, metadata=about)
+    temporary.replace(path)
+
+
+def load_features(path: Path) -> SeamFeatures:
+    """Read what `save_features` wrote. Raises ValueError when it is of another version."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        about = file.metadata()
+        if about.get("version") != FEATURES_VERSION:
+            raise ValueError(f"{path}: features of version {about.get('version')}, expected {FEATURES_VERSION}")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    views = {name.removeprefix("view."): t for name, t in tensors.items() if name.startswith("view.")}
+    return SeamFeatures(
+        seam_id=about["seam_id"],
+        program=about["program"],
+        session=about["session"],
+        views=views,
+        travel_speed_mm_s=float(about["travel_speed_mm_s"]) if about["travel_speed_mm_s"] else None,
+        **{name: tensors[name] for name in ARRAYS},
+    )
+
+
+def content_key(path: Path) -> str:
+    """Cache key of a recording: digest of its bytes and of the feature version."""
+    digest = hashlib.sha256(FEATURES_VERSION.encode())
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:24]

@@ -1,0 +1,166 @@
+"""Waveform statistics each 10 ms: the steps that Mamba takes.
+
+Fast channels (current, voltage and their product, the instantaneous power) give mean, standard deviation,
+minimum and maximum; slow ones (wire feed, travel speed, gas flow) their mean. The short-circuit fraction is
+the share of samples whose voltage is below `SHORT_V` while current flows. A step without a sample, as in a
+9 Hz log, holds the last one.
+"""
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.base import Chunk, StreamSpec
+from pipelines.features.grid import STEP_NS, cells
+
+__all__ = ["FAST", "SENSOR_FEATURES", "SLOW", "SensorSteps"]
+
+FAST = ("current", "voltage", "power")
+SLOW = ("wire_feed_speed", "tcp_speed", "gas_flow")
+STATISTICS = ("mean", "std", "min", "max")
+SENSOR_FEATURES: tuple[str, ...] = (
+    *(f"{channel}_{statistic}" for channel in FAST for statistic in STATISTICS),
+    "short_circuit",
+    *SLOW,
+)
+SHORT_V = 8.0
+FLOWING_A = 20.0
+
+
+class SensorSteps:
+    """The 10 ms steps of one seam, from its welder stream and, where there is one, its motion stream."""
+
+    def __init__(self, arc_on_ns: int, streams: tuple[StreamSpec, ...]) -> None:
+        self._tracks: dict[str, list[_Track]] = {}
+        for spec in streams:
+            tracks = _tracks(spec, arc_on_ns)
+            if tracks:
+                self._tracks[spec.name] = tracks
+
+    def push(self, chunk: Chunk) -> None:
+        """Take a chunk of any stream; others than welder and motion are ignored."""
+        for track in self._tracks.get(chunk.stream, ()):
+            track.push(chunk)
+
+    def ready(self) -> int:
+        """Number of steps that can no longer change."""
+        return min((t.done for tracks in self._tracks.values() for t in tracks), default=0)
+
+    def get(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Steps `start..stop`: values `(n, features)` and which are measured; the others are 0.
+
+        Steps beyond the last sample hold the last one.
+        """
+        values = np.zeros((stop - start, len(SENSOR_FEATURES)), np.float32)
+        known = np.zeros(values.shape, np.bool_)
+        for track in (t for tracks in self._tracks.values() for t in tracks):
+            rows = track.get(start, stop)
+            if rows is not None:
+                values[:, track.columns] = rows
+                known[:, track.columns] = True
+        return values, known
+
+
+def _tracks(spec: StreamSpec, arc_on_ns: int) -> list["_Track"]:
+    if spec.kind not in ("welder", "motion"):
+        return []
+    found: list[_Track] = []
+    if {"current", "voltage"} <= set(spec.channels):
+        found.append(_Waveforms(spec, arc_on_ns))
+    found += [_Mean(spec, arc_on_ns, channel) for channel in SLOW if channel in spec.channels]
+    return found
+
+
+class _Track:
+    """Accumulates one group of features; the open step's samples wait until a later sample closes it."""
+
+    columns: list[int]
+
+    def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
+        self._spec, self._arc_on_ns = spec, arc_on_ns
+        self._rows: list[NDArray[np.float32]] = []
+        self._open: list[NDArray[np.float32]] = []
+        self._open_step = 0
+        self._before: NDArray[np.float32] | None = None
+
+    @property
+    def done(self) -> int:
+        return len(self._rows)
+
+    def push(self, chunk: Chunk) -> None:
+        steps = cells(chunk.times_ns(), self._arc_on_ns, STEP_NS)
+        samples = self._spec.physical(chunk.data)
+        before = int(np.searchsorted(steps, 0))
+        if before:
+            self._before = samples[before - 1 : before]
+        bounds = np.flatnonzero(np.diff(steps[before:])) + 1 + before
+        edges = [before, *bounds.tolist(), len(steps)]
+        for start, stop in itertools.pairwise(edges):
+            if stop > start:
+                self._add(int(steps[start]), samples[start:stop])
+
+    def _add(self, step: int, samples: NDArray[np.float32]) -> None:
+        if step > self._open_step:
+            self._close()
+            while len(self._rows) < step:  # no sample in these: hold
+                self._rows.append(self._held())
+            self._open_step = step
+        self._open.append(samples)
+
+    def _close(self) -> None:
+        if self._open:
+            samples = np.concatenate(self._open)
+            self._rows.append(self._statistics(samples))
+            self._before, self._open = samples[-1:], []
+        elif len(self._rows) == self._open_step:
+            self._rows.append(self._held())
+
+    def _held(self) -> NDArray[np.float32]:
+        if self._before is not None:
+            return self._statistics(self._before)
+        return np.full(len(self.columns), np.nan, np.float32)
+
+    def get(self, start: int, stop: int) -> NDArray[np.float32] | None:
+        """Rows `start..stop`; None where the channel never gave a sample."""
+        rows = self._rows[start:stop]
+        if len(rows) < stop - start and self._open:
+            rows = [*rows, self._statistics(np.concatenate(self._open))]
+        if not rows and not self._rows:
+            return None
+        last = rows[-1] if rows else self._rows[-1]
+        table = np.stack([*rows, *([last] * (stop - start - len(rows)))]) if stop > start else None
+        if table is None or np.isnan(table).all():
+            return None
+        # Before the first sample of a slow log there is nothing to hold: take the first one.
+        first = table[np.flatnonzero(~np.isnan(table[:, 0]))[0]]
+        return np.where(np.isnan(table), first, table).astype(np.float32)
+
+    def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+
+class _Waveforms(_Track):
+    def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
+        super().__init__(spec, arc_on_ns)
+        self._current, self._voltage = spec.channel("current"), spec.channel("voltage")
+        self.columns = list(range(len(FAST) * len(STATISTICS) + 1))
+
+    def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        current = samples[:, self._current].astype(np.float64)
+        voltage = samples[:, self._voltage].astype(np.float64)
+        # Instantaneous power: the product of means is not the mean of the product (ISO/TR 18491).
+        waves = np.stack([current, voltage, current * voltage], axis=1)
+        table = np.stack([waves.mean(0), waves.std(0), waves.min(0), waves.max(0)], axis=1)
+        short = float(np.mean((voltage < SHORT_V) & (current > FLOWING_A)))
+        return np.append(table.ravel(), short).astype(np.float32)
+
+
+class _Mean(_Track):
+    def __init__(self, spec: StreamSpec, arc_on_ns: int, channel: str) -> None:
+        super().__init__(spec, arc_on_ns)
+        self._index = spec.channel(channel)
+        self.columns = [SENSOR_FEATURES.index(channel)]
+
+    def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.array([samples[:, self._index].astype(np.float64).mean()], np.float32)

@@ -1,0 +1,196 @@
+"""From raw features to the standardised numbers that Causal-HM works on; everything is fitted on training goods.
+
+Nothing is ever normalised per seam: the absolute level of current, voltage, sound and gas is what decides.
+lite0's channels are reduced by PCA; each kept direction is divided by its own spread.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.features.extractor import SeamFeatures
+from pipelines.features.grid import STEPS_PER_TOKEN
+from pipelines.features.lite0 import FEATURES
+from pipelines.features.logmel import MELS
+from pipelines.features.sensor import SENSOR_FEATURES
+
+__all__ = ["Normaliser", "Process", "fit_normaliser"]
+
+Array = NDArray[np.float32]
+VIDEO_DIMS = 32
+AUDIO_DIMS = 32
+RESULT_DIMS = 64
+CLIP = 8.0
+"""Standardised values beyond this are cut for the network only: it never saw such values in training."""
+MAX_PCA_ROWS = 20_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Process:
+    """A seam's standardised process.
+
+    steps (S, sensor values then their mask); steps_known (S, sensor); video (T, 32); audio (T, 56 + 32);
+    masks (T,) bool.
+    """
+
+    steps: Array
+    video: Array
+    video_known: NDArray[np.bool_]
+    audio: Array
+    audio_known: NDArray[np.bool_]
+
+    @property
+    def tokens(self) -> int:
+        """Number of 100 ms tokens."""
+        return len(self.video)
+
+    def without(self, kinds: frozenset[str]) -> "Process":
+        """The same with the stream kinds `kinds` masked."""
+        found = self
+        if "video" in kinds:
+            found = dataclasses.replace(
+                found, video=np.zeros_like(self.video), video_known=np.zeros_like(self.video_known)
+            )
+        if "audio" in kinds:
+            found = dataclasses.replace(
+                found, audio=np.zeros_like(self.audio), audio_known=np.zeros_like(self.audio_known)
+            )
+        return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """x → (x − mean) · components, each output divided by its spread on training goods."""
+
+    mean: Array
+    components: Array  # (dims, channels)
+
+    def __call__(self, x: NDArray[np.floating[Any]]) -> Array:
+        centred: Array = x.astype(np.float32) - self.mean
+        found: Array = centred @ self.components.T
+        return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Normaliser:
+    """The frozen statistics of a model."""
+
+    sensor_mean: Array
+    sensor_std: Array
+    mel_mean: Array
+    mel_std: Array
+    video: Projection
+    audio: Projection
+    result: Projection
+
+    def steps(self, sensor: Array, known: NDArray[np.bool_]) -> Array:
+        """Sensor steps `(S, 16)` → `(S, 32)`: z-scores (0 where not measured), then the mask."""
+        z = np.where(known, (sensor - self.sensor_mean) / self.sensor_std, 0.0)
+        return np.concatenate([z, known], axis=1).astype(np.float32)
+
+    def process(self, features: SeamFeatures) -> Process:
+        """The whole process of a seam."""
+        audio = features.audio.astype(np.float32)
+        mels = (audio[:, FEATURES:] - self.mel_mean) / self.mel_std
+        sound = np.concatenate([mels, self.audio(audio[:, :FEATURES])], axis=1)
+        return Process(
+            steps=self.steps(features.sensor, features.sensor_known),
+            video=self.video(features.video) * features.video_known[:, None],
+            video_known=features.video_known,
+            audio=sound * features.audio_known[:, None],
+            audio_known=features.audio_known,
+        )
+
+    def views(self, features: SeamFeatures, names: Sequence[str]) -> tuple[Array, NDArray[np.bool_]]:
+        """Result tokens of all views `(views · 28, 64)` and which there are `(views · 28,)`."""
+        from pipelines.features.result import RESULT_TOKENS
+
+        tokens = np.zeros((len(names) * RESULT_TOKENS, len(self.result.components)), np.float32)
+        known = np.zeros(len(tokens), np.bool_)
+        for i, name in enumerate(names):
+            if name in features.views:
+                rows = slice(i * RESULT_TOKENS, (i + 1) * RESULT_TOKENS)
+                tokens[rows], known[rows] = self.result(features.views[name]), True
+        return tokens, known
+
+    def tensors(self) -> dict[str, Array]:
+        """Named arrays for the model file."""
+        found = {name: getattr(self, name) for name in ("sensor_mean", "sensor_std", "mel_mean", "mel_std")}
+        for name in ("video", "audio", "result"):
+            projection: Projection = getattr(self, name)
+            found |= {f"{name}.mean": projection.mean, f"{name}.components": projection.components}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Array]) -> "Normaliser":
+        """What `tensors` gave."""
+        return cls(
+            sensor_mean=tensors["sensor_mean"],
+            sensor_std=tensors["sensor_std"],
+            mel_mean=tensors["mel_mean"],
+            mel_std=tensors["mel_std"],
+            video=Projection(tensors["video.mean"], tensors["video.components"]),
+            audio=Projection(tensors["audio.mean"], tensors["audio.components"]),
+            result=Projection(tensors["result.mean"], tensors["result.components"]),
+        )
+
+
+def token_statistics(process: Process) -> Array:
+    """Per token `(T, 32)`: mean and standard deviation over its ten steps of every sensor feature."""
+    steps = process.steps[:, : len(SENSOR_FEATURES)].reshape(process.tokens, STEPS_PER_TOKEN, -1)
+    return np.concatenate([steps.mean(1), steps.std(1)], axis=1)
+
+
+def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normaliser:
+    """Fit on training goods. Kinds of stream that no seam has give zeros."""
+    rng = np.random.default_rng(seed)
+    sensor = np.concatenate([f.sensor for f in features]).astype(np.float64)
+    known = np.concatenate([f.sensor_known for f in features])
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, sensor, 0).sum(0) / count
+    std = np.sqrt((np.where(known, sensor - mean, 0) ** 2).sum(0) / count)
+    audio = _rows([f.audio[f.audio_known] for f in features], FEATURES + MELS, rng)
+    video = _rows([f.video[f.video_known] for f in features], FEATURES, rng)
+    views = [tokens for f in features for tokens in f.views.values()]
+    if not views:
+        raise ValueError("no seam has a post-weld image; Causal-HM predicts the result and cannot train without")
+    return Normaliser(
+        sensor_mean=mean.astype(np.float32),
+        sensor_std=_spread(std),
+        mel_mean=audio[:, FEATURES:].mean(0),
+        mel_std=_spread(audio[:, FEATURES:].std(0)),
+        video=_pca(video, VIDEO_DIMS),
+        audio=_pca(audio[:, :FEATURES], AUDIO_DIMS),
+        result=_pca(_rows(views, views[0].shape[1], rng), RESULT_DIMS),
+    )
+
+
+def _spread(std: NDArray[np.floating[Any]]) -> Array:
+    """A channel that never moved keeps its units: any change of it then shows."""
+    return np.where(std > 1e-6, std, 1.0).astype(np.float32)
+
+
+def _rows(tokens: Sequence[NDArray[np.float16]], channels: int, rng: np.random.Generator) -> Array:
+    """At most `MAX_PCA_ROWS` rows of all tokens, drawn evenly; one row of zeros where there is none."""
+    total = sum(len(t) for t in tokens)
+    if total == 0:
+        return np.zeros((1, channels), np.float32)
+    share = min(1.0, MAX_PCA_ROWS / total)
+    picked = [t[rng.random(len(t)) < share] if share < 1.0 else t for t in tokens]
+    return np.concatenate(picked).astype(np.float32)
+
+
+def _pca(rows: Array, dims: int) -> Projection:
+    from sklearn.decomposition import PCA
+
+    mean = rows.mean(0)
+    keep = min(dims, len(rows) - 1, rows.shape[1])
+    components = np.zeros((dims, rows.shape[1]), np.float32)
+    if keep > 0:
+        fitted = PCA(keep, svd_solver="randomized", random_state=0).fit(rows)
+        spread = np.sqrt(np.maximum(fitted.explained_variance_, 1e-12))
+        components[:keep] = fitted.components_ / np.maximum(spread, 1e-3 * spread.max() + 1e-9)[:, None]
+    return Projection(mean, components)

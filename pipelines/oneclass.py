@@ -1,0 +1,196 @@
+"""s_P and the distances behind s_R and s_R|P: how far a good program's normal range is left, and where.
+
+The process is looked at through groups of features (waveforms, sound, picture) on several scales: the whole
+seam, sliding stretches of 2 s and 0.5 s (a fault may begin in mid-seam), its first and its last half second
+(ignition, crater). Each (group, scale) is a Gaussian of good welds; a sliding scale's figure is its maximum.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.gaussian import Gaussian, Standard, cross_fitted, fit_gaussian, fit_standard, from_tensors, to_tensors
+from pipelines.normaliser import Process, token_statistics
+
+__all__ = ["GROUPS", "ProcessOneClass", "ResultDistances", "fit_process", "fit_result"]
+
+Array = NDArray[np.float64]
+GROUPS = {"sensor": "welder", "audio": "audio", "video": "video"}
+"""Group of features → the kind of stream it needs."""
+SLIDING = {"window_2s": 20, "window_05s": 5}
+EDGE_TOKENS = 5
+SCALES = ("seam", *SLIDING, "head", "tail")
+STRIDE = 3
+"""Sliding stretches used for fitting start every 0.3 s; neighbours say the same."""
+
+
+def _group(process: Process, group: str) -> tuple[Array, NDArray[np.bool_]]:
+    """Tokens `(T, D)` of a group and which there are."""
+    if group == "sensor":
+        return token_statistics(process).astype(np.float64), np.ones(process.tokens, np.bool_)
+    values, known = (process.audio, process.audio_known) if group == "audio" else (process.video, process.video_known)
+    return values.astype(np.float64), known
+
+
+def _stretches(process: Process, group: str, scale: str) -> tuple[Array, NDArray[np.int64]]:
+    """Means over every stretch of `scale`: `(n, D)` and the token after each stretch's last one."""
+    values, known = _group(process, group)
+    total = process.tokens
+    length = {"seam": total, "head": EDGE_TOKENS, "tail": EDGE_TOKENS}.get(scale) or SLIDING[scale]
+    length = min(length, total)
+    ends = np.arange(length, total + 1)
+    if scale in ("head", "seam"):
+        ends = ends[:1]
+    elif scale == "tail":
+        ends = ends[-1:]
+    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values * known[:, None], 0)])
+    count = np.concatenate([[0], np.cumsum(known)])
+    n = count[ends] - count[ends - length]
+    enough = n * 2 >= length  # a stretch of which most is missing says nothing
+    means = (sums[ends] - sums[ends - length])[enough] / n[enough, None]
+    return means, ends[enough]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ProcessOneClass:
+    """The fitted Gaussians, keyed "group.scale"."""
+
+    parts: Mapping[str, tuple[Gaussian, Standard]]
+
+    def score(self, process: Process, program: int) -> tuple[dict[str, float], Array]:
+        """z-score of every (group, scale) that the seam has, and the live score per token `(T,)`.
+
+        The live score of a token is the largest z of the 0.5 s stretches that end at it.
+        """
+        found: dict[str, float] = {}
+        timeline = np.full(process.tokens, -np.inf)
+        for key, (gaussian, standard) in self.parts.items():
+            group, scale = key.split(".")
+            means, ends = _stretches(process, group, scale)
+            if len(means) == 0:
+                continue
+            distance = gaussian.distance(means, program)
+            found[key] = float(standard.z(float(distance.max()), program))
+            if scale == "window_05s":
+                np.maximum.at(timeline, ends - 1, standard.z(distance, program))
+        return found, timeline
+
+    def tensors(self) -> dict[str, Array]:
+        """Named arrays for the model file."""
+        found: dict[str, Array] = {}
+        for key, (gaussian, standard) in self.parts.items():
+            found |= to_tensors(key, gaussian, standard)
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Array]) -> "ProcessOneClass":
+        """What `tensors` gave."""
+        keys = {name.rpartition(".")[0] for name in tensors}
+        return cls({key: from_tensors(key, tensors) for key in sorted(keys)})
+
+
+def fit_process(
+    processes: Sequence[Process], program: NDArray[np.int64], sessions: NDArray[np.int64], programs: int
+) -> ProcessOneClass:
+    """Fit on goods; standardised out of fold by session."""
+    parts = {}
+    for group in GROUPS:
+        for scale in SCALES:
+            stretches = [_stretches(p, group, scale)[0] for p in processes]
+            have = np.array([i for i, s in enumerate(stretches) if len(s)], np.int64)
+            if len(np.unique(sessions[have])) < 2:
+                continue  # this cell has no such stream
+            parts[f"{group}.{scale}"] = _fit_part(
+                [stretches[i] for i in have], program[have], sessions[have], programs
+            )
+    return ProcessOneClass(parts)
+
+
+def _fit_part(
+    stretches: Sequence[Array], program: NDArray[np.int64], sessions: NDArray[np.int64], programs: int
+) -> tuple[Gaussian, Standard]:
+    thinned = [s[::STRIDE] for s in stretches]
+
+    def fit(rows: NDArray[np.int64]) -> Gaussian:
+        owner = np.repeat(program[rows], [len(thinned[i]) for i in rows])
+        return fit_gaussian(np.concatenate([thinned[i] for i in rows]), owner, programs)
+
+    distance = cross_fitted(sessions, fit, lambda g, i: g.distance(stretches[i], int(program[i])).max())
+    return fit(np.arange(len(stretches))), fit_standard(distance, program, programs)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ResultDistances:
+    """Distance of result tokens `(Q, D)`: of their mean, of a typical one and of the worst one."""
+
+    seam: Gaussian
+    token: Gaussian
+    standards: Mapping[str, Standard]
+
+    def score(self, tokens: Array, known: NDArray[np.bool_], program: int) -> tuple[dict[str, float], Array]:
+        """z-scores "mean", "typical", "worst" and every token's distance `(Q,)`."""
+        distance = self.token.distance(tokens, program)
+        figures = _figures(self, tokens, known, program)
+        return {name: float(self.standards[name].z(value, program)) for name, value in figures.items()}, distance
+
+    def tensors(self) -> dict[str, Array]:
+        """Named arrays for the model file."""
+        found = {"seam.mean": self.seam.mean, "seam.whiten": self.seam.whiten}
+        found |= {"token.mean": self.token.mean, "token.whiten": self.token.whiten}
+        for name, standard in self.standards.items():
+            found |= {f"{name}.location": standard.location, f"{name}.scale": np.array([standard.scale])}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Array]) -> "ResultDistances":
+        """What `tensors` gave."""
+        return cls(
+            Gaussian(tensors["seam.mean"], tensors["seam.whiten"]),
+            Gaussian(tensors["token.mean"], tensors["token.whiten"]),
+            {n: Standard(tensors[f"{n}.location"], float(tensors[f"{n}.scale"][0])) for n in FIGURES},
+        )
+
+
+FIGURES = ("mean", "typical", "worst")
+
+
+def _figures(model: ResultDistances, tokens: Array, known: NDArray[np.bool_], program: int) -> dict[str, float]:
+    distance = model.token.distance(tokens, program)[known]
+    mean = (tokens - model.token.mean[program])[known].mean(0)
+    return {
+        "mean": float(model.seam.distance(mean, program)),
+        "typical": float(distance.mean()),
+        "worst": float(distance.max()),
+    }
+
+
+def fit_result(
+    tokens: Array,
+    known: NDArray[np.bool_],
+    program: NDArray[np.int64],
+    sessions: NDArray[np.int64],
+    programs: int,
+    centred: bool = False,
+) -> ResultDistances:
+    """Fit on goods' result tokens `(n, Q, D)`, `known` `(n, Q)`.
+
+    `centred`: they are residuals of a prediction, whose normal value is 0, and no mean is fitted.
+    """
+    zero = np.zeros((programs, *tokens.shape[1:]))
+
+    def fit(rows: NDArray[np.int64]) -> ResultDistances:
+        token = fit_gaussian(tokens[rows], program[rows], programs, mean=zero if centred else None)
+        off = tokens[rows] - token.mean[program[rows]]
+        weight = known[rows][..., None]
+        means = (off * weight).sum(1) / np.maximum(weight.sum(1), 1)
+        seam = fit_gaussian(means, program[rows], programs, mean=np.zeros((programs, tokens.shape[2])))
+        return ResultDistances(seam, token, {})
+
+    table = cross_fitted(
+        sessions, fit, lambda m, i: np.array(list(_figures(m, tokens[i], known[i], int(program[i])).values()))
+    )
+    standards = {name: fit_standard(table[:, k], program, programs) for k, name in enumerate(FIGURES)}
+    whole = fit(np.arange(len(tokens)))
+    return dataclasses.replace(whole, standards=standards)

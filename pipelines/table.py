@@ -1,0 +1,40 @@
+"""The one table of detectors: `detector` in a model's `model.toml` → the class that serves it.
+
+Adding a detector is adding a row and a file. A class has `load(path, device, threads, cache_dir)` and is imported
+when asked for, never before, so that only the worker, training and evaluation ever import torch.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Protocol
+
+from pipelines.window import Detector
+
+__all__ = ["DETECTORS", "TRAINERS", "LoadableDetector", "detector_class"]
+
+DETECTORS: dict[str, str] = {
+    "causal_hm": "pipelines.causal_hm:CausalHM",
+    "energy_band": "pipelines.energy_band:EnergyBand",
+}
+
+TRAINERS: dict[str, str] = {
+    "causal_hm": "pipelines.build:build_causal_hm",
+}
+"""`--pipeline` of `edged train` → the function that makes the model directory; see its signature there."""
+
+
+class LoadableDetector(Protocol):
+    """What a row points at."""
+
+    def load(self, path: Path, device: str, threads: int, cache_dir: Path) -> Detector:
+        """A class method: read the model directory `path`. Raises `pipelines.models.ModelError`."""
+        ...
+
+
+def detector_class(name: str) -> LoadableDetector:
+    """The class behind `name`. Raises KeyError naming the known detectors when there is none."""
+    if name not in DETECTORS:
+        raise KeyError(f"no detector {name!r}; known detectors: {', '.join(sorted(DETECTORS))}")
+    module, _, attribute = DETECTORS[name].partition(":")
+    found: LoadableDetector = getattr(importlib.import_module(module), attribute)
+    return found

@@ -1,0 +1,287 @@
+"""Training of Causal-HM on the features of good seams: pure functions from features to a model.
+
+Goods are split by session into *train* (normaliser, network), *fit* (early stopping, residual covariance,
+standardisation) and *calibration* (thresholds, nothing else). No defect is ever seen, and the network stops on the
+loss of held-out goods alone.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.causal_net import CausalNet, NetConfig, ProcessBatch
+from pipelines.features.extractor import SeamFeatures
+from pipelines.features.grid import STEPS_PER_TOKEN
+from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
+from pipelines.oneclass import ProcessOneClass, ResultDistances, fit_process, fit_result
+
+__all__ = ["Fitted", "Split", "TrainConfig", "collate", "fit", "split_by_session"]
+
+Progress = Callable[[str, int, int, float], None]
+"""Called with stage, done, total and the current loss."""
+
+MIN_SESSIONS = 6
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How to train; the defaults take a few minutes on one core for 300 training seams."""
+
+    seed: int = 0
+    epochs: int = 40
+    batch: int = 16
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    patience: int = 6
+    modality_dropout: float = 0.15
+    calibration_share: float = 0.5
+    calibration_goods: int = 99
+    threads: int = 1
+    d: int = 128
+    d_sensor: int = 32
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Split:
+    """Row numbers of the three parts."""
+
+    train: NDArray[np.int64]
+    fit: NDArray[np.int64]
+    calibration: NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """Everything a Causal-HM model is made of, thresholds aside."""
+
+    programs: tuple[str, ...]
+    views: tuple[str, ...]
+    normaliser: Normaliser
+    net: CausalNet
+    target_mean: NDArray[np.float32]  # (programs, Q, 64)
+    process: ProcessOneClass
+    result: ResultDistances
+    residual: ResultDistances
+    report: dict[str, float | int | str]
+
+
+def split_by_session(features: Sequence[SeamFeatures], config: TrainConfig) -> Split:
+    """Time-ordered by session: the last ones calibrate, a third of the others fit, the rest trains.
+
+    `features` are in order of time. With fewer than `MIN_SESSIONS` sessions, consecutive stretches of seams stand
+    in for sessions. Raises ValueError below 12 seams.
+    """
+    if len(features) < 2 * MIN_SESSIONS:
+        raise ValueError(
+            f"{len(features)} good seams cannot be split for training; record at least {2 * MIN_SESSIONS}"
+        )
+    groups = session_groups(features)
+    order = list(dict.fromkeys(groups.tolist()))
+    programs = np.array([f.program for f in features])
+    wanted = {
+        p: max(config.calibration_goods, config.calibration_share * (programs == p).sum()) for p in set(programs)
+    }
+    # A program with too few goods for any threshold must not eat those that train.
+    wanted = {p: min(n, 0.6 * (programs == p).sum()) for p, n in wanted.items()}
+    calibration: list[int] = []
+    while len(order) > 5 and any((programs[np.isin(groups, calibration)] == p).sum() < n for p, n in wanted.items()):
+        calibration.append(order.pop())
+    fit_groups = order[1::3]  # two at least: standardising compares sessions
+    train_groups = [g for g in order if g not in fit_groups]
+    return Split(*(np.flatnonzero(np.isin(groups, part)) for part in (train_groups, fit_groups, calibration)))
+
+
+def session_groups(features: Sequence[SeamFeatures]) -> NDArray[np.int64]:
+    """A number per seam that is the same within a session; stretches of seams where sessions are too few."""
+    names = [f.session for f in features]
+    known = list(dict.fromkeys(names))
+    if len(known) >= MIN_SESSIONS:
+        return np.array([known.index(name) for name in names], np.int64)
+    return np.arange(len(names), dtype=np.int64) * 2 * MIN_SESSIONS // len(names)
+
+
+def data_digest(features: Sequence[SeamFeatures]) -> str:
+    """Digest over what was trained on."""
+    digest = hashlib.sha256()
+    for f in features:
+        digest.update(f"{f.seam_id} {f.program} {f.session}".encode())
+        digest.update(np.ascontiguousarray(f.sensor).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def collate(processes: Sequence[Process], program: Sequence[int]) -> ProcessBatch:
+    """Pad to the longest; padding is masked."""
+    longest = max(p.tokens for p in processes)
+
+    def pad(x: NDArray[np.generic], length: int) -> NDArray[np.generic]:
+        return np.concatenate([x, np.zeros((length - len(x), *x.shape[1:]), x.dtype)])
+
+    def stack(name: str, length: int) -> torch.Tensor:
+        return torch.from_numpy(np.stack([pad(getattr(p, name), length) for p in processes]))
+
+    return ProcessBatch(
+        steps=stack("steps", longest * STEPS_PER_TOKEN).clamp(-CLIP, CLIP),
+        video=stack("video", longest).clamp(-CLIP, CLIP),
+        video_known=stack("video_known", longest),
+        audio=stack("audio", longest).clamp(-CLIP, CLIP),
+        audio_known=stack("audio_known", longest),
+        tokens=torch.tensor([[t < p.tokens for t in range(longest)] for p in processes]),
+        program=torch.tensor(list(program)),
+    )
+
+
+def fit(
+    features: Sequence[SeamFeatures], split: Split, config: TrainConfig, progress: Progress | None = None
+) -> Fitted:
+    """Train on goods. `features` in order of time. Deterministic for a seed and number of threads."""
+    torch.set_num_threads(config.threads)
+    tell = progress or (lambda *_: None)
+    programs = tuple(sorted({f.program for f in features}))
+    views = tuple(sorted({name for f in features for name in f.views}))
+    program = np.array([programs.index(f.program) for f in features])
+    groups = session_groups(features)
+    tell("normaliser", 0, 1, 0.0)
+    normaliser = fit_normaliser([features[i] for i in split.train], config.seed)
+    used = np.concatenate([split.train, split.fit])
+    processes = {int(i): normaliser.process(features[i]) for i in used}
+    tokens, known = (np.stack(x) for x in zip(*(normaliser.views(features[i], views) for i in used), strict=True))
+    at = {int(i): row for row, i in enumerate(used)}
+    rows_train, rows_fit = np.arange(len(split.train)), np.arange(len(split.train), len(used))
+    target_mean = _program_means(tokens[rows_train], program[split.train], len(programs))
+    targets = (tokens - target_mean[program[used]]) * known[..., None]
+
+    data = _Data(processes, targets, known, program, at)
+    net, report = _train(data, split, normaliser, len(programs), config, tell)
+    predicted = _predict(net, data, split.fit, config.batch)
+    tell("one-class", 0, 1, 0.0)
+    residual = targets[rows_fit] - predicted
+    report |= {
+        "explained_variance": float(1 - (residual[known[rows_fit]] ** 2).sum() / (targets[rows_fit] ** 2).sum()),
+        "data_digest": data_digest(features),
+        "train": len(split.train),
+        "fit": len(split.fit),
+        "calibration": len(split.calibration),
+    }
+    n = len(programs)
+    return Fitted(
+        programs=programs,
+        views=views,
+        normaliser=normaliser,
+        net=net,
+        target_mean=target_mean,
+        process=fit_process([processes[int(i)] for i in used], program[used], groups[used], n),
+        result=fit_result(tokens.astype(np.float64), known, program[used], groups[used], n),
+        residual=fit_result(
+            residual.astype(np.float64), known[rows_fit], program[split.fit], groups[split.fit], n, centred=True
+        ),
+        report=report,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Data:
+    processes: dict[int, Process]
+    targets: NDArray[np.float32]  # (rows, Q, 64), deviation from the program's mean
+    known: NDArray[np.bool_]  # (rows, Q)
+    program: NDArray[np.int64]
+    at: dict[int, int]
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[ProcessBatch, torch.Tensor, torch.Tensor]:
+        own = [self.at[int(i)] for i in rows]
+        batch = collate([self.processes[int(i)] for i in rows], self.program[rows].tolist())
+        return batch, torch.from_numpy(self.targets[own]), torch.from_numpy(self.known[own])
+
+
+def _program_means(tokens: NDArray[np.float32], program: NDArray[np.int64], programs: int) -> NDArray[np.float32]:
+    pooled = tokens.mean(0)
+    return np.stack([tokens[program == p].mean(0) if (program == p).any() else pooled for p in range(programs)])
+
+
+def _loss(predicted: torch.Tensor, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Squared error per known token. The seam's mean counts by itself too: size shows in it before any token."""
+    weight = known[..., None].to(predicted)
+    error = (predicted - target) * weight
+    mean = error.sum(1) / weight.sum(1).clamp(min=1)
+    return error.square().sum() / (weight.sum() * predicted.shape[-1]) + mean.square().mean()
+
+
+def _train(
+    data: _Data, split: Split, normaliser: Normaliser, programs: int, config: TrainConfig, tell: Progress
+) -> tuple[CausalNet, dict[str, float | int | str]]:
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    first = data.processes[int(split.train[0])]
+    net = CausalNet(
+        NetConfig(
+            sensor=2 * len(SENSOR_FEATURES),
+            video=first.video.shape[1],
+            audio=first.audio.shape[1],
+            targets=data.targets.shape[2],
+            queries=data.targets.shape[1],
+            programs=programs,
+            d=config.d,
+            d_sensor=config.d_sensor,
+        )
+    )
+    steps = config.epochs * -(-len(split.train) // config.batch)
+    optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=steps, pct_start=0.1)
+    best = held_out = start = _held_out_loss(net, data, split.fit, config.batch)
+    best_state = {name: value.clone() for name, value in net.state_dict().items()}
+    best_epoch = 0
+    for epoch in range(1, config.epochs + 1):
+        net.train()
+        for rows in _batches(split.train, config.batch, rng):
+            batch, target, known = data.batch(rows)
+            loss = _loss(net(_drop_modalities(batch, config.modality_dropout, rng)), target, known)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+        held_out = _held_out_loss(net, data, split.fit, config.batch)
+        tell("network", epoch, config.epochs, held_out)
+        if held_out < best:
+            best, best_epoch = held_out, epoch
+            best_state = {name: value.clone() for name, value in net.state_dict().items()}
+        elif epoch - best_epoch >= config.patience:
+            break
+    net.load_state_dict(best_state)
+    return net.eval(), {"epochs": best_epoch, "held_out_loss": best, "held_out_loss_of_the_mean": start}
+
+
+def _batches(rows: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    mixed = rng.permutation(rows)
+    return [mixed[i : i + size] for i in range(0, len(mixed), size)]
+
+
+def _drop_modalities(batch: ProcessBatch, share: float, rng: np.random.Generator) -> ProcessBatch:
+    """Hide a seam's video or audio now and then, so that a cell may lose a camera and keep scoring."""
+    keep = torch.from_numpy(rng.random((2, len(batch.program))) >= share)
+    return batch._replace(
+        video=batch.video * keep[0, :, None, None],
+        video_known=batch.video_known & keep[0, :, None],
+        audio=batch.audio * keep[1, :, None, None],
+        audio_known=batch.audio_known & keep[1, :, None],
+    )
+
+
+def _predict(net: CausalNet, data: _Data, rows: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    net.eval()
+    found = []
+    with torch.inference_mode():
+        for i in range(0, len(rows), size):
+            batch, _, known = data.batch(rows[i : i + size])
+            found.append((net(batch) * known[..., None]).numpy())
+    return np.concatenate(found)
+
+
+def _held_out_loss(net: CausalNet, data: _Data, rows: NDArray[np.int64], size: int) -> float:
+    own = [data.at[int(i)] for i in rows]
+    predicted = torch.from_numpy(_predict(net, data, rows, size))
+    return float(_loss(predicted, torch.from_numpy(data.targets[own]), torch.from_numpy(data.known[own])))

@@ -1,0 +1,55 @@
+"""Features of made-up welds that obey a known law from process to result, for tests of training and scoring."""
+
+import dataclasses
+
+import numpy as np
+
+from pipelines.features.extractor import SeamFeatures
+from pipelines.features.lite0 import FEATURES
+from pipelines.features.logmel import AUDIO_FEATURES
+from pipelines.features.result import RESULT_FEATURES, RESULT_TOKENS
+from pipelines.features.sensor import SENSOR_FEATURES
+
+RNG = np.random.default_rng(99)
+FROM_HEAT = RNG.standard_normal((RESULT_FEATURES,))
+VIDEO_FROM_HEAT = RNG.standard_normal(FEATURES)
+PLACES = RNG.standard_normal((RESULT_TOKENS, RESULT_FEATURES))
+TOKENS = 8
+
+
+def law_seam(
+    rng: np.random.Generator, i: int, program: str = "p1", session: str = "s0", heat: float | None = None,
+    shown_heat: float | None = None, process_shift: float = 0.0, spot: float = 0.0,
+) -> SeamFeatures:  # fmt: skip
+    """A seam whose bead follows its heat (normal around 0); each fault moves one half only."""
+    heat = rng.standard_normal() if heat is None else heat
+    shown = heat if shown_heat is None else shown_heat
+    offset = {"p1": 0.0, "p2": 2.0}[program]
+    sensor = rng.standard_normal((10 * TOKENS, len(SENSOR_FEATURES))) + offset
+    sensor[:, 0] += heat
+    sensor[:, 1] += process_shift
+    video = 0.3 * rng.standard_normal((TOKENS, FEATURES)) + 0.2 * heat * VIDEO_FROM_HEAT + offset
+    audio = 0.3 * rng.standard_normal((TOKENS, AUDIO_FEATURES))
+    result = (
+        PLACES + 0.1 * offset + 0.2 * rng.standard_normal((RESULT_TOKENS, RESULT_FEATURES)) + 0.2 * shown * FROM_HEAT
+    )
+    result[7] += spot * np.sign(PLACES[3])
+    ones = np.ones(TOKENS, np.bool_)
+    return SeamFeatures(
+        f"seam-{i:04d}", program, session, sensor.astype(np.float32), np.ones(sensor.shape, np.bool_),
+        video.astype(np.float16), ones, audio.astype(np.float16), ones, {"top": result.astype(np.float16)}, 6.0,
+    )  # fmt: skip
+
+
+def goods(n: int, sessions: int = 12, seed: int = 0) -> list[SeamFeatures]:
+    """Good seams of two programs in time-ordered sessions."""
+    rng = np.random.default_rng(seed)
+    return [law_seam(rng, i, ("p1", "p2")[i % 2], f"s{i * sessions // n:02d}") for i in range(n)]
+
+
+def without(features: SeamFeatures, kind: str) -> SeamFeatures:
+    """The same seam with a stream missing."""
+    if kind == "result":
+        return dataclasses.replace(features, views={})
+    known = f"{kind}_known"
+    return dataclasses.replace(features, **{known: np.zeros_like(getattr(features, known))})

@@ -1,0 +1,156 @@
+"""The wire format: round trip, limits, and that docs/verdict.md tells the truth."""
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from edged import wire
+from edged.types import REASONS, Health, Label
+from pipelines.window import TimelinePoint
+from tests.support.verdicts import a_part, a_score, a_verdict
+
+PAIR = wire.TimePair(monotonic_ns=0, utc_ns=1_800_000_000_000_000_000)
+DOC = Path(__file__).parents[3] / "docs" / "verdict.md"
+
+anything = st.floats() | st.none()
+texts = st.text(max_size=2000)
+labels = st.sampled_from(list(Label))
+
+
+@given(
+    label=labels,
+    score=anything,
+    p_value=anything,
+    current=anything,
+    value=st.floats(),
+    detail=texts,
+    part=texts | st.none(),
+)
+def test_round_trip_and_no_nan(
+    label: Label, score: Any, p_value: Any, current: Any, value: float, detail: str, part: str | None
+) -> None:
+    verdict = a_verdict(
+        label=label,
+        detail=detail,
+        mean_current_a=current,
+        score=a_score(
+            score=score, p_value=p_value, explain={"x": value}, timeline=(TimelinePoint(1.0, value, value),)
+        ),
+    )
+    verdict = dataclasses.replace(verdict, seam=dataclasses.replace(verdict.seam, part_id=part))
+    if label != Label.INDETERMINATE and (score is None or not math.isfinite(score)):
+        with pytest.raises(wire.WireError, match="finite score"):
+            wire.encode_verdict(verdict, "j", 7, PAIR)
+        return
+    payload = wire.pack(sent := wire.encode_verdict(verdict, "j", 7, PAIR))
+    message = wire.decode("verdict/T1", payload)
+    assert isinstance(message, wire.VerdictMessage)
+    assert msgpack.unpackb(payload, use_list=False) == msgpack.unpackb(
+        wire.pack(wire.as_map(message)), use_list=False
+    )
+    assert all(math.isfinite(number) for number in _floats(msgpack.unpackb(payload)))
+    assert message.label == sent["label"] == label
+    assert message.explain == {"x": value if math.isfinite(value) else None}
+    assert len(message.detail) <= wire.MAX_TEXT_CHARS
+    assert message.arc_on_utc_ns == PAIR.utc_ns + 10_000_000_000
+
+
+def test_part_round_trip() -> None:
+    message = wire.decode(b"part", wire.pack(wire.encode_part(a_part(Label.NOK, "seam_nok"), "j", 3)))
+    assert isinstance(message, wire.PartMessage)
+    assert (message.label, message.sequence, message.seams[0].label) == (Label.NOK, 3, Label.NOK)
+
+
+def test_health_keeps_monotonic_time_inside() -> None:
+    health = Health("w", "welder", "ok", math.nan, 10_000.0, 5, 0, 0, 0, 0, 2_000_000_000, None, None, None)
+    entry = wire.encode_health(health, PAIR)
+    assert entry.last_utc_ns == PAIR.utc_ns + 2_000_000_000
+    assert entry.measured_hz is None
+
+
+def test_unknown_fields_are_ignored_and_other_schemas_refused() -> None:
+    sent = wire.encode_verdict(a_verdict(), "j", 1, PAIR) | {"colour": "blue"}
+    assert isinstance(wire.decode("verdict/x", wire.pack(sent)), wire.VerdictMessage)
+    with pytest.raises(wire.WireError, match="schema 2"):
+        wire.decode("verdict/x", wire.pack(sent | {"schema": 2}))
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        ("verdict/x", b""),
+        ("verdict/x", b"\xc1"),
+        ("verdict/x", msgpack.packb([1])),
+        ("verdict/x", msgpack.packb({1: 1})),
+        ("verdict/x", msgpack.packb({"schema": 1})),
+        ("verdict/x", b"\x91" * 2000),
+        ("verdict/x", b"\x00" * (wire.MAX_PAYLOAD_BYTES + 1)),
+        ("weather", msgpack.packb({"schema": 1})),
+    ],
+)
+def test_bad_bytes_are_refused(topic: str, payload: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode(topic, payload)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_crash_the_decoder(payload: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        wire.decode("part", payload)
+
+
+def test_a_long_timeline_keeps_its_peak() -> None:
+    points = tuple(TimelinePoint(i / 100, None, 9.0 if i == 1234 else 0.1) for i in range(60_000))
+    sent = wire.encode_verdict(a_verdict(score=a_score(timeline=points)), "j", 1, PAIR)
+    assert len(sent["timeline"]) <= wire.MAX_TIMELINE_POINTS
+    assert max(sent["timeline"], key=lambda p: p[2])[0] == pytest.approx(12.34)
+
+
+def test_too_big_is_refused() -> None:
+    with pytest.raises(wire.WireError, match="limit"):
+        wire.pack({"kind": "x", "blob": b"x" * wire.MAX_PAYLOAD_BYTES})
+
+
+def test_time_pair_converts() -> None:
+    pair = wire.TimePair.now()
+    assert pair.utc(pair.monotonic_ns + 5) == pair.utc_ns + 5
+    assert wire.TimePair(10**18, 0).utc(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("heading", "model", "also"),
+    [
+        ("## `verdict/<program>`", wire.VerdictMessage, {"schema"}),
+        ("Each value of `integrity`", wire.IntegrityMessage, set()),
+        ("## `part`", wire.PartMessage, {"schema"}),
+        ("## `health`", wire.HealthMessage, {"schema"}),
+        ("Each value of `streams`", wire.StreamHealthMessage, set()),
+        ("## `heartbeat`", wire.HeartbeatMessage, {"schema"}),
+    ],
+)
+def test_every_field_is_documented(heading: str, model: type[BaseModel], also: set[str]) -> None:
+    section = DOC.read_text(encoding="utf-8").split(f"\n{heading}")[1]
+    table = re.search(r"\n\| field .*?\n\n", section, re.DOTALL)
+    assert table
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", table[0], re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(model.model_fields) | also
+
+
+def test_every_reason_is_documented() -> None:
+    table = DOC.read_text(encoding="utf-8").split("## Reasons")[1]
+    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE)) == REASONS
+
+
+def _floats(value: Any) -> list[float]:
+    if isinstance(value, float):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [number for item in inner for number in _floats(item)]

@@ -1,0 +1,85 @@
+"""The block against the written recurrence, itself in pieces, and itself step by step."""
+
+import pytest
+import torch
+
+from pipelines.mamba import Mamba, scan, scan_ref
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def block() -> Mamba:
+    torch.manual_seed(0)
+    return Mamba(d_model=24, d_state=8)
+
+
+def _arguments(length: int) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(length)
+    x, dt = (torch.randn(2, length, 6, generator=g) for _ in range(2))
+    a = -torch.exp(torch.randn(6, 4, generator=g))
+    b, c = (torch.randn(2, length, 4, generator=g) for _ in range(2))
+    return [
+        x,
+        torch.nn.functional.softplus(dt),
+        a,
+        b,
+        c,
+        torch.randn(6, generator=g),
+        torch.randn(2, 6, 4, generator=g),
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 100])
+def test_scan_agrees_with_its_reference_and_so_do_gradients(length: int) -> None:
+    fast, plain = ([t.clone().requires_grad_() for t in _arguments(length)] for _ in range(2))
+    (y, h), (y_ref, h_ref) = scan(*fast), scan_ref(*plain)
+    torch.testing.assert_close(y, y_ref, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(h, h_ref, atol=TOLERANCE, rtol=TOLERANCE)
+    (y.square().sum() + h.sum()).backward()
+    (y_ref.square().sum() + h_ref.sum()).backward()
+    for ours, reference in zip(fast, plain, strict=True):
+        torch.testing.assert_close(ours.grad, reference.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 50, [50], [3, 47], [16, 17, 17], [1, 2, 3, 44]])
+def test_pieces_with_carried_state_equal_the_whole(block: Mamba, pieces: list[int]) -> None:
+    x = torch.randn(2, 50, 24)
+    whole, last = block(x)
+    state, parts = block.initial(2), []
+    for part in x.split(pieces, 1):
+        y, state = block(part, state)
+        parts.append(y)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(state.ssm, last.ssm, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(state.conv, last.conv, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_step_equals_forward(block: Mamba) -> None:
+    x = torch.randn(3, 20, 24)
+    whole, _ = block(x)
+    state = block.initial(3)
+    for t in range(20):
+        y, state = block.step(x[:, t], state)
+        torch.testing.assert_close(y, whole[:, t], atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_is_causal(block: Mamba) -> None:
+    x = torch.randn(1, 30, 24)
+    changed = x.clone()
+    changed[:, 20:] += 1.0
+    before, after = block(x)[0], block(changed)[0]
+    torch.testing.assert_close(after[:, :20], before[:, :20])
+    assert not torch.allclose(after[:, 20], before[:, 20])
+
+
+def test_steps_start_between_a_thousandth_and_a_tenth(block: Mamba) -> None:
+    dt = torch.nn.functional.softplus(block.dt_proj.bias)
+    assert 1e-3 <= dt.min() < 0.01
+    assert 0.03 < dt.max() <= 0.1001
+
+
+def test_parameter_names_are_the_published_ones(block: Mamba) -> None:
+    assert {name.split(".")[0] for name, _ in block.named_parameters()} == {
+        "in_proj", "conv1d", "x_proj", "dt_proj", "A_log", "D", "out_proj"
+    }  # fmt: skip
