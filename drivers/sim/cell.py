@@ -27,7 +27,7 @@ __all__ = ["main"]
 
 START_AHEAD_S = 0.3
 """From `expect` to the first item of the seam: nothing is laid over what was sent already."""
-READ_FOR_S = 3.0
+READ_FOR_S = 4.0
 """The devices must have been read for so long before the first seam, so that the daemon's clocks have settled."""
 READY_TIMEOUT_S = 90.0
 MERGE_GAP_S = 0.7

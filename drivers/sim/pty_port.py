@@ -31,9 +31,9 @@ class PtyPort:
             self.dropped += 1
             return
         self._backlog.append(frame)
+        self._flush()
         if len(self._backlog) > self._backlog_frames:
             self._discard_kernel_buffer(len(frame))
-        self._flush()
 
     def plug(self) -> None:
         """Fault ends: the board is back under the same name."""

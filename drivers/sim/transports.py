@@ -24,7 +24,8 @@ __all__ = ["RESULT_FPS", "TRANSPORT_FAULTS", "Transports", "black_jpeg", "quiet_
 WELDER_BLOCK = 50
 AUDIO_BLOCK = 480
 RESULT_FPS = 10.0
-BACKLOG_S = 0.5
+BACKLOG_S = 2.0
+"""A reader on a loaded machine may be late by this much without loss."""
 IDLE_S = 2
 QUIET_SHARE = 0.25
 """Of a rendered seam's lead: before gas flows, so it shows what sensors give at rest."""

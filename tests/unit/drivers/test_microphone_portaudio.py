@@ -122,11 +122,15 @@ def test_a_microphone_that_stops_is_noticed_although_active(
     lines = [json.loads(child.stdout.readline()) for _ in range(2)]
     assert len(lines[1]["samples"]) == 50 * 480
     feeder.running.clear()
-    failed = json.loads(child.stdout.readline())
+    watchdog = threading.Timer(20, child.kill)
+    watchdog.start()
+    failed = json.loads(child.stdout.readline() or "null")
+    watchdog.cancel()
+    feeder.running.set()  # PortAudio would wait for ever at exit
+    child.communicate(timeout=30)
+    assert failed is not None, "the driver waited for ever"
     assert failed["active"] is True
     assert "mic (weldmic) delivered nothing for 0." in failed["error"]
-    feeder.running.set()  # PortAudio would wait for ever at exit
-    answers(child)
 
 
 @needs_portaudio

@@ -173,7 +173,17 @@ def test_two_seams_through_the_real_transports(cell: Running) -> None:
     truth_path = cell.workdir / "truth.jsonl"
     wait_for(lambda: truth_path.exists() and len(truth_path.read_text().splitlines()) == 2, 100)
     truth = [json.loads(line) for line in truth_path.read_text().splitlines()]
-    assert cell.fault()["counts"]["pacer_alive"]
+    counts = cell.fault()["counts"]
+    assert counts["pacer_alive"]
+    lost = {
+        name: [
+            (c.counter, c.lost_before)
+            for c in reader.chunks
+            if c.lost_before and c.arrival_ns > truth[0]["arc_on_ns"]
+        ]
+        for name, reader in cell.readers.items()
+    }
+    assert not any(lost.values()), (lost, counts)
     said = [m for m in cell.daemon.messages if m["op"] != "ping"]
     assert [m["op"] for m in said] == ["part", "expect", "end_part", "view"] * 2
     for entry, plan, expect, view in zip(truth, PLANS, said[1::4], said[3::4], strict=True):
@@ -191,9 +201,8 @@ def test_two_seams_through_the_real_transports(cell: Running) -> None:
         assert seam.audio.tobytes() in cell.sound
         welder = np.concatenate([chunk.data for chunk in cell.readers["welder"].chunks]).tobytes()
         assert seam.welder.tobytes() in welder
-    for reader in cell.readers.values():
-        assert sum(chunk.lost_before for chunk in reader.chunks) == 0
-        assert reader.errors == []
+    # Before the first seam a port may have overflowed for want of a reader; from then on nothing is lost.
+    assert not any(reader.errors for reader in cell.readers.values())
 
 
 def test_faults_reach_the_drivers_and_end(cell: Running) -> None:
