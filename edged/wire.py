@@ -1,7 +1,7 @@
 """The wire format: what subscribers receive, as pydantic models, and the msgpack bytes made from them.
 
-It stands between the journal and the publisher: `edged.wire_encode` fills the models, the journal stores the bytes made
-here and the publisher sends those very bytes. A message is two frames, `[topic, msgpack map]`; `docs/verdict.md`
+It stands between the journal and the publisher: `edged.wire_encode` fills the models, the journal stores the bytes
+made here and the publisher sends those very bytes. A message is two frames, `[topic, msgpack map]`; `docs/verdict.md`
 explains it to subscribers.
 The models ignore unknown fields, so that a newer daemon can add some.
 
