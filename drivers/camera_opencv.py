@@ -142,7 +142,7 @@ class CameraOpencv:
         Raises StreamEnded at the end of a file, DeviceError where a camera stops or sends no whole images.
         """
         if self._capture is None:
-            raise DeviceError(f"{self._source} is not open")
+            raise DeviceError(f"{self._source} is not open; call open() first")
         for _ in range(MAX_DAMAGED_IN_A_ROW):
             frame, self._first = (self._first, None) if self._first is not None else (self._grab(), None)
             if frame is None:

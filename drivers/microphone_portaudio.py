@@ -163,7 +163,7 @@ class MicrophonePortaudio:
         Raises DeviceError when callbacks stopped for `stall_timeout_s` or PortAudio ended the stream.
         """
         if self._stream is None:
-            raise DeviceError(f"{self._device} is not open")
+            raise DeviceError(f"{self._device} is not open; call open() first")
         taken = self._ring.take(READ_TIMEOUT_S)
         if taken is None:
             self._check_alive(self._stream)

@@ -9,8 +9,13 @@ from edged.check import check
 from edged.daemon import run
 from edged.demo import demo
 from edged.devices import devices
+from edged.evaluate import evaluate
+from edged.importing.intel_weld import import_app
+from edged.recover import recover
+from edged.replay import replay
 from edged.simulate import simulate
 from edged.status import status
+from edged.train import train
 from edged.watch import watch
 
 __all__ = ["app"]
@@ -35,7 +40,13 @@ app.command("watch")(watch)
 app.command("status")(status)
 app.command("demo")(demo)
 app.command("devices")(devices)
+app.command("eval")(evaluate)
+app.command("recover")(recover)
+app.command("replay")(replay)
 app.command("simulate")(simulate)
+app.command("train")(train)
+
+app.add_typer(import_app)
 
 if __name__ == "__main__":
     app()

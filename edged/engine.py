@@ -179,14 +179,15 @@ class Engine:
         self._work[seam.seam.seam_id] = Work(seam, aligner, scoring)
         if scoring:
             self._scorer.begin(seam.seam, aligner.specs)
-        self._guard.begin(seam.seam, aligner.specs + self._result_specs(seam), now_ns)
+        self._guard.begin(seam.seam, aligner.specs + self._view_specs(seam, aligner), now_ns)
         if seam.message is not None:
             self._guard.control(seam.seam.seam_id, *seam.message)
         log.info("arc on", seam_id=seam.seam.seam_id, torch=torch, program=seam.seam.program)
 
-    def _result_specs(self, seam: OpenSeam) -> tuple[StreamSpec, ...]:
+    def _view_specs(self, seam: OpenSeam, aligner: Aligner) -> tuple[StreamSpec, ...]:
         streams = {self._config.views[view].stream for view in seam.settings.views}
-        return tuple(spec for name, spec in self._specs.items() if name in streams and spec.kind == "result")
+        streams -= {spec.name for spec in aligner.specs}
+        return tuple(spec for name, spec in self._specs.items() if name in streams)
 
     def _close(self, seam: OpenSeam) -> None:
         deadline_ns = seam.seam.arc_off_ns + round(seam.settings.result_deadline_s * 1e9)

@@ -71,7 +71,7 @@ class StreamMeter:
             self._extend(start_ns, end_ns)
         else:
             reason = self._pending.reason
-            if reason == "no_data" and self._spans:
+            if reason == "no_data" and self._spans and not (self._irregular and contiguous and lost == 0):
                 reason = "clock_step" if contiguous and lost == 0 else "lost"
             self._spans.append((start_ns, max(end_ns, start_ns)))
             self._holes.append(_Hole(lost, reason))
@@ -102,7 +102,7 @@ class StreamMeter:
             kind=self.spec.kind,
             coverage=coverage,
             items=items,
-            lost_items=sum(gap.lost_items for gap in gaps),
+            lost_items=self._lost(gaps, items, arcs[-1][1] - arcs[0][0]),
             gaps=len(gaps),
             longest_gap_ms=longest_ms,
             sync_residual_ms=residual_ms,
@@ -110,6 +110,14 @@ class StreamMeter:
         )
         longest = sorted(gaps, key=lambda gap: gap.from_ns - gap.to_ns)[:MAX_LISTED_GAPS]
         return integrity, sorted(longest, key=lambda gap: gap.from_ns)
+
+    def _lost(self, gaps: list[Gap], items: int, span_ns: int) -> int:
+        """Items lost. Irregular items may have come late in a burst: those that are there are not lost."""
+        lost = sum(gap.lost_items for gap in gaps)
+        if not self._irregular:
+            return lost
+        known = sum(gap.lost_items for gap in gaps if gap.reason != "no_data")
+        return max(known, min(lost, max(round(span_ns / self.spec.dt_ns) - items, 0)))
 
     def _tolerance_ns(self, chunk: Chunk) -> float:
         return 0.0 if self._irregular else max(2 * chunk.dt_ns, MIN_GAP_NS)
@@ -152,11 +160,13 @@ class StreamMeter:
     def _gaps(self, on_ns: int, off_ns: int) -> list[Gap]:
         """Holes between `on_ns` and `off_ns`, the ones at both ends included."""
         gaps = []
-        at_ns = on_ns
+        at_ns = last_end_ns = on_ns
         for (start_ns, end_ns), hole in zip(self._spans, self._holes, strict=True):
-            if (start_ns > at_ns or hole.lost) and on_ns <= start_ns < off_ns:
-                gaps.append(self._gap(min(at_ns, start_ns), start_ns, hole))
-            at_ns = max(at_ns, end_ns)
+            to_ns = min(start_ns, off_ns)
+            if to_ns > at_ns or (hole.lost and on_ns <= start_ns < off_ns):
+                inside = last_end_ns >= on_ns and start_ns <= off_ns
+                gaps.append(self._gap(min(at_ns, to_ns), to_ns, hole if inside else _Hole(0, hole.reason)))
+            at_ns, last_end_ns = max(at_ns, end_ns), end_ns
         if at_ns < off_ns - self._end_tolerance_ns():
             gaps.append(self._gap(at_ns, off_ns, self._pending))
         return gaps

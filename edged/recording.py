@@ -81,13 +81,19 @@ class SeamRecorder:
     Args:
         folder: where recordings lie; made when missing.
         header: called at every arc-on for a fresh header, see `host_header`.
-        config: what `config_metadata` makes; `edged replay` cuts and judges the seam by it.
+        config: what `config_metadata` makes; without it `edged replay` needs one to cut and judge the seam by.
+        set_points: what the manifest says the seam's program was set to, in the units of its names.
     """
 
     def __init__(
-        self, folder: Path, header: Callable[[], RecordingHeader], config: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        header: Callable[[], RecordingHeader],
+        config: Mapping[str, Any] | None = None,
+        set_points: Callable[[Seam], Mapping[str, float]] = lambda seam: {},
     ) -> None:
         self._config = config
+        self._set_points = set_points
         self._folder = folder
         self._header = header
         self._open: dict[str, _Open] = {}
@@ -149,14 +155,7 @@ class SeamRecorder:
         if failures:
             raise failures[0]
 
-    def finish(
-        self,
-        seam: Seam,
-        verdict: Mapping[str, Any],
-        now_ns: int,
-        *,
-        set_points: Mapping[str, float] | None = None,
-    ) -> Path:
+    def finish(self, seam: Seam, verdict: Mapping[str, Any], now_ns: int) -> Path:
         """Complete the seam's recording; when this returns its path, disk and folder have it.
 
         `verdict` is what `verdict_metadata` makes. `now_ns` is noted as the time of finishing.
@@ -169,7 +168,7 @@ class SeamRecorder:
             entry.writer.metadata("verdict", verdict)
             entry.writer.finish()
             # The line goes first: one without a file is skipped by readers, a file without one is not listed.
-            append_manifest(self._folder, _manifest_line(seam, entry.header, verdict, set_points))
+            append_manifest(self._folder, _manifest_line(seam, entry.header, verdict, self._set_points(seam)))
             os.rename(entry.writer.path, path)
             fsync_folder(self._folder)
 
@@ -250,7 +249,7 @@ def recover_interrupted(path: Path, verdict: Mapping[str, Any]) -> tuple[Seam, P
         lost = path.with_suffix(LOST_SUFFIX)
         path.rename(lost)
         raise RecordingError(f"{error}; kept as {lost}") from error
-    append_manifest(path.parent, _manifest_line(seam, reader.header, verdict, None))
+    append_manifest(path.parent, _manifest_line(seam, reader.header, verdict, {}))
     return seam, recovered
 
 
@@ -303,14 +302,14 @@ def _seam_values(seam: Seam) -> dict[str, Any]:
 
 
 def _manifest_line(
-    seam: Seam, header: RecordingHeader, verdict: Mapping[str, Any], set_points: Mapping[str, float] | None
+    seam: Seam, header: RecordingHeader, verdict: Mapping[str, Any], set_points: Mapping[str, float]
 ) -> dict[str, Any]:
     utc = datetime.datetime.fromtimestamp(header.to_utc_ns(seam.arc_on_ns) / 1e9, datetime.UTC)
     return {
         "seam_id": seam.seam_id,
         "program": seam.program,
         "session": seam.session,
-        "set_points": dict(set_points or {}),
+        "set_points": dict(set_points),
         "utc": utc.isoformat(timespec="milliseconds"),
         "label": verdict.get("label"),
         "shadow_label": verdict.get("shadow_label"),

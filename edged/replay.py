@@ -3,20 +3,20 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from drivers.base import MONOTONIC
 from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
 from edged.config import Config, ConfigError, load_config
 from edged.engine import Engine
-from edged.local_scorer import LocalScorer
 from edged.recording import recordings
 from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording
 from edged.types import Verdict
@@ -35,6 +35,8 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
 
     A model is loaded once, however many recordings it judges. The engines raise ModelError when it cannot be.
     """
+    from edged.local_scorer import LocalScorer  # with the feature extractors, which other verbs need not wait for
+
     loaded: dict[str, Detector] = {}
 
     def detector(name: str) -> Detector:
@@ -75,56 +77,56 @@ def with_model(config: Config, model: str | None) -> Config:
 def replay(
     paths: Annotated[list[Path], typer.Argument(help="recordings, or folders of them")],
     model: Annotated[str | None, typer.Option(help="model directory or 'demo' instead of the recorded one")] = None,
-    speed: Annotated[
-        str, typer.Option(help="max, a factor of real time such as 1.0, or step: Enter each second")
-    ] = "max",
+    speed: Annotated[str, typer.Option(help=SPEED_HELP)] = "max",
     config: Annotated[Path | None, typer.Option(help="judge by this config instead of the recorded one")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report here")] = None,
 ) -> None:
     """Judge recorded seams again and compare with the recorded verdicts."""
-    console = Console(stderr=json_file is None)
+    console = Console(stderr=True)
     try:
         files = _files(paths)
         pace = _pace(speed, console)
         own_config = load_config(config) if config else None
     except (RecordingError, ConfigError, ValueError) as error:
-        console.print(f"[red]{error}[/red]", soft_wrap=True)
+        console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(2) from error
     factory = local_engine(model)
     lines: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, disable=speed == "step") as progress:
-        task = progress.add_task("replaying", total=len(files))
-        for file in files:
-            try:
-                verdict = replay_recording(file, factory, own_config, pace() if pace else None)
-                lines.append(report_line(verdict, RecordingReader(file).metadata("verdict") or {}))
-            except (RecordingError, ModelError) as error:
-                failed.append({"path": str(file), "error": str(error)})
-            progress.advance(task)
+    for file in _with_progress(files, console, quiet=speed == "step"):
+        try:
+            verdict = replay_recording(file, factory, own_config, pace() if pace else None)
+            lines.append(report_line(verdict, RecordingReader(file).metadata("verdict") or {}))
+        except (RecordingError, ModelError) as error:
+            failed.append({"path": str(file), "error": str(error)})
     diffs = [line["diff"] for line in lines if line["diff"] is not None]
     report = {"seams": lines, "max_diff": max(diffs, default=None), "failed": failed}
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     Console().print(_table(lines))
     for failure in failed:
-        console.print(f"[red]{failure['error']}[/red]", soft_wrap=True)
+        console.print(f"[red]{escape(failure['error'])}[/red]", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+def _with_progress(files: list[Path], console: Console, quiet: bool) -> Iterator[Path]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        yield from progress.track(files, description="replaying")
 
 
 def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """One seam of the report.
 
-    `diff` is relative; None where another model judged or a score is missing on either side. Where a program had no
-    threshold yet, the raw scores are compared.
+    `diff` is relative, 1 where only one side has a score; None where another model judged or neither side has one.
+    Where a program had no threshold yet, the raw scores are compared.
     """
     score = verdict.score
-    same_model = verdict.model_id == recorded.get("model_id")
     now = {"score": score.score, "raw": score.raw} if score else {"score": None, "raw": None}
-    pairs = ((now[key], recorded.get(key)) for key in ("score", "raw"))
-    diff = next((_relative(a, b) for a, b in pairs if a is not None and b is not None), None) if same_model else None
+    key = "raw" if now["score"] is None and recorded.get("score") is None else "score"
+    same_model = verdict.model_id == recorded.get("model_id")
+    diff = _relative(now[key], recorded.get(key)) if same_model else None
     return {
         "seam_id": verdict.seam.seam_id,
         "program": verdict.seam.program,
@@ -138,7 +140,9 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _relative(new: float, old: float) -> float:
+def _relative(new: float | None, old: float | None) -> float | None:
+    if new is None or old is None:
+        return None if new is old else 1.0
     return abs(new - old) / max(abs(old), 1e-12) if new != old else 0.0
 
 

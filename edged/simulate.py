@@ -24,7 +24,7 @@ from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, SeamPlan
 from edged.engine import Engine
 from edged.manifest import MANIFEST
 from edged.null_scorer import NullScorer
-from edged.recording import SeamRecorder
+from edged.recording import SeamRecorder, config_metadata
 from edged.ring import make_ring
 from edged.types import Verdict
 from edged.virtual_cell import virtual_cell_config
@@ -107,6 +107,7 @@ def seam_id(plan: SeamPlan) -> str:
 def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], start_ns: int) -> None:
     """Feed one rendered seam through an engine as its devices and its PLC would, until its verdict is due."""
     import numpy as np
+
     from drivers.sim.chunks import seam_chunks
 
     rng = np.random.default_rng([rendered.plan.seed, 0xC4])
@@ -124,7 +125,6 @@ def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], st
 
 def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     from drivers.sim.chunks import stream_specs
-
     from drivers.sim.render import SIM_VERSION, render_seam
 
     name = seam_id(plan)
@@ -151,7 +151,7 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
         specs,
         rings,
         NullScorer(),
-        SeamRecorder(folder, lambda: header),
+        SeamRecorder(folder, lambda: header, config_metadata(config), lambda seam: rendered.set_points),
         verdicts.append,
         lambda part: None,
         lambda now_ns: EPOCH_UTC_NS + now_ns,

@@ -38,6 +38,7 @@ def virtual_cell_config(
     verdicts: str = "tcp://127.0.0.1:5560",
 ) -> tuple[dict[str, Any], Config]:
     """The cell as a TOML-ready dict and as the validated `Config`."""
+    from drivers.sim.chunks import MOTION_OPTIONS, WELDER_OPTIONS
     from drivers.sim.programs import PROGRAMS
 
     programs = {
@@ -55,7 +56,11 @@ def virtual_cell_config(
     raw: dict[str, Any] = {
         "cell": {"name": "virtual-cell", "data_dir": str(data_dir), "is_simulated": True},
         "streams": {
-            "welder": {"driver": "welder.serial", "kind": "welder", "options": {"port": endpoints.welder_port}},
+            "welder": {
+                "driver": "welder.serial",
+                "kind": "welder",
+                "options": {"port": endpoints.welder_port, **WELDER_OPTIONS},
+            },
             "mic": {
                 "driver": "microphone.portaudio",
                 "kind": "audio",
@@ -74,7 +79,7 @@ def virtual_cell_config(
             "motion": {
                 "driver": "motion.csv_serial",
                 "kind": "motion",
-                "options": {"port": endpoints.motion_port},
+                "options": {"port": endpoints.motion_port, **MOTION_OPTIONS},
             },
         },
         "views": {"top": {"stream": "resultcam", "settle_ms": 150.0}},

@@ -36,7 +36,7 @@ from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate
 from pipelines.window import Score, Seam, SeamWindow, TimelinePoint
 
-__all__ = ["CausalHM", "raw_score", "save_model"]
+__all__ = ["CausalHM", "mask_kinds", "raw_score", "save_model", "save_thresholds", "weights_id"]
 
 BLOCK_TOKENS = BLOCK_STEPS // STEPS_PER_TOKEN
 REQUIRED = ("welder", "result")
@@ -194,7 +194,7 @@ class CausalHMScorer:
         """Score the seam. Raises ValueError naming what is missing."""
         features = self._extractor.finish(window)
         broken = {self._kinds[name] for name, i in window.integrity.items() if i.state in MASKED_STATES}
-        features = _masked(features, broken | set(window.missing))
+        features = mask_kinds(features, broken | set(window.missing))
         begin, end = len(self._states) * BLOCK_STEPS, features.tokens * STEPS_PER_TOKEN
         for start in range(begin, end, BLOCK_STEPS):
             self._step(start, min(start + BLOCK_STEPS, end))
@@ -212,7 +212,7 @@ class CausalHMScorer:
         self._mamba_ms += (time.perf_counter() - begin) * 1e3
 
 
-def _masked(features: SeamFeatures, kinds: set[str]) -> SeamFeatures:
+def mask_kinds(features: SeamFeatures, kinds: set[str]) -> SeamFeatures:
     """Features without the streams that integrity found unusable."""
     changes: dict[str, Any] = {}
     for kind in OPTIONAL:

@@ -190,7 +190,7 @@ def _pca(rows: Array, dims: int) -> Projection:
     keep = min(dims, len(rows) - 1, rows.shape[1])
     components = np.zeros((dims, rows.shape[1]), np.float32)
     if keep > 0:
-        fitted = PCA(keep, svd_solver="covariance_eigh").fit(rows)
+        fitted = PCA(keep, svd_solver="randomized", random_state=0).fit(rows)
         spread = np.sqrt(np.maximum(fitted.explained_variance_, 1e-12))
         components[:keep] = fitted.components_ / np.maximum(spread, 1e-3 * spread.max() + 1e-9)[:, None]
     return Projection(mean, components)

@@ -10,12 +10,17 @@ from typing import Protocol
 
 from pipelines.window import Detector
 
-__all__ = ["DETECTORS", "LoadableDetector", "detector_class"]
+__all__ = ["DETECTORS", "TRAINERS", "LoadableDetector", "detector_class"]
 
 DETECTORS: dict[str, str] = {
     "causal_hm": "pipelines.causal_hm:CausalHM",
     "energy_band": "pipelines.energy_band:EnergyBand",
 }
+
+TRAINERS: dict[str, str] = {
+    "causal_hm": "pipelines.build:build_causal_hm",
+}
+"""`--pipeline` of `edged train` → the function that makes the model directory; see its signature there."""
 
 
 class LoadableDetector(Protocol):

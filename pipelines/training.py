@@ -89,9 +89,9 @@ def split_by_session(features: Sequence[SeamFeatures], config: TrainConfig) -> S
     # A program with too few goods for any threshold must not eat those that train.
     wanted = {p: min(n, 0.6 * (programs == p).sum()) for p, n in wanted.items()}
     calibration: list[int] = []
-    while len(order) > 4 and any((programs[np.isin(groups, calibration)] == p).sum() < n for p, n in wanted.items()):
+    while len(order) > 5 and any((programs[np.isin(groups, calibration)] == p).sum() < n for p, n in wanted.items()):
         calibration.append(order.pop())
-    fit_groups = order[2::3]
+    fit_groups = order[1::3]  # two at least: standardising compares sessions
     train_groups = [g for g in order if g not in fit_groups]
     return Split(*(np.flatnonzero(np.isin(groups, part)) for part in (train_groups, fit_groups, calibration)))
 

@@ -36,6 +36,8 @@ ARC_V_PER_MM = 1.15
 ARC_OHM = 0.019
 EXTENSION_OHM_PER_MM = 5.5e-4
 BASE_NOISE_V = 0.25
+POOL_MM: dict[Transfer, float] = {"short_circuit": 0.16, "globular": 0.60, "spray": 0.12}
+"""Standard deviation of the distance pool to drop; globular drops are large, and pushed about by their own arc."""
 WANDER_V: dict[Transfer, float] = {"short_circuit": 0.3, "globular": 1.1, "spray": 0.25}
 """Slow wander of the arc root; a globular drop is pushed about by its own arc."""
 
@@ -85,7 +87,7 @@ def simulate_arc(program: Program, session: Session, state: Latents, seed: int) 
         _contact_ohm(state, seed, n, per),
         fall_v + _arc_noise(program, state, shield, seed, n, per),
         generator(seed, "arc", "pool").standard_normal(n),
-        0.16 + 0.10 * (1 - shield) + 0.08 * state.hydrogen + 0.05 * state.gap_mm,
+        POOL_MM[program.transfer] + 0.10 * (1 - shield) + 0.08 * state.hydrogen + 0.05 * state.gap_mm,
         generator(seed, "arc", "neck").lognormal(0.0, 0.22, 8192),
         generator(seed, "arc", "drop").lognormal(0.0, 0.13, 8192),
         program.inductance_mh * 1e-3,
@@ -100,18 +102,20 @@ def _slow(values: Array, per: int, n: int) -> Array:
 
 
 def _coloured(seed: int, name: str, n: int, tau_s: float) -> Array:
-    """Unit-variance noise of correlation time `tau_s` at `ARC_HZ`."""
+    """Unit-variance noise of two equal poles at `tau_s`: smooth, as a plasma with heat capacity is."""
     from scipy.signal import lfilter
 
     rho = float(np.exp(-1 / (ARC_HZ * tau_s)))
     white = generator(seed, "arc", name).standard_normal(n)
-    return np.asarray(lfilter([np.sqrt(1 - rho * rho)], [1.0, -rho], white))
+    # Variance of white noise through 1/(1 − ρz⁻¹)² is (1 + ρ²)/(1 − ρ²)³.
+    gain = np.sqrt((1 - rho * rho) ** 3 / (1 + rho * rho))
+    return np.asarray(lfilter([gain], [1.0, -2 * rho, rho * rho], white))
 
 
 def _arc_noise(program: Program, state: Latents, shield: Array, seed: int, n: int, per: int) -> Array:
     """Restless arc root: more without gas, on side walls and over escaping hydrogen."""
-    sigma = BASE_NOISE_V + state.arc_noise_v + 1.4 * (1 - shield)
-    noise = _slow(sigma, per, n) * _coloured(seed, "root", n, 4e-4)
+    sigma = BASE_NOISE_V + state.arc_noise_v + 0.9 * (1 - shield)
+    noise = _slow(sigma, per, n) * _coloured(seed, "root", n, 3e-4)
     noise += WANDER_V[program.transfer] * _coloured(seed, "wander", n, 12e-3)
     # Gas bursts through the pool: short, one-sided rises of the arc voltage.
     rng = generator(seed, "arc", "bursts")

@@ -92,7 +92,7 @@ def integrate(  # type: ignore[no-untyped-def]
                 drop = 0.10
                 # Rupture pushes the pool down and blows the wire end clear.
                 pool_v -= 55.0 * min(i / 300.0, 1.6)
-                tip = max(tip, 0.55)
+                tip = max(tip, 0.55 - sink_mm[j])
         else:
             v_arc = fall_v[k] + v_per_mm * max(gap, 0.0) + arc_ohm * i
             limit = 0.72 + 6.0 / (1.0 + math.exp((i_slow - transition_a) / 7.0))

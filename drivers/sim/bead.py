@@ -94,17 +94,11 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
     nominal_heat = program.voltage_v * program.current_a / program.travel_mm_s
     cells = max(3, round((2.0 + 0.011 * nominal_heat) / BEAD_STEP_MM))
 
-    # Metal fed per bead cell, from the wire's own time integral: exact however travel wanders.
-    fed = np.concatenate([[0.0], np.cumsum(state.wire_mm_s) / LATENT_HZ]) * WIRE_AREA_MM2
-    edges = np.append(x, program.length_mm)
-    at = np.interp(edges, np.append(state.position_mm, program.length_mm), fed)
-    at[-1] = fed[-1]
-    deposited = DEPOSITION * np.diff(at) / np.diff(edges)
-    metal = _deposit(deposited, cells)
+    metal = _metal(program, state, x, cells)
 
     gap = _pool(state.gap_mm[index], cells)
     sink = _pool(state.sink_mm[index], max(3, cells // 3))
-    below = metal * np.clip(sink / 2.6, 0, 0.92)
+    below = metal * np.clip(sink / 1.9, 0, 0.92)
     filled = np.minimum(gap * program.plate_mm * program.gap_share, 0.9 * (metal - below))
     area = metal - below - filled
 
@@ -123,11 +117,20 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
         penetration_mm=_pool(2.1 * (current / 200) ** 1.3 * (6 / travel) ** 0.3 - 0.15 * gap, cells),
         centre_mm=_pool(state.lateral_mm[index], cells),
         sink_mm=sink,
-        undercut_mm=0.26 * arc_extra * toe,
+        undercut_mm=0.42 * arc_extra * toe,
         oxide=1 - shield,
         ripple_mm=float(np.clip(program.travel_mm_s / 8.5, 0.55, 1.3)),
-        fed_mm3=float(fed[-1]),
+        fed_mm3=float(state.wire_mm_s.sum() / LATENT_HZ * WIRE_AREA_MM2),
     )
+
+
+def _metal(program: Program, state: Latents, x: Array, cells: int) -> Array:
+    """Cross-section of deposited metal, mm², from the wire's own time integral: exact however travel wanders."""
+    fed = np.concatenate([[0.0], np.cumsum(state.wire_mm_s) / LATENT_HZ]) * WIRE_AREA_MM2
+    edges = np.append(x, program.length_mm)
+    at = np.interp(edges, np.append(state.position_mm, program.length_mm), fed)
+    at[-1] = fed[-1]
+    return _deposit(DEPOSITION * np.diff(at) / np.diff(edges), cells)
 
 
 def _width(program: Program, state: Latents, heat: Array, volts: Array, index: NDArray[np.int_], cells: int) -> Array:

@@ -29,7 +29,7 @@ START_AHEAD_S = 0.3
 """From `expect` to the first item of the seam: nothing is laid over what was sent already."""
 READ_FOR_S = 3.0
 """The devices must have been read for so long before the first seam, so that the daemon's clocks have settled."""
-READY_TIMEOUT_S = 180.0
+READY_TIMEOUT_S = 90.0
 MERGE_GAP_S = 0.7
 """After arc-off the robot moves the result camera in place."""
 VIEW_BEFORE_S = 3 / RESULT_FPS
@@ -64,13 +64,15 @@ class Cell:
                 return
 
     def weld(self, seam: RenderedSeam) -> None:
-        """One seam: part, expect, arc, its result views, end of part; then its line of truth."""
+        """One seam: part, expect, arc, end of part, its result views; then its line of truth."""
         self._errors = []
         part_id, seam_ref = f"part-{seam.plan.index:05d}", f"seam-{seam.plan.index:05d}"
         self._ask("part", part_id=part_id, seams=[seam_ref])
         expected = self._ask("expect", program=seam.plan.program, part_id=part_id, seam_ref=seam_ref)
         arc_on_ns = self._transports.schedule(seam, time.monotonic_ns() + round(START_AHEAD_S * 1e9))
         self._wait_until(arc_on_ns + round((seam.arc_s + max(seam.tail_s, MERGE_GAP_S)) * 1e9))
+        # Said when the robot leaves: once the last seam has its verdict the part is over anyway.
+        self._ask("end_part", part_id=part_id)
         answers = [expected]
         for view, jpeg in seam.views.items():
             self._transports.show(jpeg)
@@ -78,7 +80,6 @@ class Cell:
             answers.append(self._ask("view", seam_ref=seam_ref, view=view))
             self._stop.wait(VIEW_AFTER_S)
         self._transports.show(None)
-        self._ask("end_part", part_id=part_id)
         if self._stop.is_set():
             return
         ids = [answer["seam_id"] for answer in answers if answer and answer.get("seam_id")]
@@ -152,7 +153,7 @@ def _run(
     transports = Transports(workdir, seam, seam.plan.seed)
     stack.callback(transports.close)
     transports.start()
-    faults = FaultSocket(f"ipc://{workdir}/faults.sock", transports)
+    faults = FaultSocket(workdir / "faults.sock", transports)
     stack.callback(faults.close)
     plc = stack.enter_context(Plc(arguments.control, stop))
     cell_json = workdir / "cell.json"

@@ -6,6 +6,7 @@ or `{"ok": false, "error"}`.
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -18,13 +19,14 @@ POLL_MS = 200
 
 
 class FaultSocket:
-    """Serves on its own thread at an `ipc://` endpoint."""
+    """Serves on its own thread at `ipc://PATH`."""
 
-    def __init__(self, endpoint: str, transports: Transports) -> None:
+    def __init__(self, path: Path, transports: Transports) -> None:
+        self._path = path
         self._transports = transports
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REP)
-        self._socket.bind(endpoint)
+        self._socket.bind(f"ipc://{path}")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="faults")
         self._thread.start()
@@ -34,6 +36,7 @@ class FaultSocket:
         self._stop.set()
         self._thread.join()
         self._context.term()
+        self._path.unlink(missing_ok=True)
 
     def _serve(self) -> None:
         while not self._stop.is_set():

@@ -50,12 +50,12 @@ def _gas_loss(state: Latents, gate: Array, lost_l_min: float) -> None:
 def _burn_through(state: Latents, gate: Array, gap_mm: float) -> None:
     state.gap_mm = np.maximum(state.gap_mm, gate * gap_mm)
     # The pool sags into a gap that it cannot bridge; below about 1 mm it still bridges.
-    state.sink_mm = state.sink_mm + gate * 1.5 * max(gap_mm - 0.9, 0.0)
+    state.sink_mm = state.sink_mm + gate * 1.1 * max(gap_mm - 0.9, 0.0)
 
 
 def _lack_of_fusion(state: Latents, gate: Array, offset_mm: float) -> None:
     state.sidewall_mm = state.sidewall_mm + gate * offset_mm
-    state.arc_noise_v = state.arc_noise_v + gate * 0.22 * offset_mm
+    state.arc_noise_v = state.arc_noise_v + gate * 0.06 * offset_mm
 
 
 def _subsurface_pores(state: Latents, gate: Array, hydrogen_ml_100g: float) -> None:
@@ -83,7 +83,7 @@ _TABLE = (
     FaultType("gas_loss", "both", "L/min", (7.0, 8.5, 10.0, 11.5, 13.5), 0, 40, _gas_loss, bounded_by="gas_l_min"),
     FaultType("burn_through", "both", "mm", (1.0, 1.3, 1.6, 2.0, 2.5), 0, 5, _burn_through, 0.9, "plate_mm"),
     FaultType("wire_slip", "both", "%", (4.0, 8.0, 12.0, 18.0, 25.0), 0, 60, _wire_slip),
-    FaultType("undercut", "both", "mm", (0.8, 1.4, 2.0, 2.8, 3.6), 0, 6, _undercut),
+    FaultType("undercut", "both", "mm", (0.4, 0.8, 1.2, 1.7, 2.3), 0, 6, _undercut),
     FaultType("convexity", "both", "mohm", (4.0, 7.0, 10.0, 14.0, 18.0), 0, 40, _convexity),
     FaultType("lack_of_fusion", "process", "mm", (1.0, 1.25, 1.5, 1.75, 2.0), 0, 3, _lack_of_fusion),
     FaultType("subsurface_pores", "process", "mL/100g", (4.0, 7.0, 10.0, 14.0, 20.0), 0, 60, _subsurface_pores),

@@ -180,12 +180,12 @@ def _details(image: Image, program: Program, bead: Bead, marks: Marks, canvas: _
     for k in range(120):
         cell = int(where[k] * (len(bead.x_mm) - 1))
         if chance[k] < 0.8 * bead.oxide[cell] - 0.02:
-            at = (float(bead.x_mm[cell]), float(side[k] * bead.width_mm[cell]))
+            at = (float(bead.x_mm[cell]), float(np.clip(side[k], -0.38, 0.38) * bead.width_mm[cell]))
             _blob(image, canvas, at, (size[k] * 1.25, size[k] * 1.15), (0.55, 0.56, 0.58), 0.5)
             _blob(image, canvas, at, (size[k], size[k]), (0.05, 0.05, 0.06), 1.0)
     for x, sink, width in zip(bead.x_mm[::3], bead.sink_mm[::3], bead.width_mm[::3], strict=True):
-        if sink > 0.7:
-            radius = min(0.16 * width * sink, 0.42 * width)
+        if sink > 0.5:
+            radius = min(0.22 * width * sink, 0.42 * width)
             _blob(image, canvas, (float(x), 0.0), (0.4, radius), (0.03, 0.03, 0.035), 1.0)
     for x, y, r in marks.oil:
         _blob(image, canvas, (x, y), (r, 0.7 * r), (0.10, 0.17, 0.22), 0.55)

@@ -86,7 +86,7 @@ class Program:
 _TABLE = (
     Program("short-butt-3", "short_circuit", "butt", 3.0, 25.0, 160.0, 18.0, 3.6, 5.0, 15.0, 14.0, 0.20, 14.0, 0.37),
     Program(
-        "globular-fillet-6", "globular", "fillet", 6.0, 30.0, 210.0, 23.8, 5.2, 6.0, 17.0, 15.0, 0.30, 16.0, 0.26
+        "globular-fillet-6", "globular", "fillet", 6.0, 30.0, 210.0, 22.2, 5.2, 6.0, 17.0, 15.0, 0.30, 16.0, 0.22
     ),
     Program("spray-lap-5", "spray", "lap", 5.0, 40.0, 275.0, 29.5, 8.0, 8.0, 19.0, 16.0, 0.30, 12.0, 0.30),
 )

@@ -4,6 +4,7 @@ A pty enforces no baud rate and blocks its writer instead of overrunning, so fra
 and the oldest are dropped and counted when nobody reads.
 """
 
+import contextlib
 import os
 import tty
 from collections import deque
@@ -30,9 +31,8 @@ class PtyPort:
             self.dropped += 1
             return
         self._backlog.append(frame)
-        while len(self._backlog) > self._backlog_frames:
-            self._backlog.popleft()
-            self.dropped += 1
+        if len(self._backlog) > self._backlog_frames:
+            self._discard_kernel_buffer(len(frame))
         self._flush()
 
     def plug(self) -> None:
@@ -43,6 +43,7 @@ class PtyPort:
         # Held open, or the port would hang up whenever its reader closes.
         tty.setraw(self._near)
         os.set_blocking(self._far, False)
+        os.set_blocking(self._near, False)
         self.link.unlink(missing_ok=True)
         self.link.symlink_to(os.ttyname(self._near))
 
@@ -61,6 +62,17 @@ class PtyPort:
     def close(self) -> None:
         """Remove the port."""
         self.unplug()
+
+    def _discard_kernel_buffer(self, frame_bytes: int) -> None:
+        """Nobody reads: take the oldest out of the pty, or who opens it next would begin with the distant past."""
+        discarded = 0
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._near, 65_536):
+                discarded += len(data)
+        self.dropped += discarded // frame_bytes
+        while len(self._backlog) > self._backlog_frames:
+            self._backlog.popleft()
+            self.dropped += 1
 
     def _flush(self) -> None:
         while self._rest or self._backlog:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim import arc, arc_camera, damage, photograph, profile, sound
+from drivers.sim import SIM_VERSION, arc, arc_camera, damage, photograph, profile, sound
 from drivers.sim.bead import Bead, form_bead
 from drivers.sim.faults import FAULTS, apply_fault
 from drivers.sim.programs import Program, program_named
@@ -21,7 +21,6 @@ from drivers.sim.variation import LATENT_HZ, Latents, draw_latents
 
 __all__ = ["MOTION_HZ", "SIM_VERSION", "TAIL_S", "VIEW_NAMES", "check_plan", "render_seam"]
 
-SIM_VERSION = "0.1"
 MOTION_HZ = 100.0
 TAIL_S = 0.5
 VIEW_NAMES = ("top",)

@@ -19,13 +19,14 @@ AUDIO_HZ = 48_000.0
 PRE_FLOW_S = 0.45
 """Gas flows this long before the arc, and to the end of the tail after it."""
 SPEED_OF_SOUND_M_S = 343.0
-EFFICIENCY: dict[Transfer, float] = {"short_circuit": 1.0, "globular": 10.1, "spray": 2.6}
+EFFICIENCY: dict[Transfer, float] = {"short_circuit": 1.0, "globular": 2.9, "spray": 5.9}
 """Pressure per dP/dt relative to short-circuit: how strongly a mode's power changes couple to the plasma column.
 
 Set so that the RMS of the three modes stand as 80 : 133 : 39, the published ratio; the model's single column has no
 droplet-scale gas dynamics of its own.
 """
 COUNTS_PER_W = 18.0
+BLOW_COUNTS_PER_MM = 700.0
 FULL_SCALE = 32767.0
 
 Array = NDArray[np.float64]
@@ -88,7 +89,10 @@ def _hiss(program: Program, state: Latents, seed: int, lead: int, n_arc: int, to
     flow[lead : lead + n_arc] = np.interp(np.arange(n_arc) / AUDIO_HZ, grid, state.nozzle_l_min)
     flow[lead + n_arc :] = state.nozzle_l_min[-1]
     band = sosfilt(butter(2, (2500, 12000), "bandpass", fs=AUDIO_HZ, output="sos"), _noise(seed, "hiss", total))
-    return np.asarray(90.0 * (flow / program.gas_l_min) ** 2 * band)
+    # Plasma and gas blow through an open root.
+    blow = np.zeros(total)
+    blow[lead : lead + n_arc] = np.interp(np.arange(n_arc) / AUDIO_HZ, grid, state.sink_mm)
+    return np.asarray((90.0 * (flow / program.gas_l_min) ** 2 + BLOW_COUNTS_PER_MM * blow) * band)
 
 
 def _reverberate(dry: Array, session: Session) -> Array:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.serial_frame import encode_block
 from drivers.sim.alsa_fifo import FifoMicrophone
@@ -18,7 +19,7 @@ from drivers.sim.pty_port import PtyPort
 from drivers.sim.seam import RenderedSeam
 from drivers.sim.timeline import FrameTrack, Pacer, SampleTrack, idle_like
 
-__all__ = ["RESULT_FPS", "TRANSPORT_FAULTS", "Transports", "black_jpeg"]
+__all__ = ["RESULT_FPS", "TRANSPORT_FAULTS", "Transports", "black_jpeg", "quiet_of"]
 
 WELDER_BLOCK = 50
 AUDIO_BLOCK = 480
@@ -160,6 +161,10 @@ def black_jpeg(like: bytes) -> bytes:
     return bytes(cv2.imencode(".jpg", np.zeros_like(image))[1].tobytes())
 
 
-def _idle(items: Any, rate_hz: float, example: RenderedSeam, rng: np.random.Generator) -> Any:
-    quiet = items[: max(2, round(QUIET_SHARE * example.lead_s * rate_hz))]
-    return idle_like(quiet, round(IDLE_S * rate_hz), rng)
+def quiet_of(items: NDArray[Any], rate_hz: float, seam: RenderedSeam) -> NDArray[Any]:
+    """The first items of a stream `(n, channels)` of `seam`, from which its idle signal is made."""
+    return items[: max(2, round(QUIET_SHARE * seam.lead_s * rate_hz))]
+
+
+def _idle(items: NDArray[Any], rate_hz: float, seam: RenderedSeam, rng: np.random.Generator) -> NDArray[Any]:
+    return idle_like(quiet_of(items, rate_hz, seam), round(IDLE_S * rate_hz), rng)

@@ -89,13 +89,7 @@ def _around(count: int, sigma: float, seed: int, name: str, tau_s: float = 0.8) 
 
 def draw_latents(program: Program, session: Session, seed: int) -> Latents:
     """Latent state of a good seam."""
-    longest = int(program.arc_s * 1.3 * LATENT_HZ)
-    travel = program.travel_mm_s * (1 + np.clip(_around(longest, 0.03, seed, "travel"), -0.12, 0.12))
-    position = np.concatenate([[0.0], np.cumsum(travel[:-1]) / LATENT_HZ])
-    arrived = int(np.searchsorted(position, program.length_mm))
-    dwell = round(CRATER_FILL_S * LATENT_HZ)
-    travel = np.concatenate([travel[:arrived], np.zeros(dwell)])
-    position = np.concatenate([position[:arrived], np.full(dwell, program.length_mm)])
+    travel, position = _travel(program, seed)
     n = len(position)
     wire = program.wire_feed_m_min * 1000 / 60 * (1 + np.clip(_around(n, 0.03, seed, "wire"), -0.12, 0.12))
     gap_rng = generator(seed, "variation", "gap")
@@ -131,6 +125,17 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
         width_factor=1 + _around(n, 0.012, seed, "wetting"),
         reinforcement_factor=1 + _around(n, 0.008, seed, "recovery"),
     )
+
+
+def _travel(program: Program, seed: int) -> tuple[Array, Array]:
+    """Speed, mm/s, and position, mm, until the end of the crater fill, where the robot stands still."""
+    longest = int(program.arc_s * 1.3 * LATENT_HZ)
+    travel = program.travel_mm_s * (1 + np.clip(_around(longest, 0.03, seed, "travel"), -0.12, 0.12))
+    position = np.concatenate([[0.0], np.cumsum(travel[:-1]) / LATENT_HZ])
+    arrived = int(np.searchsorted(position, program.length_mm))
+    dwell = round(CRATER_FILL_S * LATENT_HZ)
+    still = np.full(dwell, program.length_mm)
+    return np.concatenate([travel[:arrived], np.zeros(dwell)]), np.concatenate([position[:arrived], still])
 
 
 def _crater_ramp(n: int) -> Array:

@@ -33,6 +33,9 @@ SMOOTHER = np.full(9, 1 / 9)
 """90 ms: several short circuits, so that no frame falls between two of them."""
 SETTLED = 250
 """Frames after which an arc that was found is an arc for certain, its gas pre-flow being over."""
+MIN_HISS = 40
+HISS_DISTANCE = 3.0
+"""Standard deviations of the arc's own frames by which hiss must differ from it; real hiss differs by more."""
 ROUNDS = 4
 DURATION_TOLERANCE_S = 0.6
 """Current at 9 Hz places each edge within 0.1 s; the rest is for the arc's sound setting in and dying away."""
@@ -186,7 +189,9 @@ def _features(samples: NDArray[np.int16], rate_hz: float) -> NDArray[np.float64]
     envelope = np.stack([(frames[:, part] ** 2).mean(axis=1) for part in slices], axis=1)
     ragged = np.log(envelope + 1.0).std(axis=1)
     features = np.column_stack([np.log(np.stack(bands, axis=1) + 1.0), ragged])
-    return np.stack([np.convolve(column, SMOOTHER, mode="same") for column in features.T], axis=1)
+    # Padded with the edge's own values: zeros would look like nothing else in the sound.
+    padded = np.pad(features, ((len(SMOOTHER) // 2,) * 2, (0, 0)), mode="edge")
+    return np.stack([np.convolve(column, SMOOTHER, mode="valid") for column in padded.T], axis=1)
 
 
 def _best_stretch(evidence: NDArray[np.float64], n_arc: int, tolerance: int) -> tuple[int, int]:
@@ -205,23 +210,28 @@ def _best_stretch(evidence: NDArray[np.float64], n_arc: int, tolerance: int) -> 
     return found
 
 
-def _onset(features: NDArray[np.float64], start: int) -> int:
-    """First frame of an arc that runs out of the sound and seems to begin at `start`.
+def _onset(features: NDArray[np.float64], found: int) -> int:
+    """First frame of an arc that runs out of the sound and seems to begin at frame `found`.
 
-    Without arc-off nothing after the arc shows that hiss lies outside. But well after `start` all is arc, and hiss
-    is as unlike it as silence is: the frame from which on all are like the arc (Mahalanobis distance) is arc-on.
+    Without arc-off nothing after the arc shows that hiss lies outside, so it may have been taken for arc. Then the
+    sound changes once more soon after `found`: the split of those frames into two with the largest Hotelling T².
     """
-    core = features[start + SETTLED :]
+    core = features[found + SETTLED :]
     if len(core) < SETTLED:
-        raise AlignError(
-            f"only {(len(features) - start) * FRAME_S:.1f} s of the arc are in the sound; too little to align"
-        )
+        seconds = (len(features) - found) * FRAME_S
+        raise AlignError(f"only {seconds:.1f} s of the arc are in the sound; too little to align")
+    # The smoother mixes the first frames with the silence before, which is unlike everything.
+    start = found + len(SMOOTHER) // 2 + 1
+    head = features[start : start + SETTLED]
+    counts = np.arange(1, SETTLED)[:, None]
+    before = np.cumsum(head, axis=0)[:-1]
+    difference = before / counts - (head.sum(axis=0) - before) / (SETTLED - counts)
     covariance = np.cov(core.T) + 1e-6 * np.eye(core.shape[1])
-    away = features - core.mean(axis=0)
-    distance = np.einsum("ij,ij->i", away, np.linalg.solve(covariance, away.T).T)
-    like_arc = np.where(distance <= np.percentile(distance[start + SETTLED :], 99.5), 1.0, -1.0)
-    after = np.cumsum(like_arc[::-1])[::-1]
-    return start + int(np.argmax(after[start : start + SETTLED]))
+    distance2 = np.einsum("ij,ij->i", difference, np.linalg.solve(covariance, difference.T).T)
+    t2 = distance2 * (counts * (SETTLED - counts))[:, 0] / SETTLED
+    inner = slice(MIN_HISS, SETTLED - MIN_HISS)
+    split = MIN_HISS + int(np.argmax(t2[inner]))
+    return start + split + 1 if distance2[split] > HISS_DISTANCE**2 else found
 
 
 def _evidence(features: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:

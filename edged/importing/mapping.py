@@ -55,8 +55,9 @@ class LogMapping(_Section):
 class PhotoMapping(_Section):
     """`[photos]`: result views, and how the sticker that shows the class is blanked in them.
 
-    "detect" looks for a white rectangle and leaves out a photo in which it finds none, since the label might still
-    be seen; "none" says that there are no stickers; "boxes" blanks `boxes` (x, y, width, height as shares 0–1).
+    "detect" looks for white rectangles; "boxes" takes only `boxes` (x, y, width, height as shares 0–1), which are
+    blanked in any case. A photo in which there is nothing to blank is left out, since the label might still be seen,
+    unless "none" says that there are no stickers.
     """
 
     sticker: Literal["detect", "boxes", "none"] = "detect"

@@ -25,13 +25,11 @@ def blanked_photo(path: Path, mapping: PhotoMapping) -> NDArray[np.uint8] | None
     if image is None:
         return None
     height, width = image.shape[:2]
-    boxes = {
-        "none": lambda: [],
-        "boxes": lambda: [
-            (round(x * width), round(y * height), round(w * width), round(h * height)) for x, y, w, h in mapping.boxes
-        ],
-        "detect": lambda: find_stickers(np.asarray(image, np.uint8)),
-    }[mapping.sticker]()
+    boxes = [
+        (round(x * width), round(y * height), round(w * width), round(h * height)) for x, y, w, h in mapping.boxes
+    ]
+    if mapping.sticker == "detect":
+        boxes += find_stickers(np.asarray(image, np.uint8))
     if not boxes and mapping.sticker != "none":
         return None
     # The same grey everywhere: a fill taken from the surroundings would tell how the plate looked there.

@@ -25,7 +25,7 @@ from pipelines.window import Seam, SeamWindow
 
 __all__ = ["BLOCK_STEPS", "FEATURES_VERSION", "SeamExtractor", "SeamFeatures", "load_features", "save_features"]
 
-FEATURES_VERSION = "1"
+FEATURES_VERSION = "2"
 """Part of every cache key and model: features of another version do not fit a model."""
 
 BLOCK_STEPS = 100

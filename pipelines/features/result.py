@@ -21,7 +21,7 @@ TILES = 4
 RESULT_TOKENS = TILES * GRID
 RESULT_FEATURES = 2 * FEATURES
 STRIP_PX = (INPUT_PX, TILES * INPUT_PX)
-CROP_X, CROP_Y = (0.12, 0.88), (0.2, 0.8)
+CROP_X, CROP_Y = (0.12, 0.88), (0.0, 1.0)
 """The part of the rectangle between the markers' centres that is looked at."""
 
 

@@ -10,19 +10,20 @@ from drivers.sim.faults import FAULTS, fault_of
 from drivers.sim.photograph import FIELD_MM, MARKER_DICTIONARY, marker_centres_mm
 from drivers.sim.programs import PROGRAMS
 from drivers.sim.render import render_seam
-from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, SeamPlan
+from drivers.sim.seam import IMAGE_PRESETS, ImagePreset, RenderedSeam, SeamPlan
 from drivers.sim.sessions import session_named
 from drivers.sim.variation import draw_latents
 
 SMALL = IMAGE_PRESETS["small"]
+VIEWS = ImagePreset(arc_px=(24, 40), view_px=SMALL.view_px, arc_fps=SMALL.arc_fps, jpeg_quality=SMALL.jpeg_quality)
 
 
-def seam(program: str, seed: int, fault: str | None = None, severity: int = 4) -> RenderedSeam:
+def seam(program: str, seed: int, fault: str | None = None, preset: ImagePreset = VIEWS) -> RenderedSeam:
     if fault is None:
-        return render_seam(SeamPlan(0, program, "session-01", seed), SMALL)
+        return render_seam(SeamPlan(0, program, "session-01", seed), preset)
     row = FAULTS[fault]
-    made = fault_of(fault, severity, 1.5, 1.5 + (row.extent_s or 2.0))
-    return render_seam(SeamPlan(0, program, "session-01", seed, row.family, made), SMALL)
+    made = fault_of(fault, 4, 1.5, 1.5 + (row.extent_s or 2.0))
+    return render_seam(SeamPlan(0, program, "session-01", seed, row.family, made), preset)
 
 
 def gray(jpeg: bytes) -> np.ndarray:
@@ -39,7 +40,7 @@ def test_each_row_sees_the_power_of_its_own_exposure() -> None:
 
 
 def test_frame_brightness_follows_integrated_arc_power() -> None:
-    rendered = seam("short-butt-3", 6)
+    rendered = seam("short-butt-3", 6, preset=SMALL)
     program, session = PROGRAMS["short-butt-3"], session_named("session-01")
     trace = simulate_arc(program, session, draw_latents(program, session, 6), 6)
     starts = np.arange(len(rendered.frames)) / rendered.arc_fps - rendered.lead_s
@@ -50,7 +51,7 @@ def test_frame_brightness_follows_integrated_arc_power() -> None:
 
 
 def test_frames_are_dark_before_the_arc_and_saturated_in_it() -> None:
-    rendered = seam("spray-lap-5", 7)
+    rendered = seam("spray-lap-5", 7, preset=SMALL)
     strike = int(rendered.lead_s * rendered.arc_fps)
     assert gray(rendered.frames[strike - 3]).max() < 60
     lit = gray(rendered.frames[strike + 60])
@@ -87,7 +88,7 @@ def test_what_shows_changes_the_photograph_and_the_relief_unless_it_is_flat(faul
 def test_wire_slip_lowers_the_profile_from_where_its_pool_froze() -> None:
     good = seam("spray-lap-5", 10)
     slip = fault_of("wire_slip", 4, 3.0, 9.0)
-    bad = render_seam(SeamPlan(0, "spray-lap-5", "session-01", 10, "both", slip), SMALL)
+    bad = render_seam(SeamPlan(0, "spray-lap-5", "session-01", 10, "both", slip), VIEWS)
     lost = (good.profile - bad.profile)[:, 50:70].mean(axis=1)
     at = np.arange(len(lost)) * good.profile_mm_per_row
     assert np.abs(lost[at < bad.truth["onset_mm"] - 15]).max() < 0.02

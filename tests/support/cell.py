@@ -18,7 +18,7 @@ from drivers.base import Chunk, ClockParams, ManualClock, StreamSpec
 from edged.config import Config
 from edged.engine import Engine
 from edged.recording import SeamRecordingError
-from edged.ring import Ring, make_ring
+from edged.ring import ImageRing, Ring, make_ring
 from edged.scoring import ScoreReply
 from edged.types import PartVerdict, Verdict
 from pipelines.window import Score, Seam, SeamWindow
@@ -148,6 +148,13 @@ def stream_chunks(
         seq += 1
 
 
+def small_ring(spec: StreamSpec, seconds: float) -> Ring:
+    """A ring for images of a few hundred bytes; the default size would be for real cameras."""
+    if not spec.encoded:
+        return make_ring(spec, seconds)
+    return ImageRing(spec, 1 << 20, round(spec.rate_hz * seconds))
+
+
 class FakeScorer:
     """Remembers every call; answers with `score` at the next poll, or with nothing while `silent`."""
 
@@ -248,7 +255,7 @@ class Cell:
             camera_spec("result_camera", "result", 10),
         ]
         self.specs = {spec.name: spec for spec in found}
-        self.rings: dict[str, Ring] = {spec.name: make_ring(spec, ring_s) for spec in found}
+        self.rings: dict[str, Ring] = {spec.name: small_ring(spec, ring_s) for spec in found}
         self.scorer = scorer or FakeScorer()
         self.recorder = recorder or FakeRecorder()
         self.clock = ManualClock(T0)

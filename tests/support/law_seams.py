@@ -14,7 +14,7 @@ RNG = np.random.default_rng(99)
 FROM_HEAT = RNG.standard_normal((RESULT_FEATURES,))
 VIDEO_FROM_HEAT = RNG.standard_normal(FEATURES)
 PLACES = RNG.standard_normal((RESULT_TOKENS, RESULT_FEATURES))
-TOKENS = 20
+TOKENS = 8
 
 
 def law_seam(

@@ -45,13 +45,13 @@ def noise(seq: int, rows: int = 100) -> Chunk:
 
 
 def test_a_seam_becomes_a_recording_with_verdict_and_manifest_line(tmp_path: Path) -> None:
-    recorder = SeamRecorder(tmp_path / "new" / "recordings", header)
+    recorder = SeamRecorder(tmp_path / "new" / "recordings", header, set_points=lambda seam: {"wfs": 8.5})
     recorder.begin(make_seam("A"), SPECS, 2 * S)
     recorder.chunk("A", noise(0))
     recorder.control("A", 3 * S, {"op": "view", "view": "top"})
     assert [path.name for path in open_recordings(tmp_path / "new" / "recordings")] == ["A.open"]
     done = make_seam("A", ((2 * S, 4 * S),))
-    path = recorder.finish(done, {"label": "OK", "score": 0.5, "model_id": "m"}, 5 * S, set_points={"wfs": 8.5})
+    path = recorder.finish(done, {"label": "OK", "score": 0.5, "model_id": "m"}, 5 * S)
 
     assert path == tmp_path / "new" / "recordings" / "A.mcap" == recorder.path("A")
     assert open_recordings(path.parent) == []

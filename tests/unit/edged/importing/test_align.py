@@ -49,9 +49,10 @@ def test_plain_energy_is_fooled_by_that_hiss() -> None:
     assert (first[first > 200][0]) * 0.01 < 6.0 - run.sound_lead_s - 0.5
 
 
+@pytest.mark.parametrize("hiss", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("end_s", [12.0, 17.0])
-def test_sound_that_ends_within_the_arc_is_aligned_on_arc_on_alone(end_s: float) -> None:
-    run = Run(sound_s=end_s)
+def test_sound_that_ends_within_the_arc_is_aligned_on_arc_on_alone(end_s: float, hiss: float) -> None:
+    run = Run(sound_s=end_s, hiss=hiss, seed=5)
     span = sound_span(sound(run), SOUND_HZ, 14.0)
     assert span.on_s == pytest.approx(6.0 - run.sound_lead_s, abs=EDGE_S)
     assert span.off_s is None

@@ -1,0 +1,185 @@
+"""A rendered seam as the chunks that the real drivers would give, without devices: what bulk simulation feeds in.
+
+Same chunk sizes, JPEG bytes and arrival jitter as the real transports, and the PLC's messages between them; all in
+arrival order, for an engine on a manual clock.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.base import Chunk, ClockParams, StreamSpec
+from drivers.sim.arc import WELDER_HZ, WELDER_SCALE
+from drivers.sim.render import MOTION_HZ
+from drivers.sim.seam import ImagePreset, RenderedSeam
+from drivers.sim.sound import AUDIO_HZ
+from drivers.sim.timeline import idle_like
+from drivers.sim.transports import AUDIO_BLOCK, RESULT_FPS, WELDER_BLOCK, black_jpeg, quiet_of
+
+__all__ = ["GRID_NS", "MOTION_OPTIONS", "WELDER_OPTIONS", "seam_chunks", "seam_end_ns", "stream_specs"]
+
+GRID_NS = 100_000_000
+"""Seams begin on this grid, on which every stream's chunks begin too; so counters of many seams fit one line each."""
+
+MOTION_BLOCK = 1
+MOTION_CHANNELS = ("tcp_speed", "tcp_position", "gas_flow")
+MOTION_UNITS = ("mm/s", "mm", "L/min")
+
+WELDER_OPTIONS: Mapping[str, Any] = {"scale": list(WELDER_SCALE)}
+"""Beside the port, for `welder.serial` on the cell's pty."""
+MOTION_OPTIONS: Mapping[str, Any] = {
+    "kind": "motion",
+    "rate_hz": MOTION_HZ,
+    "channels": list(MOTION_CHANNELS),
+    "units": list(MOTION_UNITS),
+    "counter_column": True,
+}
+"""Beside the port, for `motion.csv_serial` on the cell's second pty."""
+
+EXPECT_BEFORE_S = 0.3
+VIEW_AFTER_ARC_S = 0.9
+"""From arc-off, beyond the merge gap, to the first `view`."""
+VIEW_S = 0.9
+"""How long the result camera shows each view; `view` is sent a third into it."""
+END_S = 0.2
+
+USUAL_JITTER_S = {"welder": 0.0003, "mic": 0.0005, "arccam": 0.0006, "resultcam": 0.0006, "motion": 0.0005}
+RARE_JITTER_S = 0.005
+RARE_SHARE = 0.01
+
+
+def stream_specs(preset: ImagePreset) -> tuple[StreamSpec, ...]:
+    """What the real drivers of the virtual cell say about their streams: welder, mic, arccam, resultcam, motion."""
+    scale = 1 / 32768.0
+    welder = ("current", "voltage", "wire_feed_speed")
+    return (
+        StreamSpec(
+            "welder", "welder", WELDER_HZ, (3,), "int16", welder, ("A", "V", "m/min"), WELDER_SCALE, (0.0,) * 3
+        ),
+        StreamSpec("mic", "audio", AUDIO_HZ, (1,), "int16", ("microphone_1",), ("full_scale",), (scale,)),
+        StreamSpec("arccam", "video", preset.arc_fps, (0, 0), "uint8", tick="arrival"),
+        StreamSpec("resultcam", "result", RESULT_FPS, (0, 0), "uint8", tick="arrival"),
+        StreamSpec("motion", "motion", MOTION_HZ, (3,), "float32", MOTION_CHANNELS, MOTION_UNITS),
+    )
+
+
+def seam_chunks(
+    rendered: RenderedSeam, start_ns: int, rng: np.random.Generator, *, stamped: bool = True
+) -> Iterator[tuple[int, Chunk | dict[str, Any]]]:
+    """Chunks and control messages of one seam by arrival time, ns.
+
+    Args:
+        rendered: the seam; every stream of it begins at `start_ns`.
+        start_ns: a multiple of `GRID_NS`; the next seam may start at `seam_end_ns`.
+        rng: arrival jitter.
+        stamped: with the clock that a settled ClockModel finds; else as drivers give them.
+
+    All streams go on with idle signal until `seam_end_ns`. A chunk's `counter` and `seq` follow from its time, so
+    they grow from seam to seam; time between seams is a jump of both. Raises ValueError for a start off the grid.
+    """
+    if start_ns % GRID_NS:
+        raise ValueError(f"start_ns is {start_ns}; it must be a multiple of {GRID_NS} ns")
+    events: list[tuple[int, Chunk | dict[str, Any]]] = list(_messages(rendered, start_ns))
+    sampled = (
+        ("welder", rendered.welder, rendered.welder_hz, WELDER_BLOCK),
+        ("mic", rendered.audio, rendered.audio_hz, AUDIO_BLOCK),
+        ("motion", rendered.motion, rendered.motion_hz, MOTION_BLOCK),
+    )
+    length_s = (seam_end_ns(rendered, start_ns) - start_ns) / 1e9
+    for name, items, rate_hz, block in sampled:
+        padded = _with_idle(items, round(length_s * rate_hz), rate_hz, rendered, rng)
+        events += _sampled(name, padded, rate_hz, block, start_ns, rng, stamped=stamped)
+    frames = rendered.frames + rendered.frames[:1] * (round(length_s * rendered.arc_fps) - len(rendered.frames))
+    events += _images("arccam", frames, rendered.arc_fps, start_ns, rng, stamped=stamped)
+    images = _result_images(rendered, round(length_s * RESULT_FPS))
+    events += _images("resultcam", images, RESULT_FPS, start_ns, rng, stamped=stamped)
+    # Stable: at equal times a message comes before the image that it asks for.
+    return iter(sorted(events, key=lambda event: event[0]))
+
+
+def seam_end_ns(rendered: RenderedSeam, start_ns: int) -> int:
+    """When the seam's last view is over and its streams end: a multiple of `GRID_NS`."""
+    end_s = _views_begin_s(rendered) + len(rendered.views) * VIEW_S + END_S
+    return start_ns + math.ceil(end_s * 1e9 / GRID_NS) * GRID_NS
+
+
+def _messages(rendered: RenderedSeam, start_ns: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    part_id, seam_ref = f"part-{rendered.plan.index:05d}", f"seam-{rendered.plan.index:05d}"
+    begin_ns = start_ns + round((rendered.lead_s - min(EXPECT_BEFORE_S, rendered.lead_s)) * 1e9)
+    yield begin_ns, {"op": "part", "part_id": part_id, "seams": [seam_ref]}
+    yield begin_ns, {"op": "expect", "program": rendered.plan.program, "part_id": part_id, "seam_ref": seam_ref}
+    shown_s = _views_begin_s(rendered)
+    # Said when the robot leaves: once the last seam has its verdict the part is over anyway.
+    yield start_ns + round(shown_s * 1e9), {"op": "end_part", "part_id": part_id}
+    for number, view in enumerate(rendered.views):
+        at_ns = start_ns + round((shown_s + (number + 1 / 3) * VIEW_S) * 1e9)
+        yield at_ns, {"op": "view", "seam_ref": seam_ref, "view": view}
+
+
+def _views_begin_s(rendered: RenderedSeam) -> float:
+    return rendered.lead_s + rendered.arc_s + VIEW_AFTER_ARC_S
+
+
+def _result_images(rendered: RenderedSeam, n: int) -> list[bytes]:
+    """The result camera's `n` images at its own rate: dark until the views come, one after the other."""
+    if not rendered.views:
+        return []
+    dark = black_jpeg(next(iter(rendered.views.values())))
+    images = [dark] * math.ceil(_views_begin_s(rendered) * RESULT_FPS)
+    for jpeg in rendered.views.values():
+        images += [jpeg] * round(VIEW_S * RESULT_FPS)
+    return images + [dark] * (n - len(images))
+
+
+def _with_idle(
+    items: NDArray[Any], n: int, rate_hz: float, rendered: RenderedSeam, rng: np.random.Generator
+) -> NDArray[Any]:
+    idle = idle_like(quiet_of(items, rate_hz, rendered), max(0, n - len(items)), rng)
+    return np.concatenate([items, idle])
+
+
+def _sampled(
+    name: str,
+    items: NDArray[Any],
+    rate_hz: float,
+    block: int,
+    start_ns: int,
+    rng: np.random.Generator,
+    *,
+    stamped: bool,
+) -> list[tuple[int, Chunk | dict[str, Any]]]:
+    first = round(start_ns * rate_hz / 1e9)
+    starts = np.arange(0, len(items), block)
+    ends = np.minimum(starts + block, len(items))
+    due_ns = np.rint((first + ends) * (1e9 / rate_hz)).astype(np.int64)
+    clock = ClockParams(0, 0, 1e9 / rate_hz) if stamped else None
+    return [
+        (at, Chunk(name, (first + start) // block, first + start, at, 0, items[start:end], clock))
+        for at, start, end in zip(_arrivals(name, due_ns, rng).tolist(), starts.tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _images(
+    name: str, images: Any, rate_hz: float, start_ns: int, rng: np.random.Generator, *, stamped: bool
+) -> list[tuple[int, Chunk | dict[str, Any]]]:
+    first = round(start_ns * rate_hz / 1e9)
+    due_ns = np.rint((first + np.arange(len(images))) * (1e9 / rate_hz)).astype(np.int64)
+    out: list[tuple[int, Chunk | dict[str, Any]]] = []
+    for number, (at, jpeg) in enumerate(zip(_arrivals(name, due_ns, rng).tolist(), images, strict=True)):
+        chunk = Chunk(name, first + number, first + number, at, 0, np.frombuffer(jpeg, np.uint8))
+        # A camera has no counter: its images lie where they arrived.
+        clock = ClockParams(chunk.counter, at, 1e9 / rate_hz)
+        out.append((at, dataclasses.replace(chunk, clock=clock) if stamped else chunk))
+    return out
+
+
+def _arrivals(name: str, due_ns: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Never early, mostly a little late, now and then more; in order."""
+    late_s = rng.exponential(USUAL_JITTER_S[name], len(due_ns))
+    late_s += (rng.random(len(due_ns)) < RARE_SHARE) * rng.exponential(RARE_JITTER_S, len(due_ns))
+    arrivals: NDArray[np.int64] = np.maximum.accumulate(due_ns + np.rint(late_s * 1e9).astype(np.int64))
+    return arrivals

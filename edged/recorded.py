@@ -1,0 +1,89 @@
+"""Recorded seams through the real engine with a scorer of our choice: what training and evaluation share.
+
+The recording's own configuration cuts the seam; only the programs' model and mode are replaced, because a seam that
+was recorded while collecting has none.
+"""
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from drivers.mcap_codec import RecordingReader
+from edged.engine import Engine
+from edged.manifest import read_manifest
+from edged.recording import recorded_config, recordings
+from edged.replay_engine import ReplaySetup, replay_recording
+from edged.scoring import Scorer
+from edged.types import Verdict
+
+__all__ = ["RecordedSeam", "list_recorded", "quiet", "rescore"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordedSeam:
+    """A line of the recordings folder's index."""
+
+    seam_id: str
+    path: Path
+    program: str
+    session: str
+    set_points: dict[str, float]
+
+
+def list_recorded(folder: Path) -> list[RecordedSeam]:
+    """The recordings of a folder in order of time. Raises ValueError when there are none or one is not indexed."""
+    manifest = read_manifest(folder)
+    paths = recordings(folder)
+    if not paths:
+        raise ValueError(f"{folder}: no recordings there; `edged record` or `edged simulate` makes some")
+    missing = [path.stem for path in paths if path.stem not in manifest]
+    if missing:
+        raise ValueError(f"{folder}/manifest.jsonl: no line for {', '.join(missing[:5])}; was it moved without it?")
+    lines = [manifest[path.stem] for path in paths]
+    found = [
+        RecordedSeam(
+            path.stem, path, line["program"], line.get("session") or "none", dict(line.get("set_points") or {})
+        )
+        for path, line in zip(paths, lines, strict=True)
+    ]
+    order = sorted(range(len(found)), key=lambda i: (str(lines[i].get("utc", "")), found[i].seam_id))
+    return [found[i] for i in order]
+
+
+def quiet() -> None:
+    """Let a process that replays hundreds of seams log errors only, so that its progress can be read."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def rescore(path: Path, scorer: Scorer, model: str) -> Verdict:
+    """The armed verdict of a recorded seam when `scorer` scores it. Raises RecordingError."""
+    config = recorded_config(RecordingReader(path))
+    if config is not None:
+        programs = {
+            name: program.model_copy(update={"model": model, "mode": "armed"})
+            for name, program in config.programs.items()
+        }
+        config = config.model_copy(update={"programs": programs})
+
+    def engine(setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:
+        return Engine(
+            setup.config,
+            setup.specs,
+            setup.rings,
+            scorer,
+            None,
+            on_verdict,
+            lambda part: None,
+            setup.header.to_utc_ns,
+            lambda: setup.seam.seam_id,
+            setup.header.calibration_id,
+        )
+
+    return replay_recording(path, engine, config)

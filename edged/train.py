@@ -1,0 +1,164 @@
+"""`edged train`: recordings of good seams → a model directory with thresholds and a report.
+
+Every recording of the folder is taken as good: give it welds that people judged good, or those of
+`edged simulate --family good`. Truth is never opened. Features come from the real engine and extractor and are kept
+in a cache, so that a second training starts at once.
+"""
+
+import concurrent.futures
+import dataclasses
+import importlib
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from drivers.mcap_codec import RecordingError
+from pipelines.table import TRAINERS
+
+if TYPE_CHECKING:
+    from edged.recorded import RecordedSeam
+    from pipelines.features.extractor import SeamFeatures
+
+__all__ = ["DEFAULT_CACHE", "extract_features", "train", "train_model"]
+
+DEFAULT_CACHE = Path("~/.cache/edged")
+Advance = Callable[[str, int, int, float], None]
+
+
+def train(
+    recordings: Annotated[Path, typer.Option(help="Folder with recordings of good seams.")],
+    out: Annotated[Path, typer.Option(help="Directory of the new model.")],
+    pipeline: Annotated[str, typer.Option(help=f"One of: {', '.join(TRAINERS)}.")] = "causal_hm",
+    alpha: Annotated[float, typer.Option(min=0.0001, max=0.5, help="False-alarm budget.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that extract features.")] = 2,
+    cache_dir: Annotated[Path, typer.Option(help="Where features and exported graphs are kept.")] = DEFAULT_CACHE,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the training report here.")] = None,
+) -> None:
+    """Train a detector on good seams and calibrate its thresholds."""
+    console = Console(stderr=True)
+    if pipeline not in TRAINERS:
+        console.print(f"[red]edged train:[/red] no pipeline {pipeline!r}; known: {', '.join(TRAINERS)}")
+        raise typer.Exit(2)
+    try:
+        with _bars(console) as bars:
+            report = train_model(recordings, out, pipeline, alpha, seed, jobs, cache_dir, _advance(bars))
+    except (ValueError, RecordingError, OSError) as error:
+        console.print(f"[red]edged train:[/red] {error}")
+        raise typer.Exit(2) from error
+    console.print(f"model {report['model_id']} in {out}; its report: {out / 'report.md'}")
+    for line in report["refused"]:
+        console.print(f"[yellow]{line}[/yellow]")
+    if json_out is not None:
+        json_out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def train_model(
+    recordings: Path,
+    out: Path,
+    pipeline: str = "causal_hm",
+    alpha: float = 0.01,
+    seed: int = 0,
+    jobs: int = 2,
+    cache_dir: Path = DEFAULT_CACHE,
+    advance: Advance | None = None,
+) -> dict[str, Any]:
+    """What `edged train` does. Raises ValueError when the goods do not suffice, RecordingError."""
+    from edged.recorded import list_recorded
+
+    if (out / "model.toml").exists():
+        raise ValueError(f"{out} holds a model already; give another directory or remove it first")
+    seams = list_recorded(recordings)
+    features, failed = extract_features(seams, cache_dir.expanduser(), jobs, advance)
+    if not features:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
+        raise ValueError(f"{recordings}: no seam gave features ({reasons})")
+    used = [seam for seam in seams if seam.seam_id in features]
+    module, _, name = TRAINERS[pipeline].partition(":")
+    build = getattr(importlib.import_module(module), name)
+    config = importlib.import_module("pipelines.training").TrainConfig(seed=seed)
+    report: dict[str, Any] = build(
+        [features[s.seam_id] for s in used], [s.set_points for s in used], out, config, alpha, advance
+    )
+    return report | {"recordings": str(recordings), "without_features": failed, "out": str(out)}
+
+
+def extract_features(
+    seams: "Sequence[RecordedSeam]", cache_dir: Path, jobs: int, advance: Advance | None = None
+) -> "tuple[dict[str, SeamFeatures], dict[str, str]]":
+    """Features by seam id, and by seam id why a seam has none; cached by the recording's content."""
+    from edged.recorded import quiet
+    from pipelines.features.extractor import load_features
+    from pipelines.features.lite0 import load_backbone
+
+    load_backbone(cache_dir)  # exports the graph once, before all processes want it
+    features: dict[str, SeamFeatures] = {}
+    failed: dict[str, str] = {}
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
+        found = pool.map(_extract_one, seams, [cache_dir] * len(seams))
+        for done, (seam, (path, why)) in enumerate(zip(seams, found, strict=True), start=1):
+            if path is None:
+                failed[seam.seam_id] = why
+            else:
+                stored = load_features(path)
+                features[seam.seam_id] = dataclasses.replace(stored, session=seam.session, seam_id=seam.seam_id)
+            if advance is not None:
+                advance("features", done, len(seams), 0.0)
+    return features, failed
+
+
+_backbones: dict[Path, Any] = {}
+"""One loaded backbone per extracting process."""
+
+
+def _extract_one(seam: "RecordedSeam", cache_dir: Path) -> tuple[Path | None, str]:
+    from edged.local_scorer import FeatureCollector
+    from edged.recorded import rescore
+    from pipelines.features.extractor import content_key, save_features
+    from pipelines.features.lite0 import load_backbone
+
+    path = cache_dir / "features" / f"{content_key(seam.path)}.safetensors"
+    if path.exists():
+        return path, ""
+    if cache_dir not in _backbones:
+        _backbones[cache_dir] = load_backbone(cache_dir)
+    collector = FeatureCollector(_backbones[cache_dir])
+    try:
+        verdict = rescore(seam.path, collector, "features")
+    except RecordingError as error:
+        return None, str(error)
+    if seam.seam_id not in collector.features:
+        return None, collector.failed.get(seam.seam_id, f"{verdict.reason}: {verdict.detail}")
+    save_features(collector.features[seam.seam_id], path)
+    return path, ""
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _advance(bars: Progress) -> Advance:
+    """One bar per stage, made when the stage first reports."""
+    tasks: dict[str, Any] = {}
+
+    def advance(stage: str, done: int, total: int, loss: float) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        text = f"{stage} (held-out loss {loss:.4f})" if loss else stage
+        bars.update(tasks[stage], completed=done, description=text)
+
+    return advance

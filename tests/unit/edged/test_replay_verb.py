@@ -1,0 +1,103 @@
+"""`edged replay` and `edged recover` as a user runs them: exit codes, report, and the same scores again."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from drivers.mcap_codec import RecordingHeader
+from edged.cli import app
+from edged.local_scorer import LocalScorer
+from edged.recording import SeamRecorder, config_metadata, recordings
+from pipelines.models import write_manifest
+from tests.support.cell import Cell, config
+
+S = 1_000_000_000
+
+
+def make_model(folder: Path, mean_a: float) -> Path:
+    """The smallest real model: mean current of good welds."""
+    folder.mkdir()
+    text = f'detector = "energy_band"\n[programs.fillet.mean_current_a]\nmean = {mean_a}\nstd = 1.0\n'
+    (folder / "model.toml").write_text(text)
+    write_manifest(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One seam, recorded live with a real model."""
+    root = tmp_path_factory.mktemp("replay")
+    model = make_model(root / "model", 179.0)
+    make_model(root / "other", 150.0)
+    cfg = config({"fillet": {"model": str(model), "views": []}})
+    header = RecordingHeader("boot", 0, 1_700_000_000 * S, "0.1.0", True, "cell")
+    recorder = SeamRecorder(root / "recordings", lambda: header, config_metadata(cfg))
+    scorer = LocalScorer.load({"fillet": str(model)}, root)
+    cell = Cell(cfg, scorer=scorer, recorder=recorder)  # type: ignore[arg-type]
+    cell.weld([(2.0, 3.0)], 5.0)
+    cell.say(0.5, "expect", program="fillet", seam_ref="A")
+    cell.run(6.0)
+    assert cell.verdict.score is not None
+    assert cell.verdict.score.raw > 0
+    return root
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_the_same_model_gives_the_same_score(folder: Path, tmp_path: Path) -> None:
+    code, output = run("replay", folder / "recordings", "--json", tmp_path / "r.json")
+    assert code == 0, output
+    report = json.loads((tmp_path / "r.json").read_text())
+    (seam,) = report["seams"]
+    assert (seam["seam_id"], seam["program"], seam["label"]) == ("seam-1", "fillet", seam["recorded"]["label"])
+    assert seam["score"] == seam["recorded"]["score"] is not None
+    assert (seam["diff"], report["max_diff"], report["failed"]) == (0.0, 0.0, [])
+
+
+def test_another_model_is_compared_by_label_only(folder: Path, tmp_path: Path) -> None:
+    code, output = run("replay", folder / "recordings", "--model", folder / "other", "--json", tmp_path / "r.json")
+    assert code == 0, output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["seams"][0]["label"] == "NOK"
+    assert report["seams"][0]["recorded"]["label"] == "OK"
+    assert (report["seams"][0]["diff"], report["max_diff"]) == (None, None)
+
+
+def test_speed_may_be_a_factor_or_steps(folder: Path) -> None:
+    assert run("replay", folder / "recordings", "--speed", "1000")[0] == 0
+    result = CliRunner().invoke(app, ["replay", str(folder / "recordings"), "--speed", "step"], input="\n" * 9)
+    assert result.exit_code == 0
+    assert "3 s; Enter goes on" in result.output
+
+
+def test_wrong_arguments_end_with_2_and_broken_recordings_with_1(folder: Path, tmp_path: Path) -> None:
+    for wrong in (["--speed", "0"], ["--speed", "fast"], ["--config", "/nowhere.toml"]):
+        assert run("replay", folder / "recordings", *wrong)[0] == 2
+    code, output = run("replay", tmp_path / "none.mcap")
+    assert (code, "there is no such recording" in output) == (2, True)
+    code, output = run("replay", tmp_path)
+    assert (code, "holds no *.mcap file" in output) == (2, True)
+    (recording,) = recordings(folder / "recordings")
+    (tmp_path / "cut.mcap").write_bytes(recording.read_bytes()[:-2000])
+    code, output = run("replay", tmp_path / "cut.mcap", recording, "--json", tmp_path / "r.json")
+    assert code == 1
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert len(report["seams"]) == 1
+    assert "edged recover" in report["failed"][0]["error"]
+
+
+def test_recover_saves_what_is_complete(folder: Path, tmp_path: Path) -> None:
+    (recording,) = recordings(folder / "recordings")
+    (tmp_path / "cut.mcap").write_bytes(recording.read_bytes()[:-2000])
+    code, output = run("recover", tmp_path / "cut.mcap")
+    assert code == 0, output
+    assert run("replay", tmp_path / "cut.recovered.mcap")[0] == 0
+    (tmp_path / "empty.open").touch()
+    code, output = run("recover", tmp_path / "empty.open")
+    assert (code, "nothing to recover" in output) == (1, True)

@@ -1,0 +1,63 @@
+"""Strikes in sound and light against a known arc-on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivers.base import Chunk, ClockParams
+from edged.strike import strike_residual_ms
+from tests.support.cell import BRIGHT, DARK, audio_spec, camera_spec, stream_chunks, t
+
+
+def sound(onset_s: float, hiss_from_s: float, hiss: float, seed: int) -> list[Chunk]:
+    """Noise from 1 to 3 s: hiss of the gas from `hiss_from_s`, loud from `onset_s`."""
+    rng = np.random.default_rng(seed)
+    at_s = 1 + np.arange(16000) / 8000
+    level = np.where(at_s >= onset_s, 4000.0, np.where(at_s >= hiss_from_s, hiss, 30.0))
+    data = (rng.standard_normal(16000) * level).clip(-32768, 32767).astype(np.int16)[:, None]
+    clock = ClockParams(0, t(1.0), 125_000.0)
+    return [Chunk("mic", k, 160 * k, 0, 0, data[160 * k : 160 * k + 160], clock) for k in range(100)]
+
+
+@given(lag_ms=st.floats(-150, 150), hiss=st.sampled_from([30.0, 400.0, 1000.0]), seed=st.integers(0, 99))
+def test_sound_onset_is_found_under_hiss(lag_ms: float, hiss: float, seed: int) -> None:
+    chunks = sound(2.0 + lag_ms / 1000, 1.0, hiss, seed)
+    assert strike_residual_ms(audio_spec(), chunks, t(2.0)) == pytest.approx(lag_ms, abs=1.5)
+
+
+def test_sound_without_an_onset_has_no_strike() -> None:
+    assert strike_residual_ms(audio_spec(), sound(9.0, 9.0, 0.0, 1), t(2.0)) is None
+    assert strike_residual_ms(audio_spec(), [], t(2.0)) is None
+
+
+@pytest.mark.parametrize("on_s", [2.0, 2.011, 2.022, 2.0333])
+def test_light_is_right_to_half_a_frame(on_s: float) -> None:
+    spec = camera_spec("arc_camera")
+    found = strike_residual_ms(spec, list(stream_chunks(spec, [(on_s, 4.0)], 1.5, 3.0)), t(on_s))
+    assert found is not None
+    assert abs(found) <= 1000 / 30 / 2 + 1e-6
+
+
+def test_light_of_a_shifted_camera_is_seen() -> None:
+    spec = camera_spec("arc_camera")
+    late = [
+        dataclasses.replace(chunk, clock=dataclasses.replace(chunk.clock, t0_ns=chunk.clock.t0_ns + 100_000_000))
+        for chunk in stream_chunks(spec, [(2.0, 4.0)], 1.5, 3.0)
+        if chunk.clock is not None
+    ]
+    assert strike_residual_ms(spec, late, t(2.0)) == pytest.approx(100.0, abs=17.0)
+
+
+@pytest.mark.parametrize("image", [DARK, BRIGHT, np.frombuffer(b"no jpeg", np.uint8)])
+def test_light_that_does_not_change_has_no_strike(image: np.ndarray) -> None:
+    spec = camera_spec("arc_camera")
+    same = [dataclasses.replace(chunk, data=image) for chunk in stream_chunks(spec, [(2.0, 4.0)], 1.5, 3.0)]
+    assert strike_residual_ms(spec, same, t(2.0)) is None
+
+
+def test_kinds_without_a_strike() -> None:
+    spec = dataclasses.replace(audio_spec(), kind="motion")
+    assert strike_residual_ms(spec, sound(2.0, 1.0, 30.0, 1), t(2.0)) is None
