@@ -40,7 +40,8 @@ from edged.recovery import recover_after_crash
 from edged.service import ServiceNotifier
 from edged.stream import Stream
 from edged.types import PartVerdict, Verdict
-from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair, encode_health
+from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair
+from edged.wire_encode import encode_health
 from edged.worker_client import WorkerClient
 
 __all__ = ["Daemon", "make_streams", "run"]

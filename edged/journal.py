@@ -27,7 +27,8 @@ from typing import IO
 from ulid import ULID
 
 from edged.types import Label, PartVerdict, Verdict
-from edged.wire import TimePair, encode_part, encode_verdict, pack, verdict_topic
+from edged.wire import TimePair, pack, verdict_topic
+from edged.wire_encode import encode_part, encode_verdict
 
 __all__ = ["DuplicateSeam", "Entry", "Journal", "JournalError", "JournalFull"]
 

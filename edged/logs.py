@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
@@ -13,6 +13,7 @@ def configure_logging(process: str, stream: TextIO | None = None, level: int = l
     """Send structlog and the standard library's records of all threads to `stream` as JSON lines."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _named(process),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -31,8 +32,15 @@ def configure_logging(process: str, stream: TextIO | None = None, level: int = l
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(process=process)
+
+
+def _named(process: str) -> structlog.types.Processor:
+    """Puts the process into every line; a context variable would reach the main thread alone."""
+
+    def add(_logger: Any, _method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+        return {**event, "process": process}
+
+    return add
 
 
 def seam_logging(seam_id: str) -> structlog.typing.FilteringBoundLogger:

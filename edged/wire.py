@@ -1,7 +1,8 @@
 """The wire format: what subscribers receive, as pydantic models, and the msgpack bytes made from them.
 
-It stands between the journal and the publisher: the journal stores the bytes made here and the publisher sends
-those very bytes. A message is two frames, `[topic, msgpack map]`; `docs/verdict.md` explains it to subscribers.
+It stands between the journal and the publisher: `edged.wire_encode` fills the models, the journal stores the bytes
+made here and the publisher sends those very bytes. A message is two frames, `[topic, msgpack map]`; `docs/verdict.md`
+explains it to subscribers.
 The models ignore unknown fields, so that a newer daemon can add some.
 
 Errors::
@@ -10,7 +11,6 @@ Errors::
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -18,8 +18,7 @@ from typing import Annotated, Any, Literal, Self
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from edged.types import REASONS, Health, Label, Mode, PartVerdict, StreamState, Verdict
-from pipelines.window import Score, TimelinePoint
+from edged.types import Label, Mode, StreamState
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
@@ -33,9 +32,6 @@ __all__ = [
     "WireError",
     "as_map",
     "decode",
-    "encode_health",
-    "encode_part",
-    "encode_verdict",
     "pack",
     "unpack",
     "verdict_topic",
@@ -233,99 +229,6 @@ def verdict_topic(program: str) -> str:
     return f"verdict/{program or 'unknown'}"
 
 
-def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimePair) -> dict[str, Any]:
-    """The map that goes over the wire. Raises WireError where OK or NOK would go out without a finite score.
-
-    Values that are not finite go out as nil; texts and the timeline are cut to the limits of the format.
-    """
-    seam, score = verdict.seam, verdict.score
-    if verdict.label != Label.INDETERMINATE and (score is None or _finite(score.score) is None):
-        shown = None if score is None else score.score
-        raise WireError(f"seam {seam.seam_id}: label {verdict.label.name} needs a finite score, got {shown!r}")
-    message = VerdictMessage(
-        journal_id=journal_id,
-        sequence=sequence,
-        seam_id=seam.seam_id,
-        cell=_text(seam.cell),
-        torch=_text(seam.torch),
-        program=_text(seam.program),
-        part_id=_optional_text(seam.part_id),
-        seam_ref=_optional_text(seam.seam_ref),
-        pass_index=seam.pass_index,
-        session=_optional_text(seam.session),
-        label=verdict.label,
-        reason=verdict.reason,
-        reason_text=REASONS[verdict.reason],
-        detail=_text(verdict.detail),
-        mode=verdict.mode,
-        degraded=verdict.degraded,
-        shadow_label=verdict.shadow_label,
-        **_score_fields(score),
-        integrity={_text(name): _integrity(verdict, name) for name in verdict.integrity},
-        arc_on_utc_ns=pair.utc(seam.arc_on_ns),
-        arcs_utc_ns=[(pair.utc(on), pair.utc(off)) for on, off in seam.arcs[:1024]],
-        arc_s=_finite(verdict.arc_s),
-        mean_current_a=_finite(verdict.mean_current_a),
-        mean_voltage_v=_finite(verdict.mean_voltage_v),
-        travel_speed_mm_s=_finite(seam.travel_speed_mm_s),
-        speed_is_nominal=verdict.speed_is_nominal,
-        arc_energy_j_mm=_finite(verdict.arc_energy_j_mm),
-        heat_input_kj_mm=_finite(verdict.heat_input_kj_mm),
-        latency_from_arc_off_ms=_finite(verdict.latency_from_arc_off_ms),
-        latency_from_last_input_ms=_finite(verdict.latency_from_last_input_ms),
-        model_id=_optional_text(verdict.model_id),
-        calibration_id=_text(verdict.calibration_id),
-        config_id=verdict.config_id,
-        is_simulated=verdict.is_simulated,
-        decided_utc_ns=max(0, verdict.decided_utc_ns),
-        recording=_optional_text(verdict.recording),
-    )
-    return as_map(message)
-
-
-def encode_part(part: PartVerdict, journal_id: str, sequence: int) -> dict[str, Any]:
-    """The map of a part's verdict."""
-    message = PartMessage(
-        journal_id=journal_id,
-        sequence=sequence,
-        cell=_text(part.cell),
-        part_id=_text(part.part_id),
-        label=part.label,
-        reason=part.reason,
-        reason_text=REASONS[part.reason],
-        detail=_text(part.detail),
-        seams=[
-            PartSeamMessage(
-                seam_ref=_optional_text(seam.seam_ref), seam_id=seam.seam_id, label=seam.label, reason=seam.reason
-            )
-            for seam in part.seams[:1024]
-        ],
-        config_id=part.config_id,
-        is_simulated=part.is_simulated,
-        decided_utc_ns=max(0, part.decided_utc_ns),
-    )
-    return as_map(message)
-
-
-def encode_health(health: Health, pair: TimePair) -> StreamHealthMessage:
-    """One stream's entry in the health message."""
-    return StreamHealthMessage(
-        kind=health.kind,
-        state=health.state,
-        measured_hz=_finite(health.measured_hz),
-        nominal_hz=_finite(health.nominal_hz),
-        items=health.items,
-        lost=health.lost,
-        gaps=health.gaps,
-        reconnects=health.reconnects,
-        overwritten=health.overwritten,
-        last_utc_ns=None if health.last_t_ns is None else pair.utc(health.last_t_ns),
-        drift_ppm=_finite(health.drift_ppm),
-        clock_residual_ms=_finite(health.clock_residual_ms),
-        error=_optional_text(health.error),
-    )
-
-
 def as_map(message: Message) -> dict[str, Any]:
     """A message as the plain map that is packed; labels are numbers in it."""
     return {"schema": SCHEMA, **message.model_dump(mode="python")}
@@ -365,62 +268,3 @@ def unpack(payload: bytes) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise WireError(f"a map with text keys is needed, got {type(found).__name__}")
     return found
-
-
-def _score_fields(score: Score | None) -> dict[str, Any]:
-    if score is None:
-        empty: dict[str, Any] = {"components": {}, "by_modality": {}, "explain": {}, "timeline": [], "stage_ms": {}}
-        return empty | dict.fromkeys(("score", "raw_score", "p_value", "threshold", "threshold_id"))
-    return {
-        "score": _finite(score.score),
-        "raw_score": _finite(score.raw),
-        "p_value": _finite(score.p_value),
-        "threshold": _finite(score.threshold),
-        "threshold_id": _optional_text(score.threshold_id),
-        "components": _values(score.components),
-        "by_modality": _values(score.by_modality),
-        "explain": _values(score.explain),
-        "timeline": [(p.t_s, _finite(p.mm), _finite(p.score)) for p in _thinned(score.timeline)],
-        "stage_ms": _values(score.stage_ms),
-    }
-
-
-def _thinned(timeline: tuple[TimelinePoint, ...]) -> list[TimelinePoint]:
-    """At most `MAX_TIMELINE_POINTS`, the highest score of each stretch, so that no peak is lost."""
-    points = [point for point in timeline if math.isfinite(point.t_s)]
-    stride = -(-len(points) // MAX_TIMELINE_POINTS) or 1
-    return [
-        max(points[i : i + stride], key=lambda p: p.score if math.isfinite(p.score) else -math.inf)
-        for i in range(0, len(points), stride)
-    ]
-
-
-def _integrity(verdict: Verdict, name: str) -> IntegrityMessage:
-    found = verdict.integrity[name]
-    return IntegrityMessage(
-        kind=found.kind,
-        state=found.state,
-        coverage=_finite(found.coverage) or 0.0,
-        items=found.items,
-        lost_items=found.lost_items,
-        gaps=found.gaps,
-        longest_gap_ms=_finite(found.longest_gap_ms),
-        sync_residual_ms=_finite(found.sync_residual_ms),
-    )
-
-
-def _values(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {_text(name): _finite(value) for name, value in list(values.items())[:MAX_MAP_ENTRIES]}
-
-
-def _finite(value: float | None) -> float | None:
-    """NaN and infinity never go out: JSON cannot carry them and a comparison with NaN is always false."""
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _text(text: str) -> str:
-    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
-
-
-def _optional_text(text: str | None) -> str | None:
-    return None if text is None else _text(text)

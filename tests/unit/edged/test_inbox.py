@@ -49,7 +49,12 @@ def test_a_signal_handler_can_wake_it() -> None:
 
 def test_nothing_is_lost_between_threads() -> None:
     inbox, count = Inbox(), 2000
-    threads = [threading.Thread(target=lambda: [inbox.put(_chunk(i)) for i in range(count)]) for _ in range(3)]
+
+    def produce() -> None:
+        for seq in range(count):
+            inbox.put(_chunk(seq))
+
+    threads = [threading.Thread(target=produce) for _ in range(3)]
     for thread in threads:
         thread.start()
     taken = 0

@@ -66,6 +66,14 @@ def test_late_joiner_gets_the_last_of_each_topic(context: Any, journal: Journal,
     publisher.close()
 
 
+def test_the_second_late_joiner_gets_it_too(context: Any, journal: Journal, subscribe: Subscribe) -> None:
+    publisher = Publisher(context, "tcp://127.0.0.1:*")
+    publisher.publish(entry := journal.append(a_verdict("s", "A")))
+    assert _take(subscribe(publisher, b"verdict/"), 1) == [[b"verdict/A", entry.payload]]
+    assert _take(subscribe(publisher, b"verdict/"), 1) == [[b"verdict/A", entry.payload]]
+    publisher.close()
+
+
 def test_a_restart_forgets_nothing(context: Any, journal: Journal, subscribe: Subscribe) -> None:
     entry = journal.append(a_verdict("s", "A"))
     publisher = Publisher(context, "tcp://127.0.0.1:*", journal.last_per_program())

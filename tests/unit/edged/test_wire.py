@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from edged import wire
+from edged import wire, wire_encode
 from edged.types import REASONS, Health, Label
 from pipelines.window import TimelinePoint
 from tests.support.verdicts import a_part, a_score, a_verdict
@@ -48,9 +48,9 @@ def test_round_trip_and_no_nan(
     verdict = dataclasses.replace(verdict, seam=dataclasses.replace(verdict.seam, part_id=part))
     if label != Label.INDETERMINATE and (score is None or not math.isfinite(score)):
         with pytest.raises(wire.WireError, match="finite score"):
-            wire.encode_verdict(verdict, "j", 7, PAIR)
+            wire_encode.encode_verdict(verdict, "j", 7, PAIR)
         return
-    payload = wire.pack(sent := wire.encode_verdict(verdict, "j", 7, PAIR))
+    payload = wire.pack(sent := wire_encode.encode_verdict(verdict, "j", 7, PAIR))
     message = wire.decode("verdict/T1", payload)
     assert isinstance(message, wire.VerdictMessage)
     assert msgpack.unpackb(payload, use_list=False) == msgpack.unpackb(
@@ -64,20 +64,20 @@ def test_round_trip_and_no_nan(
 
 
 def test_part_round_trip() -> None:
-    message = wire.decode(b"part", wire.pack(wire.encode_part(a_part(Label.NOK, "seam_nok"), "j", 3)))
+    message = wire.decode(b"part", wire.pack(wire_encode.encode_part(a_part(Label.NOK, "seam_nok"), "j", 3)))
     assert isinstance(message, wire.PartMessage)
     assert (message.label, message.sequence, message.seams[0].label) == (Label.NOK, 3, Label.NOK)
 
 
 def test_health_keeps_monotonic_time_inside() -> None:
     health = Health("w", "welder", "ok", math.nan, 10_000.0, 5, 0, 0, 0, 0, 2_000_000_000, None, None, None)
-    entry = wire.encode_health(health, PAIR)
+    entry = wire_encode.encode_health(health, PAIR)
     assert entry.last_utc_ns == PAIR.utc_ns + 2_000_000_000
     assert entry.measured_hz is None
 
 
 def test_unknown_fields_are_ignored_and_other_schemas_refused() -> None:
-    sent = wire.encode_verdict(a_verdict(), "j", 1, PAIR) | {"colour": "blue"}
+    sent = wire_encode.encode_verdict(a_verdict(), "j", 1, PAIR) | {"colour": "blue"}
     assert isinstance(wire.decode("verdict/x", wire.pack(sent)), wire.VerdictMessage)
     with pytest.raises(wire.WireError, match="schema 2"):
         wire.decode("verdict/x", wire.pack(sent | {"schema": 2}))
@@ -109,7 +109,7 @@ def test_no_bytes_crash_the_decoder(payload: bytes) -> None:
 
 def test_a_long_timeline_keeps_its_peak() -> None:
     points = tuple(TimelinePoint(i / 100, None, 9.0 if i == 1234 else 0.1) for i in range(60_000))
-    sent = wire.encode_verdict(a_verdict(score=a_score(timeline=points)), "j", 1, PAIR)
+    sent = wire_encode.encode_verdict(a_verdict(score=a_score(timeline=points)), "j", 1, PAIR)
     assert len(sent["timeline"]) <= wire.MAX_TIMELINE_POINTS
     assert max(sent["timeline"], key=lambda p: p[2])[0] == pytest.approx(12.34)
 
