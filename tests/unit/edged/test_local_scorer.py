@@ -1,0 +1,99 @@
+"""The in-process scorer answers like the worker: a score, or the reason why there is none."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from drivers.base import Chunk, StreamSpec
+from edged.local_scorer import FeatureCollector, LocalScorer
+from edged.scoring import Scorer
+from pipelines.window import Score, Seam, SeamWindow
+from tests.support import seam_chunks as cell
+
+
+@dataclasses.dataclass
+class CountingSeam:
+    """Its score is the number of chunks it got; it refuses the call that it is told to refuse."""
+
+    refuse: str
+    n: int = 0
+
+    def push(self, chunk: Chunk) -> None:
+        _maybe_refuse("push", self.refuse)
+        self.n += 1
+
+    def finish(self, window: SeamWindow) -> Score:
+        _maybe_refuse("finish", self.refuse)
+        return Score(float(self.n), None, None, None, None, "counting", {})
+
+
+@dataclasses.dataclass(frozen=True)
+class CountingDetector:
+    refuse: str = ""
+    model_id: str = "counting"
+    requires: tuple[str, ...] = ()
+
+    def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> CountingSeam:
+        _maybe_refuse("begin", self.refuse)
+        return CountingSeam(self.refuse)
+
+
+def _maybe_refuse(call: str, refuse: str) -> None:
+    if call == refuse:
+        raise ValueError(f"no {call} today")
+
+
+CHUNKS = [c for s in cell.seam_chunks(np.random.default_rng(0), 0.5).values() for c in s]
+WINDOW = cell.window(np.random.default_rng(0), 0.5)
+
+
+def run(scorer: Scorer, seam: Seam) -> None:
+    scorer.begin(seam, cell.STREAMS)
+    for chunk in CHUNKS:
+        scorer.push(seam.seam_id, chunk)
+    scorer.finish(WINDOW)
+
+
+def test_scores_what_was_pushed_and_answers_once() -> None:
+    scorer = LocalScorer({"p1": CountingDetector()})
+    run(scorer, cell.seam())
+    (reply,) = scorer.poll()
+    assert reply.score is not None
+    assert (reply.seam_id, reply.score.raw) == ("seam", len(CHUNKS))
+    assert scorer.poll() == []
+
+
+@pytest.mark.parametrize("when", ["begin", "push", "finish"])
+def test_a_detector_that_cannot_says_why(when: str) -> None:
+    scorer = LocalScorer({"p1": CountingDetector(when)})
+    run(scorer, cell.seam())
+    (reply,) = scorer.poll()
+    assert (reply.score, reply.reason) == (None, "worker_failed")
+    assert f"no {when} today" in reply.detail
+
+
+def test_a_program_without_a_model_and_a_seam_never_begun() -> None:
+    scorer = LocalScorer({})
+    run(scorer, cell.seam())
+    scorer.finish(WINDOW)
+    assert [reply.reason for reply in scorer.poll()] == ["no_model", "worker_failed"]
+
+
+def test_a_dropped_seam_gives_no_answer_of_its_own() -> None:
+    scorer = LocalScorer({"p1": CountingDetector()})
+    scorer.begin(cell.seam(), cell.STREAMS)
+    scorer.drop("seam")
+    assert scorer.poll() == []
+
+
+def test_features_are_collected_instead_of_scored() -> None:
+    def grey(images: np.ndarray) -> np.ndarray:
+        return np.full((len(images), 7, 7, 1280), images.mean() / 255, np.float32)
+
+    collector = FeatureCollector(grey)
+    run(collector, cell.seam())
+    (reply,) = collector.poll()
+    assert (reply.score, reply.reason) == (None, "collecting")
+    assert collector.features["seam"].tokens == 5
+    assert collector.failed == {}
