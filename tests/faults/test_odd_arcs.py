@@ -150,6 +150,15 @@ def test_arc_nobody_announced_is_an_unknown_program() -> None:
     assert cell.scorer.begun == []
 
 
+def test_expect_that_comes_after_arc_on_is_not_this_arcs() -> None:
+    """The chunk with the arc-on arrives after the message, and still the message is the younger one."""
+    cell = simple()
+    cell.say(1.003, "expect", program="fillet", seam_ref="B")
+    cell.weld([(1.0, 2.0)], to_s=4.0)
+    cell.run(4.0)
+    assert (cell.verdict.seam.seam_ref, cell.verdict.reason) == (None, "unknown_program")
+
+
 def test_default_program_is_used_and_recorded() -> None:
     cfg = config({"fillet": NO_VIEWS}, cell={"default_program": "fillet"})
     cell = Cell(cfg, [welder_spec()])

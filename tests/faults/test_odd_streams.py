@@ -39,6 +39,7 @@ def seam_without(stream: str, from_s: float, to_s: float, **program: object) -> 
         ("welder", 3.8, 4.4, Label.INDETERMINATE, "stream_broken"),
         ("welder", 1.5, 2.4, Label.INDETERMINATE, "stream_broken"),
         ("welder", 4.02, 99.0, Label.INDETERMINATE, "stream_broken"),
+        ("welder", 4.2, 99.0, Label.INDETERMINATE, "stream_broken"),
         ("result_camera", 0.0, 99.0, Label.INDETERMINATE, "no_result"),
     ],
 )
