@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,11 +23,12 @@ import zmq
 from rich.console import Console
 from rich.live import Live
 
+from drivers.sim.seam import SeamPlan
 from edged.demo_report import DemoReport, verdict_table
 from edged.usage import ProcessTree
 from edged.virtual_cell import CellEndpoints, virtual_cell_config
 
-__all__ = ["demo", "run_demo"]
+__all__ = ["DemoError", "demo", "run_plan"]
 
 DEMO_SEED = 20_260_101
 READY_TIMEOUT_S = 120.0
@@ -50,9 +51,11 @@ def demo(
     picture: Annotated[Path | None, typer.Option(help="Write the final table as SVG here.")] = None,
 ) -> None:
     """Weld in a virtual cell and watch the verdicts arrive: real drivers, real daemon, real ZeroMQ."""
+    from drivers.sim.demo_plan import demo_plan
+
     console = Console(record=picture is not None, width=118 if picture is not None else None)
     try:
-        report = run_demo(seams, seed, out, model, console)
+        report = run_plan(demo_plan(seams, seed), seed, out, model, console)
     except DemoError as error:
         console.print(f"[red]demo failed:[/red] {error}")
         raise typer.Exit(1) from error
@@ -64,20 +67,19 @@ def demo(
         raise typer.Exit(1)
 
 
-def run_demo(seams: int, seed: int, out: Path, model: str, console: Console) -> dict[str, Any]:
+def run_plan(plan: Sequence[SeamPlan], seed: int, out: Path, model: str, console: Console) -> dict[str, Any]:
     """Run cell and daemon until every seam has its verdict; returns the report. Raises DemoError."""
-    from drivers.sim.demo_plan import demo_plan
     from drivers.sim.rendered_file import plans_to_json
 
     out = _fresh_folder(out)
-    plan = demo_plan(seams, seed)
+    seams = len(plan)
     with contextlib.ExitStack() as stack:
         # Sockets and FIFOs have short path limits; the output folder may lie deep.
         run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edged-demo-")))
         control = f"ipc://{run_dir}/control.sock"
         verdicts = f"ipc://{run_dir}/verdicts.sock"
         plan_path = out / "plan.json"
-        plan_path.write_text(plans_to_json(plan), encoding="utf-8")
+        plan_path.write_text(plans_to_json(list(plan)), encoding="utf-8")
         command = ["drivers.sim.cell", "--plan", str(plan_path), "--workdir", str(run_dir), "--control", control]
         cell = stack.enter_context(_process("cell", [*command, "--truth", str(out / "truth.jsonl")], out))
         with console.status("starting the virtual cell: rendering the first seam …"):
