@@ -140,6 +140,8 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     specs = {spec.name: spec for spec in stream_specs(preset)}
     rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
     _, config = virtual_cell_config(out)
+    # Training splits by session: without it, seams of one session would lie on both sides.
+    config = config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
     start_ns = SEAM_PITCH_NS * (1 + plan.index)
     header = RecordingHeader(
         "simulated",
