@@ -35,7 +35,7 @@ from edged.journal import Journal, JournalError
 from edged.logs import configure_logging
 from edged.messages import ControlError
 from edged.publisher import Publisher
-from edged.recording import SeamRecorder, host_header
+from edged.recording import SeamRecorder, config_metadata, host_header
 from edged.recovery import recover_after_crash
 from edged.service import ServiceNotifier
 from edged.stream import Stream
@@ -100,7 +100,7 @@ class Daemon:
         undo.callback(context.term)
         undo.callback((publisher := Publisher(context, config.net.verdicts, journal.last_per_program())).close)
         self._publisher = publisher
-        recorder = SeamRecorder(self._recordings, self._header)
+        recorder = SeamRecorder(self._recordings, self._header, config_metadata(config))
         undo.callback(recorder.close)
         recover_after_crash(config, self._recordings, journal, publisher.publish)
         for stale in (data_dir / "run").glob("worker-*.sock"):
