@@ -39,6 +39,8 @@ SEAM_PITCH_NS = 60_000_000_000
 SETTLE_NS = 12_000_000_000
 """Longer than every deadline of the virtual cell's programs: after it, each seam has its verdict."""
 TICK_NS = 50_000_000
+NOWHERE = Path("/simulated")
+"""The recorded configuration must not tell where the recordings were written."""
 
 
 def simulate(
@@ -139,7 +141,7 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     rendered = render_seam(plan, preset)
     specs = {spec.name: spec for spec in stream_specs(preset)}
     rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
-    _, config = virtual_cell_config(out)
+    _, config = virtual_cell_config(NOWHERE)
     # Training splits by session: without it, seams of one session would lie on both sides.
     config = config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
     start_ns = SEAM_PITCH_NS * (1 + plan.index)
