@@ -5,13 +5,13 @@ tell afterwards whether what it read was whole. The announcement reaches a guard
 another process, which does not share our memory order.
 """
 
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HEADER_BYTES", "Arena", "Buffer"]
+__all__ = ["HEADER_BYTES", "Arena", "Buffer", "fresh_buffer"]
 
 Buffer = bytearray | mmap | memoryview
 
@@ -19,6 +19,14 @@ HEADER_BYTES = 64
 """One cache line; its first int64 is the offset up to which the writer has announced writes."""
 GUARD_SHARE = 16
 """A shared arena's guard zone is capacity / GUARD_SHARE."""
+
+
+def fresh_buffer(n_bytes: int) -> mmap:
+    """Zeroed memory of this process that the kernel commits page by page as it is first written.
+
+    A camera's ring is sized for the largest images that may come; a bytearray would hold all of that at once.
+    """
+    return mmap(-1, n_bytes, flags=MAP_PRIVATE | MAP_ANONYMOUS)
 
 
 class Arena:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
-from edged.arena import HEADER_BYTES, Arena, Buffer
+from edged.arena import HEADER_BYTES, Arena, Buffer, fresh_buffer
 
 __all__ = [
     "ImageRing",
@@ -35,8 +35,9 @@ MIN_ITEMS = 64
 MIN_IMAGES = 16
 MAX_CHUNKS = 65_536
 MIN_IMAGE_BYTES = 256 * 1024
-UNKNOWN_IMAGE_PX = 1920 * 1080
-MAX_IMAGE_ARENA_BYTES = 512 * 1024 * 1024
+MAX_IMAGE_ARENA_BYTES = 256 * 1024 * 1024
+MIN_IMAGE_ARENA_BYTES = 32 * 1024 * 1024
+"""A slow result camera may give images of many megabytes each, and a ring must hold some of any size."""
 
 
 class Ring(Protocol):
@@ -223,7 +224,7 @@ class SampleRing(_IndexedArena):
     def __init__(self, spec: StreamSpec, capacity_items: int, buffer: Buffer | None = None) -> None:
         if spec.encoded:
             raise ValueError(f"stream {spec.name} carries encoded images; use an ImageRing")
-        own = bytearray(HEADER_BYTES + capacity_items * item_bytes(spec)) if buffer is None else buffer
+        own = fresh_buffer(HEADER_BYTES + capacity_items * item_bytes(spec)) if buffer is None else buffer
         arena = Arena(own, item_bytes(spec), shared=buffer is not None)
         super().__init__(spec, arena, min(max(capacity_items, 1), MAX_CHUNKS))
 
@@ -234,7 +235,7 @@ class ImageRing(_IndexedArena):
     def __init__(self, spec: StreamSpec, capacity_bytes: int, max_items: int, buffer: Buffer | None = None) -> None:
         if not spec.encoded:
             raise ValueError(f"stream {spec.name} carries samples; use a SampleRing")
-        own = bytearray(HEADER_BYTES + capacity_bytes) if buffer is None else buffer
+        own = fresh_buffer(HEADER_BYTES + capacity_bytes) if buffer is None else buffer
         super().__init__(spec, Arena(own, shared=buffer is not None), max_items)
 
 
@@ -258,14 +259,15 @@ def _capacity_items(spec: StreamSpec, seconds: float) -> int:
 def ring_bytes(spec: StreamSpec, seconds: float) -> int:
     """Size of the buffer that holds `seconds` of this stream, header included.
 
-    Images are assumed to take half a byte per pixel (JPEG at quality 90), at least 256 KiB, at most 512 MiB in all;
-    where they are larger the ring holds fewer seconds. Memory is committed as it is first written.
+    Images are assumed to take half a byte per pixel (JPEG at quality 90), 256 KiB where they are smaller or their
+    size is unknown; all together between 32 and 256 MiB. Where they are larger the ring holds fewer seconds. Memory
+    is committed as it is first written.
     """
     items = _capacity_items(spec, seconds)
     if not spec.encoded:
         return HEADER_BYTES + items * item_bytes(spec)
-    image_bytes = max((math.prod(spec.shape) or UNKNOWN_IMAGE_PX) // 2, MIN_IMAGE_BYTES)
-    return HEADER_BYTES + min(items * image_bytes, MAX_IMAGE_ARENA_BYTES)
+    image_bytes = max(math.prod(spec.shape) // 2, MIN_IMAGE_BYTES)
+    return HEADER_BYTES + min(max(items * image_bytes, MIN_IMAGE_ARENA_BYTES), MAX_IMAGE_ARENA_BYTES)
 
 
 def make_ring(spec: StreamSpec, seconds: float, buffer: Buffer | None = None) -> Ring:

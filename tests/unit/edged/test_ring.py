@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.base import Chunk, ClockParams, StreamSpec
-from edged.arena import Arena
+from edged.arena import HEADER_BYTES, Arena
 from edged.ring import ImageRing, SampleRing, make_ring, ring_bytes
 
 WELDER = StreamSpec("welder", "welder", 10_000.0, (3,), "int16", ("current", "voltage", "wire_feed_speed"))
@@ -234,3 +235,25 @@ def test_kinds_and_rings_must_match() -> None:
 def test_an_empty_ring_is_empty(spec: Any) -> None:
     ring = make_ring(spec, 1.0)
     assert (ring.head_ns, ring.tail_ns, ring.overwritten, ring.slice(0, 2**62)) == (None, None, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("shape", "rate_hz", "seconds", "mib"),
+    [((0, 0), 30.0, 30.0, 225), ((0, 0), 60.0, 60.0, 256), ((1080, 1920), 30.0, 30.0, 256), ((0, 0), 0.1, 30.0, 32)],
+)
+def test_an_image_ring_is_sized_by_time_within_bounds(
+    shape: tuple[int, int], rate_hz: float, seconds: float, mib: int
+) -> None:
+    spec = dataclasses.replace(CAMERA, shape=shape, rate_hz=rate_hz)
+    assert ring_bytes(spec, seconds) == HEADER_BYTES + mib * 1024 * 1024
+
+
+def test_a_ring_takes_memory_only_as_it_is_written() -> None:
+    process = psutil.Process()
+    before = process.memory_info().rss
+    ring = make_ring(CAMERA, 30.0)
+    assert ring.arena.capacity_bytes > 200e6
+    assert process.memory_info().rss - before < 20e6
+    for seq in range(60):
+        ring.append(image(seq, 1_000_000))
+    assert 50e6 < process.memory_info().rss - before < 100e6
