@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +19,8 @@ MARGIN_PX = 12
 
 def blanked_photo(path: Path, mapping: PhotoMapping) -> NDArray[np.uint8] | None:
     """The photo as JPEG `(n_bytes,)` without its sticker; None when it is no image or no sticker was found."""
+    import cv2
+
     raw = np.fromfile(path, np.uint8)
     image = cv2.imdecode(raw, cv2.IMREAD_COLOR) if raw.size else None
     if image is None:
@@ -41,6 +42,8 @@ def blanked_photo(path: Path, mapping: PhotoMapping) -> NDArray[np.uint8] | None
 
 def find_stickers(image: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
     """Boxes (x, y, width, height) of the white rectangles in a BGR image, with a margin."""
+    import cv2
+
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     white = cv2.inRange(hsv, np.array([0, 0, WHITE_MIN]), np.array([180, COLOUR_MAX, 255]))
     white = cv2.morphologyEx(white, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, StreamSpec
@@ -112,7 +111,7 @@ def read_run(source: Source, mapping: Mapping) -> Run:
     for name, read in (("sound", _read_sound), ("video", _read_video), ("photos", _read_photos)):
         try:
             read(run, span, mapping)
-        except (AlignError, OSError, soundfile.SoundFileError) as error:
+        except (AlignError, OSError) as error:
             run.missing[name] = str(error)
     return run
 
@@ -159,10 +158,15 @@ def seam_of(run: Run, mapping: Mapping, seam_id: str) -> Seam:
 
 
 def _read_sound(run: Run, span: Span, mapping: Mapping) -> None:
+    import soundfile
+
     path = run.source.folder / mapping.sound_file.format(run=run.source.run_id)
     if not path.is_file():
         raise AlignError("no file")
-    samples, rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
+    try:
+        samples, rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise AlignError(str(error)) from error
     found = sound_span(samples[:, 0], rate_hz, run.arc[1] - run.arc[0])
     run.alignments["sound"] = align_sound(span, found, rate_hz)
     run.sound = samples

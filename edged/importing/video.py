@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,8 @@ Jpeg = NDArray[np.uint8]
 
 def header_fps(path: Path) -> float:
     """The frame rate that the file's header states. Raises AlignError when it is no video."""
+    import cv2
+
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         fps = float(capture.get(cv2.CAP_PROP_FPS)) if capture.isOpened() else 0.0
@@ -31,6 +32,8 @@ def header_fps(path: Path) -> float:
 
 def frames(path: Path) -> Iterator[Jpeg | None]:
     """Every frame as JPEG `(n_bytes,)`, None for a damaged one. MJPEG passes through, others are encoded once."""
+    import cv2
+
     packets = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
     try:
         ok, first = packets.read()
@@ -47,6 +50,8 @@ def frames(path: Path) -> Iterator[Jpeg | None]:
 
 def frame_light(path: Path) -> NDArray[np.float64]:
     """Mean brightness 0–255 of every frame; a damaged frame is as bright as the one before."""
+    import cv2
+
     light: list[float] = []
     for jpeg in frames(path):
         image = None if jpeg is None else cv2.imdecode(jpeg, cv2.IMREAD_REDUCED_GRAYSCALE_8)
@@ -55,6 +60,8 @@ def frame_light(path: Path) -> NDArray[np.float64]:
 
 
 def _encoded(path: Path) -> Iterator[Jpeg | None]:
+    import cv2
+
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         while (read := capture.read())[0]:
