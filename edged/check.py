@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edged.config import Config, ConfigError, load_config
+from edged.config import Config, ConfigError, read_config
 from pipelines.models import DEMO_MODEL, ModelError, model_toml, verify_manifest
 from pipelines.table import DETECTORS
 
@@ -16,13 +16,13 @@ __all__ = ["check", "model_problems"]
 
 def check(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> None:
     """Say everything that is wrong with a configuration; opens no device."""
-    try:
-        loaded = load_config(config)
-        if problems := [*_stream_problems(loaded), *model_problems(loaded)]:
-            raise ConfigError(str(config), problems)
-    except ConfigError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+    loaded, problems = read_config(config)
+    if loaded is not None:
+        # Making streams repeats what a wrong driver or option has said already.
+        problems += [*([] if problems else _stream_problems(loaded)), *model_problems(loaded)]
+    if problems or loaded is None:
+        typer.echo(str(ConfigError(str(config), problems)), err=True)
+        raise typer.Exit(2)
     console = Console()
     console.print(_summary(loaded))
     console.print(f"{config}: ok, config_id {loaded.config_id}")

@@ -3,6 +3,7 @@
 `edged check` prints what `load_config` raises; `edged run` exits 2 on it.
 """
 
+import copy
 import hashlib
 import tomllib
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from drivers.base import DeviceError, DriverOptions, StreamKind
+from drivers.base import DriverOptions, StreamKind
 from drivers.table import driver_class
+from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.types import Mode
 
-__all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config"]
+__all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
 
 DEFAULT_DATA_DIR = Path("/var/lib/edged")
 LOOPBACK_HOSTS = ("127.", "localhost", "[::1]")
@@ -186,82 +188,56 @@ class Config(_Section):
 
 def load_config(path: Path) -> Config:
     """Read and validate a config file. Raises ConfigError with every problem at once."""
+    config, problems = read_config(path)
+    if problems or config is None:
+        raise ConfigError(str(path), problems)
+    return config
+
+
+def read_config(path: Path) -> tuple[Config | None, list[str]]:
+    """Every problem of a config file, and what can be made of the rest (None: nothing)."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+        return None, [f"cannot be read: {error.strerror}"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"not valid TOML: {error}"]) from error
-    return parse_config(raw, source=str(path))
+        return None, [f"not valid TOML: {error}"]
+    return _examine(raw)
 
 
 def parse_config(raw: dict[str, Any], source: str = "config") -> Config:
     """Validate a decoded config: its form, each driver's options and the references between sections."""
-    problems: list[str] = []
-    config: Config | None = None
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        problems += _lines(error)
-    problems += _driver_problems(raw)
-    if config is not None:
-        problems += _reference_problems(config)
+    config, problems = _examine(raw)
     if problems or config is None:
         raise ConfigError(source, problems)
     return config
 
 
-def _lines(error: ValidationError, prefix: str = "") -> list[str]:
-    lines = []
-    for item in error.errors():
-        path = prefix + ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key")
-        else:
-            shown = "" if item["type"] == "missing" else f" (got {item['input']!r:.80})"
-            lines.append(f"{path or 'file'}: {item['msg']}{shown}")
-    return lines
-
-
-def _driver_problems(raw: dict[str, Any]) -> list[str]:
+def _examine(raw: dict[str, Any]) -> tuple[Config | None, list[str]]:
     problems: list[str] = []
-    streams = raw.get("streams")
-    for name, stream in streams.items() if isinstance(streams, dict) else ():
-        if not isinstance(stream, dict) or not isinstance(kind := stream.get("driver"), str):
-            continue
-        try:
-            driver_class(kind).Options.model_validate(stream.get("options", {}))
-        except DeviceError as error:
-            problems.append(f"streams.{name}.driver: {error}")
-        except ValidationError as error:
-            problems += _lines(error, f"streams.{name}.options.")
-    return problems
+    config: Config | None = None
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems += validation_lines(error)
+        config = _rest(raw, error)
+    problems += driver_problems(raw)
+    if config is not None:
+        problems += reference_problems(config)
+    return config, problems
 
 
-def _reference_problems(config: Config) -> list[str]:
-    problems = []
-    for name, view in config.views.items():
-        if view.stream not in config.streams:
-            problems.append(f"views.{name}.stream: no stream {view.stream!r}; known: {', '.join(config.streams)}")
-        elif config.streams[view.stream].kind not in ("video", "result"):
-            problems.append(f"views.{name}.stream: {view.stream!r} is no camera")
-    kinds = {stream.kind for stream in config.streams.values()}
-    if "welder" not in kinds:
-        problems.append("streams: a stream of kind 'welder' is needed, arcs are detected on its current")
-    for name, program in config.programs.items():
-        problems += [
-            f"programs.{name}.views: no view {view!r}; known: {', '.join(config.views) or 'none'}"
-            for view in program.views
-            if view not in config.views
-        ]
-        problems += [
-            f"programs.{name}.required: no stream of kind {kind!r} is configured"
-            for kind in program.required
-            if kind not in kinds
-        ]
-        if program.mode != "collecting" and program.model is None:
-            problems.append(f"programs.{name}.model: mode {program.mode!r} needs a model")
-    default = config.cell.default_program
-    if default is not None and default not in config.programs:
-        problems.append(f"cell.default_program: no program {default!r}; known: {', '.join(config.programs)}")
-    return problems
+def _rest(raw: dict[str, Any], error: ValidationError) -> Config | None:
+    """The config without its wrong keys, so that what they hide is reported too; None where it does not stand."""
+    pruned = copy.deepcopy(raw)
+    for item in error.errors():
+        *parents, key = item["loc"] or ("",)
+        section: Any = pruned
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section.pop(key, None)
+    try:
+        return Config.model_validate(pruned)
+    except ValidationError:
+        return None

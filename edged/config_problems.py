@@ -1,0 +1,131 @@
+"""What pydantic cannot see in a configuration: drivers' options, and references between its sections.
+
+`edged.config` collects these with its own, so that every problem is reported at once. Nothing here opens a device.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from drivers.base import DeviceError, StreamSpec
+from drivers.table import driver_class
+
+if TYPE_CHECKING:
+    from edged.config import Config, ProgramConfig
+
+__all__ = ["driver_problems", "reference_problems", "validation_lines"]
+
+
+def validation_lines(error: ValidationError, prefix: str = "") -> list[str]:
+    """One "path: what is wrong" line per problem that pydantic found."""
+    lines = []
+    for item in error.errors():
+        path = prefix + ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key")
+        else:
+            shown = "" if item["type"] == "missing" else f" (got {item['input']!r:.80})"
+            lines.append(f"{path.rstrip('.') or 'file'}: {item['msg']}{shown}")
+    return lines
+
+
+def driver_problems(raw: Mapping[str, Any]) -> list[str]:
+    """Unknown drivers, wrong options, and streams whose `kind` is not what their driver delivers."""
+    problems: list[str] = []
+    specs: list[StreamSpec] = []
+    streams = raw.get("streams")
+    for name, stream in streams.items() if isinstance(streams, dict) else ():
+        if not isinstance(stream, dict) or not isinstance(driver := stream.get("driver"), str):
+            continue
+        try:
+            found, spec = _stream_problems(name, driver, stream)
+        except DeviceError as error:
+            problems.append(f"streams.{name}.driver: {error}")
+            continue
+        except ValidationError as error:
+            problems += validation_lines(error, f"streams.{name}.options.")
+            continue
+        problems += found
+        specs += [] if spec is None else [spec]
+    welders = [spec for spec in specs if spec.kind == "welder"]
+    if welders and not problems and not any("current" in spec.channels for spec in welders):
+        names = ", ".join(spec.name for spec in welders)
+        problems.append(f"streams: no welder stream has a channel 'current' ({names}); arcs are detected on it")
+    return problems
+
+
+def _stream_problems(name: str, driver: str, stream: Mapping[str, Any]) -> tuple[list[str], StreamSpec | None]:
+    """Problems of one stream, and its spec where it is known. Raises DeviceError, ValidationError."""
+    cls = driver_class(driver)
+    options = cls.Options.model_validate(stream.get("options", {}))
+    kind = stream.get("kind")
+    if "kind" in cls.Options.model_fields and "kind" not in options.model_fields_set:
+        # The driver would take its default; the stream's own kind counts, if the driver knows it at all.
+        try:
+            options = cls.Options.model_validate({**stream.get("options", {}), "kind": kind})
+        except ValidationError as error:
+            first = error.errors()[0]
+            return [f"streams.{name}.kind: {driver} does not deliver {kind!r}: {first['msg']}"], None
+    try:
+        spec = cls.create(name, options).spec
+    except (DeviceError, ValueError):
+        # A replay whose recording is not there yet: that is found when the stream is made.
+        return [], None
+    if isinstance(kind, str) and spec.kind != kind:
+        where = "options.kind" if "kind" in options.model_fields_set else "driver"
+        return [f"streams.{name}.kind: {kind!r}, but {driver} delivers {spec.kind!r} (streams.{name}.{where})"], None
+    return [], spec
+
+
+def reference_problems(config: "Config") -> list[str]:
+    """Sections that name others which are not there, or that contradict each other."""
+    problems = []
+    for name, view in config.views.items():
+        if view.stream not in config.streams:
+            problems.append(f"views.{name}.stream: no stream {view.stream!r}; known: {', '.join(config.streams)}")
+        elif config.streams[view.stream].kind not in ("video", "result"):
+            problems.append(f"views.{name}.stream: {view.stream!r} is no camera")
+    kinds = {stream.kind for stream in config.streams.values()}
+    if "welder" not in kinds:
+        problems.append("streams: a stream of kind 'welder' is needed, arcs are detected on its current")
+    for name, program in config.programs.items():
+        problems += _program_problems(f"programs.{name}", program, config)
+    default = config.cell.default_program
+    if default is not None and default not in config.programs:
+        problems.append(
+            f"cell.default_program: no program {default!r}; known: {', '.join(config.programs) or 'none'}"
+        )
+    return problems
+
+
+def _program_problems(path: str, program: "ProgramConfig", config: "Config") -> list[str]:
+    kinds = {stream.kind for stream in config.streams.values()}
+    problems = [
+        f"{path}.views: no view {view!r}; known: {', '.join(config.views) or 'none'}"
+        for view in program.views
+        if view not in config.views
+    ]
+    problems += [
+        f"{path}.required: no stream of kind {kind!r} is configured"
+        for kind in program.required
+        if kind != "result" and kind not in kinds
+    ]
+    if "result" in (*program.required, *program.optional) and not program.views:
+        listed = "required" if "result" in program.required else "optional"
+        problems.append(f"{path}.{listed}: a result is listed but the program has no views, so none would ever come")
+    lists = {"views": program.views, "required": program.required, "optional": program.optional}
+    problems += [f"{path}.{name}: {item!r} is listed twice" for name in lists for item in _twice(lists[name])]
+    problems += [
+        f"{path}.optional: {kind!r} is required already; list it once"
+        for kind in dict.fromkeys(program.optional)
+        if kind in program.required
+    ]
+    if program.mode != "collecting" and program.model is None:
+        problems.append(f"{path}.model: mode {program.mode!r} needs a model")
+    return problems
+
+
+def _twice(items: Iterable[str]) -> list[str]:
+    return [item for item, count in Counter(items).items() if count > 1]

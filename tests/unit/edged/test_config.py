@@ -1,0 +1,119 @@
+"""Configurations with something wrong in them: what is said, where, and that all of it is said at once."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from typer.testing import CliRunner
+
+from edged.cli import app
+from edged.config import ConfigError, parse_config
+
+GOOD: dict[str, Any] = {
+    "cell": {"default_program": "T1"},
+    "streams": {
+        "welder": {"driver": "welder.serial", "kind": "welder", "options": {"port": "/dev/ttyUSB0"}},
+        "robot": {"driver": "motion.csv_serial", "kind": "motion", "options": {"port": "/dev/ttyUSB1"}},
+        "mic": {"driver": "microphone.portaudio", "kind": "audio", "options": {}},
+        "photo": {
+            "driver": "camera.opencv",
+            "kind": "result",
+            "options": {"source": "/dev/video0", "kind": "result"},
+        },
+    },
+    "views": {"top": {"stream": "photo"}},
+    "programs": {"T1": {"required": ["welder", "result"], "optional": ["audio"], "views": ["top"]}},
+}
+
+
+def _changed(**sections: dict[str, Any]) -> dict[str, Any]:
+    """GOOD with a few entries replaced, two levels deep."""
+    raw = copy.deepcopy(GOOD)
+    for section, entries in sections.items():
+        for name, values in entries.items():
+            raw[section][name] = {**raw[section].get(name, {}), **values} if isinstance(values, dict) else values
+    return raw
+
+
+def _problems(raw: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw)
+    return caught.value.problems
+
+
+def test_a_good_config_has_no_problem() -> None:
+    assert parse_config(GOOD).streams["robot"].kind == "motion"
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"streams": {"mic": {"kind": "welder"}}}, "streams.mic.kind: 'welder', but microphone.portaudio delivers"),
+        ({"streams": {"robot": {"kind": "audio"}}}, "streams.robot.kind: motion.csv_serial does not deliver 'audio'"),
+        (
+            {"streams": {"photo": {"kind": "video"}}},
+            "'video', but camera.opencv delivers 'result' (streams.photo",
+        ),
+        ({"programs": {"T1": {"required": ["welder", "welder"]}}}, "programs.T1.required: 'welder' is listed twice"),
+        ({"programs": {"T1": {"optional": ["audio", "audio"]}}}, "programs.T1.optional: 'audio' is listed twice"),
+        ({"programs": {"T1": {"optional": ["welder"]}}}, "programs.T1.optional: 'welder' is required already"),
+        ({"programs": {"T1": {"views": ["top", "top"]}}}, "programs.T1.views: 'top' is listed twice"),
+        (
+            {"programs": {"T1": {"views": []}}},
+            "required: a result is listed but the program has no views",
+        ),
+        ({"programs": {"T1": {"views": ["top", "side"]}}}, "programs.T1.views: no view 'side'; known: top"),
+        ({"programs": {"T1": {"required": ["profile"]}}}, "programs.T1.required: no stream of kind 'profile'"),
+        ({"programs": {"T1": {"mode": "armed"}}}, "programs.T1.model: mode 'armed' needs a model"),
+        ({"views": {"top": {"stream": "fotos"}}}, "views.top.stream: no stream 'fotos'; known: welder"),
+        ({"views": {"top": {"stream": "mic"}}}, "views.top.stream: 'mic' is no camera"),
+        ({"cell": {"default_program": "T9"}}, "cell.default_program: no program 'T9'; known: T1"),
+        ({"streams": {"mic": {"options": {"divice": 1}}}}, "streams.mic.options.divice: unknown key"),
+    ],
+)
+def test_one_problem_is_said_with_its_path(sections: dict[str, Any], problem: str) -> None:
+    found = _problems(_changed(**sections))
+    assert len(found) == 1, found
+    assert problem in found[0]
+
+
+def test_a_welder_without_current_sees_no_arc() -> None:
+    options = {
+        "path": "x.csv", "rate_hz": 100, "columns": ["U"], "channels": ["voltage"], "units": ["V"],
+    }  # fmt: skip
+    raw = copy.deepcopy(GOOD)
+    raw["streams"]["welder"] = {"driver": "welder.file", "kind": "welder", "options": options}
+    assert [line for line in _problems(raw) if "no welder stream has a channel 'current'" in line]
+
+
+def test_wrong_keys_do_not_hide_what_is_wrong_elsewhere(tmp_path: Path) -> None:
+    raw = _changed(
+        cell={"colour": "red", "default_program": "T9"},
+        streams={"mic": {"kind": "motion"}, "robot": {"max_gap_ms": -1.0}},
+        programs={"T1": {"optional": ["welder"], "merge_gap_s": "long"}, "T2": {"model": str(tmp_path / "none")}},
+    )
+    path = tmp_path / "edged.toml"
+    path.write_text(tomli_w.dumps(raw))
+    done = CliRunner().invoke(app, ["check", "--config", str(path)])
+    assert done.exit_code == 2
+    for problem in (
+        "7 problem(s)",
+        "cell.colour: unknown key",
+        "cell.default_program: no program 'T9'",
+        "streams.mic.kind: 'motion', but microphone.portaudio delivers 'audio'",
+        "streams.robot.max_gap_ms: Input should be greater than 0 (got -1.0)",
+        "programs.T1.merge_gap_s: Input should be a valid number",
+        "programs.T1.optional: 'welder' is required already",
+        "programs.T2.model:",
+    ):
+        assert problem in done.output, problem
+
+
+def test_a_section_that_cannot_stand_without_its_key_is_still_reported() -> None:
+    found = _problems({"streams": {"welder": {"driver": "nonsense"}, "x": 3}, "cell": {"colour": 1}})
+    assert "streams.welder.kind: Field required" in found
+    assert "cell.colour: unknown key" in found
+    assert any(line.startswith("streams.welder.driver: no driver 'nonsense'") for line in found)
+    assert any(line.startswith("streams.x: ") for line in found)
