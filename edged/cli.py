@@ -11,6 +11,7 @@ from edged.demo import demo
 from edged.devices import devices
 from edged.evaluate import evaluate
 from edged.importing.intel_weld import import_app
+from edged.record import record
 from edged.recover import recover
 from edged.replay import replay
 from edged.simulate import simulate
@@ -41,6 +42,7 @@ app.command("status")(status)
 app.command("demo")(demo)
 app.command("devices")(devices)
 app.command("eval")(evaluate)
+app.command("record")(record)
 app.command("recover")(recover)
 app.command("replay")(replay)
 app.command("simulate")(simulate)

@@ -44,7 +44,7 @@ from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimeP
 from edged.wire_encode import encode_health
 from edged.worker_client import WorkerClient
 
-__all__ = ["Daemon", "make_streams", "run"]
+__all__ = ["Daemon", "end_process", "make_streams", "run", "run_until_stopped"]
 
 CHUNKS_PER_TURN = 256
 TURN_MS = 20
@@ -73,11 +73,16 @@ def make_streams(config: Config, sink: Callable[[Chunk], None]) -> dict[str, Str
 class Daemon:
     """Everything that runs. `run` returns when `stop` was called; `close` must follow in any case.
 
+    Args:
+        on_verdict: told of every verdict after it was published; must not block.
     Raises ConfigError, EndpointError, JournalError, RecordingError when it cannot start.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, on_verdict: Callable[[Verdict | PartVerdict], None] = lambda verdict: None
+    ) -> None:
         self._config = config
+        self._on_verdict = on_verdict
         self._undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self._build(undo)
@@ -162,6 +167,7 @@ class Daemon:
 
     def _publish(self, verdict: Verdict | PartVerdict) -> None:
         self._publisher.publish(self._journal.append(verdict))
+        self._on_verdict(verdict)
 
     def _report(self) -> None:
         """Health, heartbeat, and the watchdog's ping, which all of this is the proof for."""
@@ -260,7 +266,7 @@ def software_version() -> str:
 def run(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     configure_logging("daemon")
-    threading.excepthook = _end_process
+    threading.excepthook = end_process
     try:
         daemon = Daemon(load_config(config))
     except ConfigError as error:
@@ -269,6 +275,11 @@ def run(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> N
     except (EndpointError, JournalError, RecordingError) as error:
         log.critical("cannot start", error=str(error))
         raise typer.Exit(1) from error
+    run_until_stopped(daemon)
+
+
+def run_until_stopped(daemon: Daemon) -> None:
+    """Run until `stop`, SIGTERM or Ctrl-C, and close. Raises typer.Exit: 1 for a fault, 130 for Ctrl-C."""
     signals: list[int] = []
 
     def on_signal(number: int, _: object) -> None:
@@ -288,7 +299,7 @@ def run(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> N
         raise typer.Exit(130)
 
 
-def _end_process(args: threading.ExceptHookArgs) -> None:
+def end_process(args: threading.ExceptHookArgs) -> None:
     """A thread that dies leaves the rest half alive; better that systemd starts all of it again."""
     name = None if args.thread is None else args.thread.name
     log.critical("thread died", thread=name, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))

@@ -12,9 +12,19 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["DEFAULT_ALPHA", "Threshold", "ThresholdTable", "TooFewGoodsError", "calibrate", "goods_needed"]
+__all__ = [
+    "DEFAULT_ALPHA",
+    "Threshold",
+    "ThresholdTable",
+    "TooFewGoodsError",
+    "calibrate",
+    "goods_needed",
+    "recordings_needed",
+]
 
 DEFAULT_ALPHA = 0.01
+MAX_CALIBRATION_SHARE = 0.6
+"""Of a program's goods at most this share calibrates; the others train."""
 
 
 class TooFewGoodsError(ValueError):
@@ -26,6 +36,11 @@ def goods_needed(alpha: float) -> int:
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"a false-alarm budget lies between 0 and 1, got {alpha}")
     return math.ceil(1.0 / alpha - 1e-9) - 1
+
+
+def recordings_needed(alpha: float) -> int:
+    """How many good seams to record, so that enough are left for calibration beside those that train."""
+    return math.ceil(goods_needed(alpha) / MAX_CALIBRATION_SHARE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

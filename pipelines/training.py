@@ -19,6 +19,7 @@ from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.sensor import SENSOR_FEATURES
 from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
 from pipelines.oneclass import ProcessOneClass, ResultDistances, fit_process, fit_result
+from pipelines.thresholds import MAX_CALIBRATION_SHARE
 
 __all__ = ["Fitted", "Split", "TrainConfig", "collate", "fit", "split_by_session"]
 
@@ -86,7 +87,7 @@ def split_by_session(features: Sequence[SeamFeatures], config: TrainConfig) -> S
         p: max(config.calibration_goods, config.calibration_share * (programs == p).sum()) for p in set(programs)
     }
     # A program with too few goods for any threshold must not eat those that train.
-    wanted = {p: min(n, 0.6 * (programs == p).sum()) for p, n in wanted.items()}
+    wanted = {p: min(n, MAX_CALIBRATION_SHARE * (programs == p).sum()) for p, n in wanted.items()}
     calibration: list[int] = []
     while len(order) > 5 and any((programs[np.isin(groups, calibration)] == p).sum() < n for p, n in wanted.items()):
         calibration.append(order.pop())
