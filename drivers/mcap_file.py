@@ -137,6 +137,24 @@ def recover_recording(path: Path, extra: Mapping[str, Mapping[str, Any]] | None 
     return target
 
 
+def loads_or_text(text: str) -> Any:
+    """Metadata that another tool added need not be JSON; it is kept as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def unfinished_metadata(path: Path) -> dict[str, dict[str, Any]]:
+    """The last metadata record of every name in an unfinished recording; empty where nothing can be read."""
+    found: dict[str, dict[str, Any]] = {}
+    with path.open("rb") as source:
+        for record in _complete_records(source, path.stat().st_size, []):
+            if isinstance(record, mcap_records.Metadata):
+                found[record.name] = {key: loads_or_text(value) for key, value in record.metadata.items()}
+    return found
+
+
 def _rewrite(path: Path, scratch: Path, extra: Mapping[str, Mapping[str, Any]]) -> None:
     size = path.stat().st_size
     damage: list[str] = []

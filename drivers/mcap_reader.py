@@ -17,7 +17,7 @@ from mcap.records import Channel, Message
 from mcap.stream_reader import StreamReader
 
 from drivers.base import Chunk, StreamSpec
-from drivers.mcap_file import DAMAGE, HEADER_METADATA, MAGIC, RecordingError
+from drivers.mcap_file import DAMAGE, HEADER_METADATA, MAGIC, RecordingError, loads_or_text
 from drivers.mcap_layouts import (
     FORMAT,
     ControlEvent,
@@ -77,7 +77,7 @@ class RecordingReader:
         if summary.statistics is not None and summary.statistics.message_count:
             self._log_ns = (summary.statistics.message_start_time, summary.statistics.message_end_time)
         for record in reader.iter_metadata():
-            self._metadata[record.name] = {key: _loads_or_text(value) for key, value in record.metadata.items()}
+            self._metadata[record.name] = {key: loads_or_text(value) for key, value in record.metadata.items()}
 
     def _parse_header(self, values: dict[str, Any]) -> RecordingHeader:
         if (version := values.pop("format", None)) != FORMAT:
@@ -170,11 +170,3 @@ def _check_summary(file: BinaryIO, size: int) -> None:
     found = zlib.crc32(file.read(size - len(MAGIC) - 4 - start))
     if opcode != Opcode.FOOTER or found != expected:
         raise ValueError(f"checksum is {found:#010x}, the footer says {expected:#010x}")
-
-
-def _loads_or_text(text: str) -> Any:
-    """Metadata that another tool added need not be JSON; it is kept as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -24,7 +24,7 @@ import zmq
 from pydantic import ValidationError
 
 from drivers.base import MONOTONIC, Chunk, DeviceError
-from drivers.mcap_codec import RecordingError
+from drivers.mcap_codec import RecordingError, RecordingReader
 from edged import retention
 from edged.config import Config, ConfigError, load_config
 from edged.control import Control, Handler
@@ -35,8 +35,9 @@ from edged.journal import Journal, JournalError
 from edged.logs import configure_logging
 from edged.messages import ControlError
 from edged.publisher import Publisher
-from edged.recording import SeamRecorder, config_metadata, host_header
-from edged.recovery import recover_after_crash
+from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
+from edged.recovery import interrupted_verdict, recover_after_crash
+from edged.rescoring import Rescorer, SharedScorer
 from edged.service import ServiceNotifier
 from edged.stream import Stream
 from edged.types import PartVerdict, Verdict
@@ -107,7 +108,7 @@ class Daemon:
         self._publisher = publisher
         recorder = SeamRecorder(self._recordings, self._header, config_metadata(config))
         undo.callback(recorder.close)
-        recover_after_crash(config, self._recordings, journal, publisher.publish)
+        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish)
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
         undo.callback((worker := WorkerClient.from_config(config)).close)
@@ -117,7 +118,11 @@ class Daemon:
             undo.callback(stream.stop)
         specs = {name: stream.spec for name, stream in self._streams.items()}
         rings = {name: stream.ring for name, stream in self._streams.items()}
-        self._engine = Engine(config, specs, rings, worker, recorder, self._publish, self._publish, _utc_ns)
+        shared = SharedScorer(worker)
+        self._engine = Engine(config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns)
+        self._rescorer = Rescorer(
+            config, shared.lane(), unjudged, lambda: worker.has_room, self._publish, self._not_replayable
+        )
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
         handlers |= {"status": self._status, "range": self._range}
         undo.callback((control := Control(context, config.control_endpoint, handlers)).close)
@@ -153,11 +158,14 @@ class Daemon:
         zmq.zmq_poll(
             [(self._inbox.fileno(), zmq.POLLIN), *((s, zmq.POLLIN) for s in sockets if s is not None)], TURN_MS
         )
-        for chunk in self._inbox.take(CHUNKS_PER_TURN):
+        chunks = self._inbox.take(CHUNKS_PER_TURN)
+        for chunk in chunks:
             self._engine.step(chunk, MONOTONIC.now_ns())
         self._engine.step(None, now_ns := MONOTONIC.now_ns())
         self._control.serve()
         self._publisher.serve()
+        if len(chunks) < CHUNKS_PER_TURN:
+            self._rescorer.step()
         if now_ns >= self._next_report_ns:
             self._next_report_ns = now_ns + REPORT_EVERY_NS
             self._report()
@@ -165,9 +173,13 @@ class Daemon:
             self._next_retention_ns = now_ns + RETENTION_EVERY_NS
             self._clean()
 
-    def _publish(self, verdict: Verdict | PartVerdict) -> None:
-        self._publisher.publish(self._journal.append(verdict))
+    def _publish(self, verdict: Verdict | PartVerdict, pair: TimePair | None = None) -> None:
+        self._publisher.publish(self._journal.append(verdict, pair))
         self._on_verdict(verdict)
+
+    def _not_replayable(self, path: Path, error: str) -> Verdict:
+        seam = recorded_seam(RecordingReader(path))
+        return interrupted_verdict(self._config, seam, f"it cannot be scored from its recording: {error}", path)
 
     def _report(self) -> None:
         """Health, heartbeat, and the watchdog's ping, which all of this is the proof for."""
@@ -192,6 +204,8 @@ class Daemon:
         if worker["state"] != "ready":
             warnings.append(f"the scoring process is {worker['state']}")
         warnings += [f"program {program}: {error}" for program, error in worker["model_errors"].items()]
+        if waiting := len(self._rescorer.pending):
+            warnings.append(f"{waiting} seams of before the restart are still to be scored")
         if self._inbox.dropped:
             warnings.append(f"{self._inbox.dropped} chunks dropped: the engine could not keep up")
         if not self._journal.has_reserve:
@@ -209,9 +223,10 @@ class Daemon:
         )
 
     def _clean(self) -> None:
-        in_use = [seam.seam_id for seam in self._engine.open_seams()]
+        in_use = [*(seam.seam_id for seam in self._engine.open_seams()), *self._rescorer.pending]
         try:
-            warning = retention.enforce(self._recordings, self._config.recording, in_use).warning
+            labels = self._journal.labels(path.stem for path in recordings(self._recordings))
+            warning = retention.enforce(self._recordings, self._config.recording, in_use, labels).warning
         except (OSError, RecordingError) as error:
             warning = f"recordings cannot be cleaned: {error}"
         self._warnings.pop("retention", None)

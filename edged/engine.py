@@ -235,6 +235,7 @@ class Engine:
         work.asked_ns = now_ns
         if work.scoring:
             self._scorer.finish(work.window)
+            self._guard.complete(work.seam)
         else:
             self._finalise(work, None, None, now_ns)
 

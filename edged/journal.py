@@ -20,7 +20,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
@@ -36,6 +36,7 @@ RESERVE_BYTES = 4 * 1024 * 1024
 """Room for some hundred small verdicts with their write-ahead pages."""
 
 FORMAT = "1"
+IDS_A_QUERY = 500
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -94,7 +95,7 @@ class Journal:
         self._lock = _lock(path.with_suffix(".lock"))
         try:
             self._db = self._open()
-            self.journal_id = self._identify()
+            self.journal_id, self.created_utc_ns = self._identify()
             self._last = self._read_last()
         except sqlite3.Error as error:
             self._lock.close()
@@ -141,6 +142,16 @@ class Journal:
         row = self._db.execute("SELECT 1 FROM entries WHERE seam_id = ?", (seam_id,)).fetchone()
         return row is not None
 
+    def labels(self, seam_ids: Iterable[str]) -> dict[str, str]:
+        """Seam id → name of the label, for those of `seam_ids` that have their verdict."""
+        found: dict[str, str] = {}
+        ids = list(seam_ids)
+        for some in (ids[i : i + IDS_A_QUERY] for i in range(0, len(ids), IDS_A_QUERY)):
+            marks = ",".join("?" * len(some))
+            rows = self._db.execute(f"SELECT seam_id, label FROM entries WHERE seam_id IN ({marks})", some)
+            found |= {seam_id: Label(label).name for seam_id, label in rows}
+        return found
+
     def check(self) -> None:
         """Read the journal back: the watchdog's proof. Raises JournalError where it is not what was written."""
         try:
@@ -162,15 +173,16 @@ class Journal:
         db.executescript(TABLES)
         return db
 
-    def _identify(self) -> str:
+    def _identify(self) -> tuple[str, int]:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('journal_id', ?)", (str(ULID()),))
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT,))
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('created_utc_ns', ?)", (str(time.time_ns()),))
         meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
         if meta["format"] != FORMAT:
             raise sqlite3.DatabaseError(f"its format is {meta['format']}, this edged writes {FORMAT}")
-        return str(meta["journal_id"])
+        return str(meta["journal_id"]), int(meta["created_utc_ns"])
 
     def _read_last(self) -> int:
         # AUTOINCREMENT's own counter, so that the sequence goes on even where old entries were removed.

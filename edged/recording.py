@@ -25,9 +25,9 @@ from drivers.mcap_codec import (
     RecordingWriter,
     recover_recording,
 )
-from drivers.mcap_file import fsync_folder
+from drivers.mcap_file import fsync_folder, unfinished_metadata
 from edged.config import Config
-from edged.manifest import append_manifest
+from edged.manifest import append_manifest, read_manifest
 from edged.types import Verdict
 from pipelines.window import Seam
 
@@ -37,11 +37,15 @@ __all__ = [
     "SeamRecordingError",
     "config_metadata",
     "host_header",
+    "is_complete",
     "open_recordings",
     "recorded_config",
     "recorded_seam",
+    "recorded_verdict",
     "recordings",
+    "recover_complete",
     "recover_interrupted",
+    "relabel",
     "verdict_metadata",
 ]
 
@@ -50,6 +54,7 @@ SYNC_EVERY_NS = 900_000_000
 LOST_SUFFIX = ".lost"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SEAM = TypeAdapter(Seam)
+_VERDICT = TypeAdapter(Verdict)
 
 
 class SeamRecordingError(RecordingError):
@@ -138,6 +143,19 @@ class SeamRecorder:
         if message.get("op") == "expect":
             entry.set_points = dict(message.get("set_points") or {})
         self._guarded(seam_id, lambda: entry.writer.control(t_ns, message))
+
+    def complete(self, seam: Seam) -> None:
+        """Note that all of the seam's inputs are in its file: from here on a crash costs no more than its scoring.
+
+        The inputs reach the disk first, so that whoever reads the note can rely on them.
+        """
+        entry = self._entry(seam.seam_id)
+
+        def note() -> None:
+            entry.writer.sync()
+            entry.writer.metadata("seam", _seam_values(seam))
+
+        self._guarded(seam.seam_id, note)
 
     def tick(self, now_ns: int) -> None:
         """Bring every file to disk that has not been there for a second.
@@ -254,6 +272,40 @@ def recover_interrupted(path: Path, verdict: Mapping[str, Any]) -> tuple[Seam, P
     return seam, recovered
 
 
+def is_complete(path: Path) -> bool:
+    """Whether an `.open` file holds all of its seam's inputs (`SeamRecorder.complete` was reached)."""
+    return bool((unfinished_metadata(path).get("seam") or {}).get("arcs"))
+
+
+def recover_complete(path: Path) -> Path:
+    """Finish an `.open` file that holds all of its seam's inputs; returns its recording. Raises RecordingError."""
+    recovered = recover_recording(path)
+    reader = RecordingReader(recovered)
+    verdict = reader.metadata("verdict") or {}
+    append_manifest(path.parent, _manifest_line(recorded_seam(reader), reader.header, verdict, {}))
+    return recovered
+
+
+def relabel(path: Path, verdict: Verdict) -> None:
+    """Let the manifest say what a recording's seam was judged after it had been finished."""
+    reader = RecordingReader(path)
+    line = read_manifest(path.parent).get(path.stem) or _manifest_line(verdict.seam, reader.header, {}, {})
+    values = verdict_metadata(verdict)
+    append_manifest(path.parent, {**line, "label": values["label"], "shadow_label": values["shadow_label"]})
+
+
+def recorded_verdict(reader: RecordingReader) -> Verdict | None:
+    """The verdict that a recording was finished with, whole; None where it has none. Raises RecordingError."""
+    whole = (reader.metadata("verdict") or {}).get("whole")
+    if whole is None:
+        return None
+    try:
+        verdict: Verdict = _VERDICT.validate_python(whole)
+    except ValueError as error:
+        raise RecordingError(f"{reader.path}: metadata 'verdict' is no verdict of this version: {error}") from error
+    return dataclasses.replace(verdict, recording=str(reader.path))
+
+
 def config_metadata(config: Config) -> dict[str, Any]:
     """What a recording keeps of the configuration: how seams are cut and judged.
 
@@ -295,6 +347,8 @@ def verdict_metadata(verdict: Verdict) -> dict[str, Any]:
         "calibration_id": verdict.calibration_id,
         "config_id": verdict.config_id,
         "decided_utc_ns": verdict.decided_utc_ns,
+        # What is published if a crash comes between this file and the journal.
+        "whole": _VERDICT.dump_python(verdict, mode="json"),
     }
 
 

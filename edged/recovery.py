@@ -1,7 +1,9 @@
-"""At the start: what a crash left. Every seam that was open, or judged but not journaled, gets its verdict now.
+"""At the start: what a crash left. Every seam that was open, or judged but not journaled, gets its verdict.
 
-It stands before the first chunk: unfinished recordings are saved, and each seam without an entry in the journal
-becomes INDETERMINATE(interrupted), so that no seam ends in silence.
+It stands before the first chunk. A seam cut off in mid-arc, or while an input of it was still to come, becomes
+INDETERMINATE(interrupted) at once; a recording that was finished with a verdict is journaled with that one; and a
+recording that holds all inputs but no verdict is left to `edged.rescoring`, which scores it while the daemon runs.
+The journal says what is missing; no seam ends in silence.
 """
 
 import dataclasses
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import structlog
+from ulid import ULID
 
 from drivers.base import DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
@@ -17,78 +20,118 @@ from edged.arc import ArcStats
 from edged.config import Config
 from edged.decide import Case, decide
 from edged.journal import Entry, Journal
-from edged.recording import open_recordings, recorded_seam, recordings, recover_interrupted
+from edged.recording import (
+    is_complete,
+    open_recordings,
+    recorded_seam,
+    recorded_verdict,
+    recordings,
+    recover_complete,
+    recover_interrupted,
+)
 from edged.types import Verdict
 from edged.verdict import Identity, Latencies, build_verdict
 from edged.wire import TimePair
 from pipelines.window import Seam
 
-__all__ = ["recover_after_crash"]
+__all__ = ["interrupted_verdict", "recover_after_crash"]
 
-LAST_RECORDINGS = 64
-"""More seams than this are never between their recording and their journal entry."""
+STOPPED = "edged stopped while the seam was open; the recording holds what was on disk"
 
-_Interrupted = tuple[Verdict, TimePair | None]
+INTERRUPTED = {"label": "INDETERMINATE", "reason": "interrupted", "detail": STOPPED}
+
+_Found = tuple[Verdict, TimePair | None]
 """A seam's verdict, and the clocks of the boot in which it was welded."""
 
 log = structlog.get_logger(__name__)
 
 
-def recover_after_crash(config: Config, folder: Path, journal: Journal, publish: Callable[[Entry], None]) -> int:
-    """Save what lies in `folder`, journal and publish the missing verdicts; returns their number.
+def recover_after_crash(
+    config: Config, folder: Path, journal: Journal, publish: Callable[[Entry], None]
+) -> list[Path]:
+    """Save what lies in `folder`, journal and publish the verdicts that are known; returns what is to be rescored.
 
-    Raises JournalError, OSError.
+    Oldest first. Raises JournalError, OSError.
     """
-    found: list[_Interrupted | None] = [_save(config, path) for path in open_recordings(folder)]
-    saved = {item[0].seam.seam_id for item in found if item is not None}
-    found += [
-        _unjournaled(config, path)
-        for path in _youngest(folder)
-        if path.stem not in saved and not journal.has_seam(path.stem)
-    ]
-    missing = [item for item in found if item is not None and not journal.has_seam(item[0].seam.seam_id)]
-    for verdict, pair in missing:
-        log.warning("seam was interrupted", seam_id=verdict.seam.seam_id, recording=verdict.recording)
-        publish(journal.append(verdict, pair))
-    return len(missing)
+    verdicts = [found for path in open_recordings(folder) if (found := _save(config, path)) is not None]
+    saved = {verdict.seam.seam_id for verdict, _ in verdicts}
+    to_rescore = []
+    for path in _unjournaled(folder, journal):
+        if path.stem in saved:
+            continue
+        try:
+            found = _verdict_of(config, path)
+        except (RecordingError, DeviceError) as error:
+            log.error("recording cannot be read", recording=str(path), error=str(error))
+            unknown = Seam(path.stem, config.cell.name, "", "", time.monotonic_ns())
+            found = interrupted_verdict(config, unknown, f"its recording cannot be read: {error}", path), None
+        if found is None:
+            to_rescore.append(path)
+        else:
+            verdicts.append(found)
+    for verdict, pair in sorted(verdicts, key=lambda item: item[0].seam.seam_id):
+        if not journal.has_seam(verdict.seam.seam_id):
+            log.warning("seam of before the restart", seam_id=verdict.seam.seam_id, label=verdict.label.name)
+            publish(journal.append(verdict, pair))
+    return to_rescore
 
 
-def _youngest(folder: Path) -> list[Path]:
-    return sorted(recordings(folder), key=lambda path: path.stat().st_mtime_ns)[-LAST_RECORDINGS:]
-
-
-def _save(config: Config, path: Path) -> _Interrupted:
-    """Complete an `.open` file; where nothing of it can be read, the verdict says so all the same."""
-    detail = "edged stopped while the seam was open; the recording holds what was on disk"
-    kept = {"label": "INDETERMINATE", "reason": "interrupted", "detail": detail, "decided_utc_ns": time.time_ns()}
-    try:
-        seam, recovered = recover_interrupted(path, kept)
-        return _verdict(config, seam, detail, recovered), _pair(recovered)
-    except (RecordingError, DeviceError) as error:
-        unknown = Seam(path.stem, config.cell.name, "", "", time.monotonic_ns())
-        return _verdict(config, unknown, f"edged stopped while the seam was open; {error}", None), None
-
-
-def _unjournaled(config: Config, path: Path) -> _Interrupted | None:
-    """A recording that is complete while its seam has no entry: the crash came in between."""
-    try:
-        seam = recorded_seam(RecordingReader(path))
-        detail = "edged stopped between the recording and the journal; replay the recording for its score"
-        return _verdict(config, seam, detail, path), _pair(path)
-    except (RecordingError, DeviceError) as error:
-        log.warning("recording cannot be read", recording=str(path), error=str(error))
-        return None
-
-
-def _pair(path: Path) -> TimePair:
-    header = RecordingReader(path).header
-    return TimePair(header.monotonic_ns, header.utc_ns)
-
-
-def _verdict(config: Config, seam: Seam, detail: str, recording: Path | None) -> Verdict:
+def interrupted_verdict(config: Config, seam: Seam, detail: str, recording: Path | None) -> Verdict:
+    """INDETERMINATE(interrupted) for a seam of before the restart."""
     program = config.programs.get(seam.program)
     decision = decide(Case(program, seam.program, given=("interrupted", detail)))
     identity = Identity(config.config_id, is_simulated=config.cell.is_simulated)
     latencies = Latencies(None, None, time.time_ns())
     verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, identity)
     return dataclasses.replace(verdict, recording=None if recording is None else str(recording))
+
+
+def _save(config: Config, path: Path) -> _Found | None:
+    """Complete an `.open` file; its verdict, which says so where nothing can be read. None: all inputs are there."""
+    try:
+        if is_complete(path):
+            recover_complete(path)
+            return None
+        kept = {
+            "label": "INDETERMINATE",
+            "reason": "interrupted",
+            "detail": STOPPED,
+            "decided_utc_ns": time.time_ns(),
+        }
+        seam, recovered = recover_interrupted(path, kept)
+        return interrupted_verdict(config, seam, STOPPED, recovered), _pair(RecordingReader(recovered))
+    except (RecordingError, DeviceError) as error:
+        unknown = Seam(path.stem, config.cell.name, "", "", time.monotonic_ns())
+        return interrupted_verdict(config, unknown, f"edged stopped while the seam was open; {error}", None), None
+
+
+def _unjournaled(folder: Path, journal: Journal) -> list[Path]:
+    """Recordings without an entry, of seams since the journal began: older ones are another journal's or imported."""
+    found = recordings(folder)
+    known = journal.labels(path.stem for path in found)
+    return [path for path in found if path.stem not in known and _began_ns(path) >= journal.created_utc_ns]
+
+
+def _began_ns(path: Path) -> int:
+    """When the seam got its id, UTC ns; a file of any other name counts by its age."""
+    try:
+        # An id has milliseconds only, so it may seem a little older than it is.
+        return int(ULID.from_str(path.stem).milliseconds + 1) * 1_000_000
+    except ValueError:
+        return path.stat().st_mtime_ns
+
+
+def _verdict_of(config: Config, path: Path) -> _Found | None:
+    """The verdict of a recording that the journal does not know; None: it is to be scored. Raises RecordingError."""
+    reader = RecordingReader(path)
+    verdict = recorded_verdict(reader)
+    if verdict is not None:
+        return verdict, _pair(reader)
+    seam = recorded_seam(reader)
+    if seam.arcs and reader.metadata("verdict") is None:
+        return None
+    return interrupted_verdict(config, seam, STOPPED, path), _pair(reader)
+
+
+def _pair(reader: RecordingReader) -> TimePair:
+    return TimePair(reader.header.monotonic_ns, reader.header.utc_ns)

@@ -7,7 +7,7 @@ the times at which they took effect: the same engine gives the same verdict, or 
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,15 @@ from edged.ring import Ring, make_ring
 from edged.types import Verdict
 from pipelines.window import Seam
 
-__all__ = ["EngineFactory", "EngineLike", "Pace", "ReplaySetup", "in_arrival_order", "replay_recording"]
+__all__ = [
+    "EngineFactory",
+    "EngineLike",
+    "Pace",
+    "ReplaySetup",
+    "in_arrival_order",
+    "replay_recording",
+    "replay_steps",
+]
 
 REORDER_NS = 30_000_000_000
 """A recording is written stream by stream in small pieces; nothing lies further from its place than this."""
@@ -68,6 +76,26 @@ def replay_recording(
 
     Raises RecordingError when the recording cannot be read, has no configuration, or gives no verdict.
     """
+    steps = replay_steps(path, engine_factory, config, pace=pace)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            verdict: Verdict = done.value
+            return verdict
+
+
+def replay_steps(
+    path: Path,
+    engine_factory: EngineFactory,
+    config: Config | None = None,
+    waiting: Callable[[], bool] = lambda: False,
+    pace: Pace | None = None,
+) -> Generator[None, None, Verdict]:
+    """`replay_recording` in small steps, for whoever has other work between them.
+
+    While `waiting()` for a scorer that takes real time, the manual clock stands still.
+    """
     reader = RecordingReader(path)
     seam = recorded_seam(reader)
     config = config or recorded_config(reader)
@@ -83,25 +111,30 @@ def replay_recording(
     engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings), verdicts.append)
 
     clock = ManualClock()
-    for t_ns, event in in_arrival_order(reader.events()):
-        if pace is not None:
-            pace(t_ns)
-        clock.sleep_until_ns(t_ns)
-        if isinstance(event, ControlEvent):
-            # A message that is refused now is logged by the engine, and the verdict shows what came of it.
-            engine.control(event.message, clock.now_ns())
-        else:
-            engine.step(rings[event.stream].append(event), clock.now_ns())
+    for found in _sorted(reader.events(), REORDER_NS):
+        if found is not None:
+            t_ns, event = found
+            if pace is not None:
+                pace(t_ns)
+            clock.sleep_until_ns(t_ns)
+            if isinstance(event, ControlEvent):
+                # A message that is refused now is logged by the engine, and the verdict shows what came of it.
+                engine.control(event.message, clock.now_ns())
+            else:
+                engine.step(rings[event.stream].append(event), clock.now_ns())
+        yield
     end_ns = clock.now_ns() + IDLE_LIMIT_NS
     while not _of_seam(verdicts, seam) and clock.now_ns() < end_ns:
-        clock.advance_ns(IDLE_STEP_NS)
+        if not waiting():
+            clock.advance_ns(IDLE_STEP_NS)
         engine.step(None, clock.now_ns())
-    if not (found := _of_seam(verdicts, seam)):
+        yield
+    if not (given := _of_seam(verdicts, seam)):
         raise RecordingError(
             f"{path}: seam {seam.seam_id} gave no verdict within {IDLE_LIMIT_NS / 1e9:.0f} s after its last chunk; "
             "its current may not cross the config's arc limits"
         )
-    return found[0]
+    return given[0]
 
 
 def _of_seam(verdicts: Iterable[Verdict], seam: Seam) -> list[Verdict]:
@@ -115,6 +148,13 @@ def in_arrival_order(
 
     Holds no more than `horizon_ns` of the recording in memory.
     """
+    return (found for found in _sorted(events, horizon_ns) if found is not None)
+
+
+def _sorted(
+    events: Iterable[Chunk | ControlEvent], horizon_ns: int
+) -> Iterator[tuple[int, Chunk | ControlEvent] | None]:
+    """`in_arrival_order`, with None after every event that was only read ahead, so that nobody waits for all."""
     heap: list[tuple[int, int, Chunk | ControlEvent]] = []
     numbers = itertools.count()
     last_seq: dict[str, int] = {}
@@ -134,5 +174,6 @@ def in_arrival_order(
         newest_ns = max(newest_ns, t_ns)
         while heap and heap[0][0] < newest_ns - horizon_ns:
             yield from pop()
+        yield None
     while heap:
         yield from pop()

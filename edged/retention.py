@@ -85,8 +85,8 @@ def enforce(
 ) -> Plan:
     """Delete what `plan` says and return it.
 
-    `labels` gives seam id → label where it is known (the journal's); else the manifest's, else the recording's
-    own. Raises OSError or RecordingError when the folder cannot be changed or its manifest read.
+    `labels` gives seam id → label where it is known (the journal's), which counts where the manifest's, or else the
+    recording's own, differs. Raises OSError or RecordingError when the folder cannot be changed or its manifest read.
     """
     found = plan(
         _kept(folder, labels or {}),
@@ -107,12 +107,13 @@ def _kept(folder: Path, labels: Mapping[str, str]) -> list[Kept]:
     found = []
     for path in recordings(folder):
         stat = path.stat()
-        if path.stem in labels:
-            is_ok = labels[path.stem] == "OK"
-        else:
-            line = manifest.get(path.stem) or _own_verdict(path)
+        line = manifest.get(path.stem) or _own_verdict(path)
+        label = labels.get(path.stem, line.get("label"))
+        if label == line.get("label"):
             # In shadow every label is INDETERMINATE; what it would have been says how much the recording is worth.
-            is_ok = "OK" in (line.get("label"), line.get("shadow_label"))
+            is_ok = "OK" in (label, line.get("shadow_label"))
+        else:
+            is_ok = label == "OK"
         found.append(Kept(path, stat.st_size, stat.st_mtime_ns, is_ok))
     return found
 

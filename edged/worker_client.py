@@ -54,6 +54,9 @@ HEALTHY_S = 60.0
 
 STOP_TIMEOUT_S = 3.0
 
+SPARE_BYTES = 1_000_000
+"""What a live seam may find before it in the queue."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -191,6 +194,11 @@ class WorkerClient:
             "restarts": self.restarts,
             "error": self._error,
         }
+
+    @property
+    def has_room(self) -> bool:
+        """Whether work that is in no hurry would hold up nobody: the worker is ready and nearly idle."""
+        return self.state == "ready" and self._in_flight < SPARE_BYTES
 
     def close(self) -> None:
         """Stop the worker, at worst with SIGKILL, and wait for it."""

@@ -207,6 +207,7 @@ class FakeRecorder:
         self.events: dict[str, list[Chunk | tuple[int, dict[str, Any]]]] = {}
         self.finished: dict[str, dict[str, Any]] = {}
         self.abandoned: list[str] = []
+        self.completed: list[str] = []
         self._chunks = 0
 
     def begin(self, seam: Seam, specs: tuple[StreamSpec, ...], now_ns: int) -> None:
@@ -221,6 +222,9 @@ class FakeRecorder:
 
     def control(self, seam_id: str, t_ns: int, message: Mapping[str, Any]) -> None:
         self.events[seam_id].append((t_ns, dict(message)))
+
+    def complete(self, seam: Seam) -> None:
+        self.completed.append(seam.seam_id)
 
     def tick(self, now_ns: int) -> None:
         pass

@@ -90,7 +90,12 @@ def test_enforce_deletes_files_and_manifest_lines(tmp_path: Path, monkeypatch: p
     assert [one.seam_id for one in found.remove] == ["B"]
     assert sorted(read_manifest(tmp_path)) == ["A", "C", "D", "E"]
 
-    found = enforce(tmp_path, RecordingConfig(max_gb=0.000000001, min_free_gb=0), in_use={"D"}, labels={"E": "NOK"})
+    found = enforce(
+        tmp_path,
+        RecordingConfig(max_gb=0.000000001, min_free_gb=0),
+        in_use={"D"},
+        labels={"E": "NOK", "C": "INDETERMINATE"},
+    )
     assert [one.seam_id for one in found.remove][:1] == ["C"]
     assert {one.seam_id for one in found.remove[1:]} == {"A", "E", "F"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["D.mcap", "G.open", MANIFEST]
