@@ -148,6 +148,9 @@ class WorkerConfig(_Section):
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     finish_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """How long a ready process may take over a seam."""
+    start_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """How long seams wait for a process that still loads its models; no verdict takes longer than both together."""
     queue_mb: Annotated[int, Field(ge=8)] = 256
 
 

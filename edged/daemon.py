@@ -121,7 +121,7 @@ class Daemon:
         shared = SharedScorer(worker)
         self._engine = Engine(config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns)
         self._rescorer = Rescorer(
-            config, shared.lane(), unjudged, lambda: worker.has_room, self._publish, self._not_replayable
+            config, shared.lane(), unjudged, self._may_rescore, self._publish, self._not_replayable
         )
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
         handlers |= {"status": self._status, "range": self._range}
@@ -177,6 +177,12 @@ class Daemon:
         self._publisher.publish(self._journal.append(verdict, pair))
         self._on_verdict(verdict)
 
+    def _may_rescore(self) -> bool:
+        """Not before the worker is there, unless it does not come: then the seams are told so, like live ones."""
+        up_ns = time.monotonic_ns() - self._started_ns
+        has_given_up = self._worker.state != "ready" and up_ns > self._config.worker.start_timeout_s * 1e9
+        return self._worker.has_room or has_given_up
+
     def _not_replayable(self, path: Path, error: str) -> Verdict:
         seam = recorded_seam(RecordingReader(path))
         return interrupted_verdict(self._config, seam, f"it cannot be scored from its recording: {error}", path)
@@ -202,10 +208,13 @@ class Daemon:
         worker = self._worker.health()
         warnings = [f"stream {name} is {found.state}" for name, found in streams.items() if found.state != "ok"]
         if worker["state"] != "ready":
-            warnings.append(f"the scoring process is {worker['state']}")
+            waiting = worker["waiting_seams"]
+            warnings.append(
+                f"the scoring process is {worker['state']}" + (f", {waiting} seams wait for it" if waiting else "")
+            )
         warnings += [f"program {program}: {error}" for program, error in worker["model_errors"].items()]
-        if waiting := len(self._rescorer.pending):
-            warnings.append(f"{waiting} seams of before the restart are still to be scored")
+        if unscored := len(self._rescorer.pending):
+            warnings.append(f"{unscored} seams of before the restart are still to be scored")
         if self._inbox.dropped:
             warnings.append(f"{self._inbox.dropped} chunks dropped: the engine could not keep up")
         if not self._journal.has_reserve:

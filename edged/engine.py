@@ -200,7 +200,8 @@ class Engine:
     def _advance(self, work: Work, now_ns: int) -> None:
         if work.window is not None:
             waited_ns = now_ns - work.asked_ns
-            if waited_ns > round(self._config.worker.finish_timeout_s * 1e9) + FINISH_GRACE_NS:
+            worker = self._config.worker
+            if waited_ns > round((worker.start_timeout_s + worker.finish_timeout_s) * 1e9) + FINISH_GRACE_NS:
                 self._scorer.drop(work.seam.seam_id)
                 detail = f"no answer within {waited_ns / 1e9:.0f} s"
                 self._finalise(work, ScoreReply(work.seam.seam_id, None, "worker_failed", detail), None, now_ns)

@@ -7,10 +7,12 @@ bytes: the worker says how many it has consumed, and what would go beyond is dro
 """
 
 import dataclasses
+import math
 import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -62,11 +64,15 @@ log = structlog.get_logger(__name__)
 
 @dataclasses.dataclass(slots=True)
 class _Seam:
-    """A begun seam: what became of its chunks, and until when its answer must come."""
+    """A begun seam: what became of its chunks, and when its score was asked for.
+
+    `is_backlog`: it was asked for while the worker was loading, or queued behind such seams.
+    """
 
     dropped_chunks: int = 0
     failure: str | None = None
-    deadline_ns: int | None = None
+    asked_ns: int | None = None
+    is_backlog: bool = False
 
 
 class WorkerClient:
@@ -75,7 +81,9 @@ class WorkerClient:
     Args:
         settings: models by program, device, threads.
         run_dir: folder of the private socket.
-        finish_timeout_s: a finished seam is answered `worker_failed` after this time.
+        finish_timeout_s: a finished seam is answered `worker_failed` after this time, if the worker was ready.
+        start_timeout_s: the same for one that waits for a loading worker, which is left alone and goes on loading;
+            once it is ready, the seams that waited have `finish_timeout_s` on top to be scored one by one.
         queue_mb: bytes on the way to the worker, in 10⁶.
         environment: what the child gets beside the daemon's own environment.
         silence_timeout_s: an idle worker that says nothing for this long is killed.
@@ -89,6 +97,7 @@ class WorkerClient:
         run_dir: Path,
         *,
         finish_timeout_s: float = 20.0,
+        start_timeout_s: float = 120.0,
         queue_mb: int = 256,
         environment: Mapping[str, str] | None = None,
         silence_timeout_s: float = SILENCE_TIMEOUT_S,
@@ -96,6 +105,7 @@ class WorkerClient:
     ) -> None:
         self._settings, self._run_dir, self._clock = settings, run_dir, clock
         self._finish_timeout_ns = round(finish_timeout_s * 1e9)
+        self._start_timeout_ns = round(start_timeout_s * 1e9)
         self._silence_timeout_ns = round(silence_timeout_s * 1e9)
         self._queue_bytes = queue_mb * 1_000_000
         self._environment = _environment(settings.threads, environment or {})
@@ -126,6 +136,7 @@ class WorkerClient:
             settings,
             config.cell.data_dir / "run",
             finish_timeout_s=config.worker.finish_timeout_s,
+            start_timeout_s=config.worker.start_timeout_s,
             queue_mb=config.worker.queue_mb,
             environment=config.children.env,
         )
@@ -158,7 +169,7 @@ class WorkerClient:
         log.warning("scoring cannot keep up", seam_id=seam_id, queued_bytes=self._in_flight)
 
     def finish(self, window: SeamWindow) -> None:
-        """Ask for the score; answered by `poll` within `finish_timeout_s`, with a reason at worst."""
+        """Ask for the score; answered by `poll` within the time-outs, with a reason at worst."""
         seam_id = window.seam.seam_id
         seam = self._seams[seam_id]
         if seam.dropped_chunks:
@@ -167,7 +178,8 @@ class WorkerClient:
             self._reply(seam_id, "worker_failed", seam.failure)
         else:
             now_ns = self._clock.now_ns()
-            seam.deadline_ns = now_ns + self._finish_timeout_ns
+            seam.is_backlog = self.state == "loading" or any(other.is_backlog for other in self._seams.values())
+            seam.asked_ns = now_ns
             self._send(window_frames(window, now_ns))
 
     def drop(self, seam_id: str) -> None:
@@ -177,6 +189,7 @@ class WorkerClient:
 
     def poll(self) -> list[ScoreReply]:
         """Answers that have arrived, and those for seams whose worker failed; restarts the worker when it is time."""
+        self._flush()
         self._receive()
         self._supervise(self._clock.now_ns())
         replies, self._replies = self._replies, []
@@ -190,6 +203,7 @@ class WorkerClient:
             "models": self._ready.get("models", {}),
             "model_errors": self._ready.get("errors", {}),
             "open_seams": len(self._seams),
+            "waiting_seams": sum(seam.asked_ns is not None for seam in self._seams.values()),
             "queued_mb": round(self._in_flight / 1e6, 3),
             "restarts": self.restarts,
             "error": self._error,
@@ -216,6 +230,7 @@ class WorkerClient:
 
     def _start(self) -> None:
         self._sent = self._consumed = 0
+        self._unsent: deque[list[Buffer]] = deque()
         self._ready = {}
         self.restarts += 1
         socket = self._context.socket(zmq.DEALER)
@@ -238,13 +253,30 @@ class WorkerClient:
         return self._sent - self._consumed
 
     def _send(self, frames: list[Buffer]) -> None:
+        """Never blocks: until the worker has connected, messages wait here, and then go out in order."""
         if self._socket is None:
             return
         self._sent += size_of(frames)
+        self._flush()
+        if self._unsent or not self._sent_now(self._socket, frames):
+            # A ring would overwrite its views while they wait.
+            self._unsent.append([frame.copy() if isinstance(frame, np.ndarray) else frame for frame in frames])
+
+    def _flush(self) -> None:
+        while self._socket is not None and self._unsent and self._sent_now(self._socket, self._unsent[0]):
+            self._unsent.popleft()
+
+    @staticmethod
+    def _sent_now(socket: "zmq.Socket[bytes]", frames: list[Buffer]) -> bool:
+        """False where no worker is connected yet; only the first frame can tell, the others follow it."""
         for i, frame in enumerate(frames):
             more = zmq.SNDMORE if i + 1 < len(frames) else 0
             data = frame.data if isinstance(frame, np.ndarray) else frame
-            self._socket.send(data, more, copy=not _is_ours(frame))
+            try:
+                socket.send(data, more | zmq.NOBLOCK, copy=not _is_ours(frame))
+            except zmq.Again:
+                return False
+        return True
 
     def _receive(self) -> None:
         while self._socket is not None and self._socket.poll(0):
@@ -262,7 +294,7 @@ class WorkerClient:
             case "ready":
                 self._ready, self.state, self._error = header, "ready", None
                 log.info("worker ready", models=header["models"], errors=header["errors"])
-            case "score" if (seam := self._seams.get(header["seam_id"])) and seam.deadline_ns is not None:
+            case "score" if (seam := self._seams.get(header["seam_id"])) and seam.asked_ns is not None:
                 self._take_score(header)
             case "score":
                 log.warning("late score ignored", seam_id=header["seam_id"])
@@ -299,9 +331,12 @@ class WorkerClient:
 
     def _overdue(self, now_ns: int) -> str | None:
         """Why the worker is to be killed, if it is."""
-        late = [seam_id for seam_id, seam in self._seams.items() if (seam.deadline_ns or now_ns) < now_ns]
-        if late:
-            return f"no score within {self._finish_timeout_ns / 1e9:g} s for {', '.join(late)} ({self.state})"
+        late = [seam_id for seam_id, seam in self._seams.items() if self._deadline_ns(seam) < now_ns]
+        if late and self.state != "loading":
+            return f"no score within {self._finish_timeout_ns / 1e9:g} s for {', '.join(late)}"
+        for seam_id in late:
+            self.drop(seam_id)
+            self._reply(seam_id, "worker_failed", f"the worker still loads after {self._start_timeout_ns / 1e9:g} s")
         if self.state == "loading":
             limit_ns = round(LOAD_TIMEOUT_S * 1e9)
         else:
@@ -310,6 +345,15 @@ class WorkerClient:
         return (
             f"the worker has been silent for {silent_ns / 1e9:.1f} s ({self.state})" if silent_ns > limit_ns else None
         )
+
+    def _deadline_ns(self, seam: _Seam) -> float:
+        """Until when its answer must come. A worker that loads needs another limit than one that hangs."""
+        if seam.asked_ns is None:
+            return math.inf
+        if not seam.is_backlog:
+            return seam.asked_ns + self._finish_timeout_ns
+        to_score_ns = 0 if self.state == "loading" else self._finish_timeout_ns
+        return seam.asked_ns + self._start_timeout_ns + to_score_ns
 
     def _fail(self, problem: str) -> None:
         """Answer for every open seam, kill what is left of the worker and start another after a pause."""
@@ -324,7 +368,7 @@ class WorkerClient:
         self.state = "restarting"
         for seam_id, seam in list(self._seams.items()):
             seam.failure = problem
-            if seam.deadline_ns is not None:
+            if seam.asked_ns is not None:
                 self._reply(seam_id, "worker_failed", problem)
 
     def _shut(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from drivers.base import Chunk, ClockParams, StreamSpec
+from drivers.base import Chunk, ClockParams, ManualClock, StreamSpec
 from edged.scoring import ScoreReply
 from edged.worker import WorkerSettings
 from edged.worker_client import WorkerClient
@@ -147,6 +147,63 @@ def test_a_hung_worker_is_killed_in_time(start: Start) -> None:
     assert "no score within 1 s" in reply.detail
     _ready(client)
     _until(client, lambda _: not psutil.pid_exists(pid))
+
+
+def _still_loading(start: Start, clock: ManualClock) -> tuple[WorkerClient, list[SeamWindow]]:
+    """A worker stopped while it loads, and two seams that have been asked for meanwhile."""
+    client = start(finish_timeout_s=5.0, start_timeout_s=60.0, clock=clock)
+    os.kill(client.health()["pid"], signal.SIGSTOP)
+    windows = [_begin(client, seam_id) for seam_id in ("old", "new")]
+    for window in windows:
+        client.finish(window)
+        clock.advance_ns(10_000_000_000)
+    return client, windows
+
+
+def test_seams_that_wait_for_a_loading_worker_are_scored_oldest_first(start: Start) -> None:
+    clock = ManualClock()
+    client, _ = _still_loading(start, clock)
+    clock.advance_ns(30_000_000_000)
+    assert client.poll() == []
+    assert (client.state, client.health()["waiting_seams"]) == ("loading", 2)
+    os.kill(client.health()["pid"], signal.SIGCONT)
+    replies = _until(client, lambda replies: len(replies) == 2)
+    assert [(reply.seam_id, reply.reason) for reply in replies] == [("old", None), ("new", None)]
+    assert client.restarts == 0
+
+
+def test_a_worker_that_loads_too_long_is_left_alone_and_its_seams_are_answered(start: Start) -> None:
+    clock = ManualClock()
+    client, _ = _still_loading(start, clock)
+    clock.advance_ns(41_000_000_000)
+    (reply,) = client.poll()
+    assert (reply.seam_id, reply.reason) == ("old", "worker_failed")
+    assert "still loads after 60 s" in reply.detail
+    os.kill(client.health()["pid"], signal.SIGCONT)
+    (reply,) = _until(client, bool)
+    assert (reply.seam_id, reply.reason) == ("new", None)
+    assert (client.restarts, client.state) == (0, "ready")
+
+
+def test_a_seam_queued_behind_those_that_waited_is_given_time_for_them(start: Start) -> None:
+    clock = ManualClock()
+    client = start(finish_timeout_s=5.0, start_timeout_s=60.0, clock=clock)
+    pid = client.health()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    old = _begin(client, "old")
+    for i in range(1000, 20_000):  # so many that it is still busy when it has said that it is ready
+        client.push("old", Chunk("w", i, i, 0, 0, np.full((1, 2), 1520, np.int16), CLOCK))
+    client.finish(old)
+    os.kill(pid, signal.SIGCONT)
+    _ready(client)
+    os.kill(pid, signal.SIGSTOP)
+    client.finish(_begin(client, "behind"))
+    assert client.health()["waiting_seams"] == 2
+    clock.advance_ns(6_000_000_000)
+    assert client.poll() == []
+    os.kill(pid, signal.SIGCONT)
+    replies = _until(client, lambda replies: len(replies) == 2)
+    assert [(reply.seam_id, reply.reason) for reply in replies] == [("old", None), ("behind", None)]
 
 
 def test_a_worker_that_hangs_idle_is_replaced(start: Start) -> None:
