@@ -150,6 +150,9 @@ class ControlDesk:
         return {"ok": True}
 
     def _end_part(self, message: EndPart, _raw: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
+        already = self._parts.verdict_of(message.part_id)
+        if already is not None:
+            return {"ok": True, "already": already}
         self._parts.end(message.part_id, now_ns)
         return {"ok": True}
 

@@ -38,6 +38,7 @@ class PartTracker:
         self._config_id = config_id
         self._is_simulated = is_simulated
         self._open: dict[str, _OpenPart] = {}
+        self._judged: dict[str, str] = {}
 
     def begin(self, message: Part, now_ns: int) -> None:
         """Open a part. Raises ControlError when it is open already or too many are."""
@@ -53,6 +54,13 @@ class PartTracker:
             raise ControlError(f"part_id: no part {part_id!r} is open")
         self._open[part_id].ended = True
         self._open[part_id].touched_ns = now_ns
+
+    def verdict_of(self, part_id: str) -> str | None:
+        """Label of a part that is judged already and not open again; the last `MAX_PARTS` are remembered.
+
+        A part ends by itself with its last seam, so the PLC's `end_part` often comes after its verdict.
+        """
+        return None if part_id in self._open else self._judged.get(part_id)
 
     def add(self, verdict: Verdict, now_ns: int) -> None:
         """Take a seam's verdict; seams without an open part are no part's."""
@@ -84,6 +92,10 @@ class PartTracker:
         missing = part.missing()
         seams = [*part.seams, *(PartSeam(ref, None, Label.INDETERMINATE, "seam_missing") for ref in missing)]
         label, reason, detail = _judge(seams, missing)
+        self._judged.pop(part_id, None)
+        self._judged[part_id] = label.name
+        if len(self._judged) > MAX_PARTS:
+            del self._judged[next(iter(self._judged))]
         return PartVerdict(
             cell=self._cell,
             part_id=part_id,

@@ -90,3 +90,18 @@ def test_part_that_is_open_already_is_refused_and_shutdown_judges_it() -> None:
     assert "open already" in cell.engine.control({"op": "part", "part_id": "P", "seams": ["A"]}, t(0))["error"]
     cell.engine.shutdown(t(1))
     assert [verdict.label for verdict in cell.parts] == [Label.INDETERMINATE]
+
+
+def test_end_part_of_a_judged_part_says_so_and_changes_nothing() -> None:
+    cell = part(["A"], ["A"], {"A"}, end=False)
+    assert [verdict.label for verdict in cell.parts] == [Label.NOK]
+    ended = {"op": "end_part", "part_id": "P"}
+    for _ in range(2):
+        assert cell.engine.control(ended, t(9.0)) == {"ok": True, "already": "NOK"}
+    cell.run(10.0)
+    assert len(cell.parts) == 1
+    assert not cell.engine.control({"op": "end_part", "part_id": "Q"}, t(10.0))["ok"]
+    assert cell.engine.control({"op": "part", "part_id": "P", "seams": ["A"]}, t(10.0))["ok"]
+    assert cell.engine.control(ended, t(10.0)) == {"ok": True}, "it was opened again"
+    cell.run(11.0)
+    assert [verdict.reason for verdict in cell.parts] == ["seam_nok", "seam_missing"]
