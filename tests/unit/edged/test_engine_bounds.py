@@ -43,3 +43,20 @@ def test_the_pre_roll_does_not_reach_into_the_arc_before() -> None:
     assert [verdict.seam.seam_ref for verdict in cell.verdicts] == ["A", "B"]
     first_ns = min(chunk.t_ns for chunk in cell.scorer.pushed[cell.verdicts[1].seam.seam_id])
     assert t(4.0) <= first_ns < t(4.05), "its own pre-roll would begin at 3.9 s"
+
+
+def test_a_chunk_that_comes_twice_is_pushed_and_counted_once() -> None:
+    once, twice = Cell(), Cell()
+    for cell in (once, twice):
+        cell.say(0.5, "expect", program="fillet", seam_ref="A")
+        cell.say(5.0, "view", seam_ref="A", view="top")
+        cell.weld([(2.0, 4.0)], 8.0)
+        cell.run(3.0)
+    (again,) = twice.rings["mic"].slice(t(2.9), t(2.901))
+    (whole,) = (chunk for chunk in twice.rings["mic"].slice(t(2.5), t(3.0)) if chunk.seq == again.seq)
+    twice.engine.step(whole, twice.clock.now_ns())
+    for cell in (once, twice):
+        cell.run(8.0)
+    pushed = [[chunk.counter for chunk in c.scorer.pushed["seam-1"] if chunk.stream == "mic"] for c in (once, twice)]
+    assert pushed[0] == pushed[1]
+    assert once.verdict.integrity == twice.verdict.integrity
