@@ -21,7 +21,7 @@ import zmq
 
 from drivers.base import MONOTONIC, Chunk, HostClock, StreamSpec
 from edged.config import Config
-from edged.endpoints import bind
+from edged.endpoints import ipc_path
 from edged.scoring import ScoreReply
 from edged.worker import WorkerSettings
 from edged.worker_link import (
@@ -54,6 +54,9 @@ HEALTHY_S = 60.0
 
 STOP_TIMEOUT_S = 3.0
 
+RECONNECT_MS = 20
+"""Until the worker has bound its socket, this often is it tried."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -77,7 +80,7 @@ class WorkerClient:
         environment: what the child gets beside the daemon's own environment.
         silence_timeout_s: an idle worker that says nothing for this long is killed.
         clock: host time.
-    Raises EndpointError when the socket cannot be bound.
+    Raises EndpointError when the socket's path cannot be.
     """
 
     def __init__(
@@ -214,13 +217,18 @@ class WorkerClient:
         # Bytes are what is bounded, by `queue_mb`; a limit in messages would block the engine.
         for option in (zmq.SNDHWM, zmq.RCVHWM, zmq.LINGER):
             socket.setsockopt(option, 0)
-        endpoint = bind(socket, f"ipc://{self._run_dir}/worker-{os.getpid()}-{self.restarts}.sock")
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._socket_path = self._run_dir / f"worker-{os.getpid()}-{self.restarts}.sock"
+        endpoint = f"ipc://{self._socket_path}"
+        ipc_path(endpoint)
+        # The worker binds and this side connects: a connected socket has a queue from the first instant and keeps it
+        # when its peer dies. A bound one without a peer would block the engine in `send`.
+        socket.connect(endpoint)
         command = [sys.executable, "-m", "edged.worker", "--endpoint", endpoint, "--parent-pid", str(os.getpid())]
         command += ["--config-json", self._settings.model_dump_json()]
         # A session of its own, so that Ctrl-C reaches the daemon alone, which then stops the worker in order.
         self._process = subprocess.Popen(command, env=self._environment, start_new_session=True)
         self._socket = socket
-        self._socket_path = Path(endpoint.removeprefix("ipc://"))
         self._started_ns = self._heard_ns = self._clock.now_ns()
         self.state = "loading"
         log.info("worker started", pid=self._process.pid, restarts=self.restarts)
