@@ -124,8 +124,11 @@ def _ctrl_c(welding: Welding, seen: Shift) -> None:
 
 
 def _whole(verdict: Verdict, streams: set[str] = STREAMS) -> None:
-    found = {name: verdict["integrity"][name] for name in streams}
-    assert {name: integrity["state"] for name, integrity in found.items()} == dict.fromkeys(streams, "ok"), found
+    """Nothing is lost and nothing broken. Frames are stamped as they arrive, so a busy machine may make them late."""
+    for name in streams:
+        found = verdict["integrity"][name]
+        assert (found["lost_items"], found["state"] in ("ok", "degraded")) == (0, True), (name, found)
+        assert found["gaps"] == 0 or name == "arccam", (name, found)
 
 
 def _judged_ok(verdict: Verdict) -> None:
