@@ -1,7 +1,7 @@
 """At the start: what a crash left. Every seam that was open, or judged but not journaled, gets its verdict now.
 
 It stands before the first chunk: unfinished recordings are saved, and each seam without an entry in the journal
-becomes INDETERMINATE(interrupted), so that no seam ends in silence.
+becomes INDETERMINATE(interrupted), and its part INDETERMINATE with it, so that neither ends in silence.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from edged.config import Config
 from edged.decide import Case, decide
 from edged.journal import Entry, Journal
 from edged.recording import open_recordings, recorded_seam, recordings, recover_interrupted
-from edged.types import Verdict
+from edged.types import Label, PartSeam, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict
 from edged.wire import TimePair
 from pipelines.window import Seam
@@ -50,7 +50,33 @@ def recover_after_crash(config: Config, folder: Path, journal: Journal, publish:
     for verdict, pair in missing:
         log.warning("seam was interrupted", seam_id=verdict.seam.seam_id, recording=verdict.recording)
         publish(journal.append(verdict, pair))
+    for part in _parts(config, [verdict for verdict, _ in missing]):
+        log.warning("part was interrupted", part_id=part.part_id)
+        publish(journal.append(part))
     return len(missing)
+
+
+def _parts(config: Config, verdicts: list[Verdict]) -> list[PartVerdict]:
+    """Parts of which a seam was interrupted. Which seams the PLC had announced for them is forgotten."""
+    seams: dict[str, list[PartSeam]] = {}
+    for verdict in verdicts:
+        if (part_id := verdict.seam.part_id) is not None:
+            found = PartSeam(verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason)
+            seams.setdefault(part_id, []).append(found)
+    return [
+        PartVerdict(
+            cell=config.cell.name,
+            part_id=part_id,
+            label=Label.INDETERMINATE,
+            reason="seam_indeterminate",
+            detail="edged stopped while the part was open; only the seams that were open then are listed",
+            seams=tuple(found),
+            config_id=config.config_id,
+            is_simulated=config.cell.is_simulated,
+            decided_utc_ns=time.time_ns(),
+        )
+        for part_id, found in seams.items()
+    ]
 
 
 def _youngest(folder: Path) -> list[Path]:

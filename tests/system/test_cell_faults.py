@@ -219,6 +219,8 @@ def test_every_entry_of_the_journal_was_received_once_and_in_one_sequence(shift:
         entry["seam_ref"] for topic, entry in shift.journal if topic.startswith("verdict/") and entry["seam_ref"]
     ]
     assert welded == [f"seam-{number:05d}" for number in range(CTRL_C)]
+    parts = {entry["part_id"]: Label(entry["label"]) for topic, entry in shift.journal if topic == "part"}
+    assert parts == {f"part-{n:05d}": Label(shift.verdicts[n]["label"]) for n in range(CTRL_C)}
 
 
 def test_every_seam_is_on_disk(shift: Shift) -> None:
