@@ -3,7 +3,7 @@
 It stands before the first chunk. A seam cut off in mid-arc, or while an input of it was still to come, becomes
 INDETERMINATE(interrupted) at once; a recording that was finished with a verdict is journaled with that one; and a
 recording that holds all inputs but no verdict is left to `edged.rescoring`, which scores it while the daemon runs.
-The journal says what is missing; no seam ends in silence.
+A part of which a seam was open is INDETERMINATE. The journal says what is missing; neither ends in silence.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from edged.recording import (
     recover_complete,
     recover_interrupted,
 )
-from edged.types import Verdict
+from edged.types import Label, PartSeam, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict
 from edged.wire import TimePair
 from pipelines.window import Seam
@@ -69,11 +69,38 @@ def recover_after_crash(
             to_rescore.append(path)
         else:
             verdicts.append(found)
-    for verdict, pair in sorted(verdicts, key=lambda item: item[0].seam.seam_id):
-        if not journal.has_seam(verdict.seam.seam_id):
-            log.warning("seam of before the restart", seam_id=verdict.seam.seam_id, label=verdict.label.name)
-            publish(journal.append(verdict, pair))
+    missing = [item for item in verdicts if not journal.has_seam(item[0].seam.seam_id)]
+    for verdict, pair in sorted(missing, key=lambda item: item[0].seam.seam_id):
+        log.warning("seam of before the restart", seam_id=verdict.seam.seam_id, label=verdict.label.name)
+        publish(journal.append(verdict, pair))
+    open_then = [(verdict.seam, verdict.label, verdict.reason) for verdict, _ in missing]
+    open_then += [(recorded_seam(RecordingReader(path)), Label.INDETERMINATE, "interrupted") for path in to_rescore]
+    for part in _parts(config, open_then):
+        log.warning("part of before the restart", part_id=part.part_id)
+        publish(journal.append(part))
     return to_rescore
+
+
+def _parts(config: Config, open_then: list[tuple[Seam, Label, str]]) -> list[PartVerdict]:
+    """Parts of which a seam was open. Which other seams the PLC had announced for them is forgotten."""
+    seams: dict[str, list[PartSeam]] = {}
+    for seam, label, reason in open_then:
+        if seam.part_id is not None:
+            seams.setdefault(seam.part_id, []).append(PartSeam(seam.seam_ref, seam.seam_id, label, reason))
+    return [
+        PartVerdict(
+            cell=config.cell.name,
+            part_id=part_id,
+            label=Label.INDETERMINATE,
+            reason="seam_indeterminate",
+            detail="edged stopped while the part was open; only the seams that were open then are listed",
+            seams=tuple(found),
+            config_id=config.config_id,
+            is_simulated=config.cell.is_simulated,
+            decided_utc_ns=time.time_ns(),
+        )
+        for part_id, found in seams.items()
+    ]
 
 
 def interrupted_verdict(config: Config, seam: Seam, detail: str, recording: Path | None) -> Verdict:

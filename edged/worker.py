@@ -20,6 +20,7 @@ import typer
 import zmq
 from pydantic import BaseModel, ConfigDict
 
+from edged.endpoints import EndpointError, bind
 from edged.logs import configure_logging
 from edged.worker_link import LinkError, chunk_of, header_of, pack_header, score_map, seam_and_streams_of, window_of
 from pipelines.models import ModelError, load_detector
@@ -173,11 +174,11 @@ def _prepare_process() -> None:
 
 
 def main(
-    endpoint: Annotated[str, typer.Option(help="ipc endpoint of the daemon")],
+    endpoint: Annotated[str, typer.Option(help="ipc endpoint to bind; the daemon connects")],
     parent_pid: Annotated[int, typer.Option(help="process without which there is nothing to score")],
     config_json: Annotated[str, typer.Option(help="WorkerSettings as JSON")],
 ) -> None:
-    """Connect, load the models, score until stopped."""
+    """Bind, load the models, score until stopped."""
     configure_logging("worker")
     _prepare_process()
     settings = WorkerSettings.model_validate_json(config_json)
@@ -185,9 +186,12 @@ def main(
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
         socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(endpoint)
         try:
+            bind(socket, endpoint)
             _Worker(socket, settings).run(parent_pid)
+        except EndpointError as error:
+            log.error("the daemon cannot be listened to", error=str(error))
+            sys.exit(1)
         except LinkError as error:
             log.error("the daemon said something unknown", error=str(error))
             sys.exit(1)

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ import zmq
 
 from drivers.base import MONOTONIC, Chunk, HostClock, StreamSpec
 from edged.config import Config
-from edged.endpoints import bind
+from edged.endpoints import ipc_path
 from edged.scoring import ScoreReply
 from edged.worker import WorkerSettings
 from edged.worker_link import (
@@ -59,6 +58,9 @@ STOP_TIMEOUT_S = 3.0
 SPARE_BYTES = 1_000_000
 """What a live seam may find before it in the queue."""
 
+RECONNECT_MS = 20
+"""Until the worker has bound its socket, this often is it tried."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -88,7 +90,7 @@ class WorkerClient:
         environment: what the child gets beside the daemon's own environment.
         silence_timeout_s: an idle worker that says nothing for this long is killed.
         clock: host time.
-    Raises EndpointError when the socket cannot be bound.
+    Raises EndpointError when the socket's path cannot be.
     """
 
     def __init__(
@@ -189,7 +191,6 @@ class WorkerClient:
 
     def poll(self) -> list[ScoreReply]:
         """Answers that have arrived, and those for seams whose worker failed; restarts the worker when it is time."""
-        self._flush()
         self._receive()
         self._supervise(self._clock.now_ns())
         replies, self._replies = self._replies, []
@@ -230,20 +231,24 @@ class WorkerClient:
 
     def _start(self) -> None:
         self._sent = self._consumed = 0
-        self._unsent: deque[list[Buffer]] = deque()
         self._ready = {}
         self.restarts += 1
         socket = self._context.socket(zmq.DEALER)
         # Bytes are what is bounded, by `queue_mb`; a limit in messages would block the engine.
         for option in (zmq.SNDHWM, zmq.RCVHWM, zmq.LINGER):
             socket.setsockopt(option, 0)
-        endpoint = bind(socket, f"ipc://{self._run_dir}/worker-{os.getpid()}-{self.restarts}.sock")
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        self._socket_path = self._run_dir / f"worker-{os.getpid()}-{self.restarts}.sock"
+        endpoint = f"ipc://{self._socket_path}"
+        ipc_path(endpoint)
+        # The worker binds and this side connects: a connected socket has a queue from the first instant and keeps it
+        # when its peer dies. A bound one without a peer would block the engine in `send`.
+        socket.connect(endpoint)
         command = [sys.executable, "-m", "edged.worker", "--endpoint", endpoint, "--parent-pid", str(os.getpid())]
         command += ["--config-json", self._settings.model_dump_json()]
         # A session of its own, so that Ctrl-C reaches the daemon alone, which then stops the worker in order.
         self._process = subprocess.Popen(command, env=self._environment, start_new_session=True)
         self._socket = socket
-        self._socket_path = Path(endpoint.removeprefix("ipc://"))
         self._started_ns = self._heard_ns = self._clock.now_ns()
         self.state = "loading"
         log.info("worker started", pid=self._process.pid, restarts=self.restarts)
@@ -253,30 +258,14 @@ class WorkerClient:
         return self._sent - self._consumed
 
     def _send(self, frames: list[Buffer]) -> None:
-        """Never blocks: until the worker has connected, messages wait here, and then go out in order."""
+        """Never blocks: a connected socket queues without limit, and `queue_mb` is kept by `push`."""
         if self._socket is None:
             return
         self._sent += size_of(frames)
-        self._flush()
-        if self._unsent or not self._sent_now(self._socket, frames):
-            # A ring would overwrite its views while they wait.
-            self._unsent.append([frame.copy() if isinstance(frame, np.ndarray) else frame for frame in frames])
-
-    def _flush(self) -> None:
-        while self._socket is not None and self._unsent and self._sent_now(self._socket, self._unsent[0]):
-            self._unsent.popleft()
-
-    @staticmethod
-    def _sent_now(socket: "zmq.Socket[bytes]", frames: list[Buffer]) -> bool:
-        """False where no worker is connected yet; only the first frame can tell, the others follow it."""
         for i, frame in enumerate(frames):
             more = zmq.SNDMORE if i + 1 < len(frames) else 0
             data = frame.data if isinstance(frame, np.ndarray) else frame
-            try:
-                socket.send(data, more | zmq.NOBLOCK, copy=not _is_ours(frame))
-            except zmq.Again:
-                return False
-        return True
+            self._socket.send(data, more | zmq.NOBLOCK, copy=not _is_ours(frame))
 
     def _receive(self) -> None:
         while self._socket is not None and self._socket.poll(0):

@@ -112,8 +112,10 @@ class Cell:
     def _wait_until(self, t_ns: int) -> None:
         self._stop.wait(max(0.0, (t_ns - time.monotonic_ns()) / 1e9))
 
-    def _not_taken(self) -> tuple[int, int]:
-        return self._transports.welder.dropped, self._transports.microphone.dropped
+    def _not_taken(self) -> tuple[int, ...]:
+        """Grows while somebody does not read a device that has no count of its readers."""
+        devices = (self._transports.welder, self._transports.motion, self._transports.microphone)
+        return tuple(device.unread + device.dropped for device in devices)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["MjpegServer"]
 
 BOUNDARY = "edgedframe"
-READER_QUEUE = 64
+READER_QUEUE = 300
 """Images a reader may lag behind; then it loses images, as with a real camera."""
 
 WAKE_S = 0.2

@@ -24,8 +24,8 @@ __all__ = ["RESULT_FPS", "TRANSPORT_FAULTS", "Transports", "black_jpeg", "quiet_
 WELDER_BLOCK = 50
 AUDIO_BLOCK = 480
 RESULT_FPS = 10.0
-BACKLOG_S = 2.0
-"""A reader on a loaded machine may be late by this much without loss."""
+BACKLOG_S = 10.0
+"""A reader may be late by this much without loss: on a loaded machine it, or the pacer, is, by seconds."""
 IDLE_S = 2
 QUIET_SHARE = 0.25
 """Of a rendered seam's lead: before gas flows, so it shows what sensors give at rest."""
@@ -106,11 +106,14 @@ class Transports:
         self._shown = self._dark if jpeg is None else jpeg
 
     def counts(self) -> dict[str, Any]:
-        """What was dropped because nobody took it, readers of the cameras, the pacer's worst lateness."""
+        """What nobody took, what readers were too late for, readers of the cameras, the pacer's worst lateness."""
         return {
             "welder_dropped_frames": self.welder.dropped,
             "motion_dropped_lines": self.motion.dropped,
             "microphone_dropped_samples": self.microphone.dropped,
+            "welder_unread_frames": self.welder.unread,
+            "motion_unread_lines": self.motion.unread,
+            "microphone_unread_samples": self.microphone.unread,
             "camera_dropped_frames": dict(self.cameras.dropped),
             "arc_readers": self.cameras.readers("arc"),
             "result_readers": self.cameras.readers("result"),

@@ -124,6 +124,37 @@ def test_a_killed_worker_answers_for_its_seams_and_comes_back(start: Start) -> N
     assert reply.score is not None
 
 
+def _push_burning(client: WorkerClient, chunks: range) -> None:
+    for i in chunks:
+        client.push("burning", Chunk("w", i, 100 * i, 0, 0, np.zeros((100, 2), np.int16), CLOCK))
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_dies_never_blocks_who_pushes(start: Start) -> None:
+    """Between its death and the next `poll` the engine goes on pushing, and must not wait for a dead peer."""
+    client = start()
+    _ready(client)
+    _begin(client, "burning")
+    (worker,) = psutil.Process().children()
+    worker.kill()
+    wait_until = time.monotonic() + PATIENCE_S
+    while worker.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < wait_until
+    _push_burning(client, range(10, 2_000))
+    _until(client, lambda _: client.restarts == 1)
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_still_starts_never_blocks_who_pushes(start: Start) -> None:
+    client = start()
+    os.kill(client.health()["pid"], signal.SIGSTOP)
+    window = _begin(client, "early")
+    os.kill(client.health()["pid"], signal.SIGCONT)
+    client.finish(window)
+    (reply,) = _until(client, lambda replies: len(replies) == 1)
+    assert reply.score is not None
+
+
 def test_a_seam_begun_while_the_worker_is_down_is_answered(start: Start) -> None:
     client = start()
     _ready(client)
