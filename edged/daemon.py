@@ -36,7 +36,7 @@ from edged.logs import configure_logging
 from edged.messages import ControlError
 from edged.publisher import Publisher
 from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
-from edged.recovery import interrupted_verdict, recover_after_crash
+from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
 from edged.rescoring import Rescorer, SharedScorer
 from edged.service import ServiceNotifier
 from edged.stream import Stream
@@ -121,7 +121,7 @@ class Daemon:
         shared = SharedScorer(worker)
         self._engine = Engine(config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns)
         self._rescorer = Rescorer(
-            config, shared.lane(), unjudged, self._may_rescore, self._publish, self._not_replayable
+            config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable
         )
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
         handlers |= {"status": self._status, "range": self._range}
@@ -176,6 +176,12 @@ class Daemon:
     def _publish(self, verdict: Verdict | PartVerdict, pair: TimePair | None = None) -> None:
         self._publisher.publish(self._journal.append(verdict, pair))
         self._on_verdict(verdict)
+
+    def _publish_late(self, verdict: Verdict, pair: TimePair) -> None:
+        """A seam of before the restart; its part is judged with it, since no PLC will end that part any more."""
+        self._publish(verdict, pair)
+        for part in parts_of(self._config, [verdict]):
+            self._publish(part)
 
     def _may_rescore(self) -> bool:
         """Not before the worker is there, unless it does not come: then the seams are told so, like live ones."""

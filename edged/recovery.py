@@ -8,7 +8,7 @@ A part of which a seam was open is INDETERMINATE. The journal says what is missi
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -34,7 +34,7 @@ from edged.verdict import Identity, Latencies, build_verdict
 from edged.wire import TimePair
 from pipelines.window import Seam
 
-__all__ = ["interrupted_verdict", "recover_after_crash"]
+__all__ = ["interrupted_verdict", "parts_of", "recover_after_crash"]
 
 STOPPED = "edged stopped while the seam was open; the recording holds what was on disk"
 
@@ -73,34 +73,38 @@ def recover_after_crash(
     for verdict, pair in sorted(missing, key=lambda item: item[0].seam.seam_id):
         log.warning("seam of before the restart", seam_id=verdict.seam.seam_id, label=verdict.label.name)
         publish(journal.append(verdict, pair))
-    open_then = [(verdict.seam, verdict.label, verdict.reason) for verdict, _ in missing]
-    open_then += [(recorded_seam(RecordingReader(path)), Label.INDETERMINATE, "interrupted") for path in to_rescore]
-    for part in _parts(config, open_then):
+    for part in parts_of(config, [verdict for verdict, _ in missing]):
         log.warning("part of before the restart", part_id=part.part_id)
         publish(journal.append(part))
     return to_rescore
 
 
-def _parts(config: Config, open_then: list[tuple[Seam, Label, str]]) -> list[PartVerdict]:
-    """Parts of which a seam was open. Which other seams the PLC had announced for them is forgotten."""
+def parts_of(config: Config, verdicts: Sequence[Verdict]) -> list[PartVerdict]:
+    """Verdicts of the parts of which these seams were open when edged stopped: NOK or INDETERMINATE, never OK.
+
+    Which other seams the PLC had announced for a part is forgotten.
+    """
     seams: dict[str, list[PartSeam]] = {}
-    for seam, label, reason in open_then:
-        if seam.part_id is not None:
-            seams.setdefault(seam.part_id, []).append(PartSeam(seam.seam_ref, seam.seam_id, label, reason))
-    return [
-        PartVerdict(
-            cell=config.cell.name,
-            part_id=part_id,
-            label=Label.INDETERMINATE,
-            reason="seam_indeterminate",
-            detail="edged stopped while the part was open; only the seams that were open then are listed",
-            seams=tuple(found),
-            config_id=config.config_id,
-            is_simulated=config.cell.is_simulated,
-            decided_utc_ns=time.time_ns(),
-        )
-        for part_id, found in seams.items()
-    ]
+    for verdict in verdicts:
+        if (part_id := verdict.seam.part_id) is not None:
+            found = PartSeam(verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason)
+            seams.setdefault(part_id, []).append(found)
+    return [_part(config, part_id, tuple(found)) for part_id, found in seams.items()]
+
+
+def _part(config: Config, part_id: str, seams: tuple[PartSeam, ...]) -> PartVerdict:
+    is_nok = any(seam.label is Label.NOK for seam in seams)
+    return PartVerdict(
+        cell=config.cell.name,
+        part_id=part_id,
+        label=Label.NOK if is_nok else Label.INDETERMINATE,
+        reason="seam_nok" if is_nok else "seam_indeterminate",
+        detail="edged stopped while the part was open; only the seams that were open then are listed",
+        seams=seams,
+        config_id=config.config_id,
+        is_simulated=config.cell.is_simulated,
+        decided_utc_ns=time.time_ns(),
+    )
 
 
 def interrupted_verdict(config: Config, seam: Seam, detail: str, recording: Path | None) -> Verdict:

@@ -22,7 +22,7 @@ from edged.recording import (
     recordings,
     verdict_metadata,
 )
-from edged.recovery import interrupted_verdict, recover_after_crash
+from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
 from edged.rescoring import Rescorer, SharedScorer
 from edged.scoring import ScoreReply
 from edged.types import Label, Verdict
@@ -109,8 +109,8 @@ def test_a_seam_that_lacks_an_input_is_interrupted_and_never_scored(
     weld(tmp_path, until_s, view=view)
     left, published = recover(tmp_path, journal)
     assert left == []
-    assert [(said["label"], said["reason"]) for said in published] == [(0, "interrupted")]
-    assert published[0]["part_id"] == "P"
+    assert [(said["label"], said["reason"]) for said in published] == [(0, "interrupted"), (0, "seam_indeterminate")]
+    assert [said["part_id"] for said in published] == ["P", "P"]
     assert journal.labels([published[0]["seam_id"]]) == {published[0]["seam_id"]: "INDETERMINATE"}
     assert recover(tmp_path, journal) == ([], [])
 
@@ -119,9 +119,10 @@ def test_a_verdict_that_was_on_disk_but_not_in_the_journal_is_published_as_it_wa
     tmp_path: Path, journal: Journal
 ) -> None:
     cell = weld(tmp_path, 8.0, silent=False)
-    left, (said,) = recover(tmp_path, journal)
+    left, (said, part) = recover(tmp_path, journal)
     assert left == []
     assert said["label"] == 1
+    assert (part["kind"], part["label"]) == ("part", 0), "no part is OK whose other seams are forgotten"
     other = Journal(tmp_path / "other.db", reserve_bytes=4096)
     expected = unpack(other.append(cell.verdict).payload)
     other.close()
@@ -142,7 +143,7 @@ def test_the_journal_and_not_a_count_says_what_is_missing(tmp_path: Path, journa
     for seam_id in sorted(ids)[1:]:
         journal.append(a_verdict(seam_id))
     _, published = recover(tmp_path, journal)
-    assert [said["seam_id"] for said in published] == [min(ids)]
+    assert [said["seam_id"] for said in published if said["kind"] == "verdict"] == [min(ids)]
 
 
 def test_recordings_from_before_the_journal_are_not_its_business(tmp_path: Path, journal: Journal) -> None:
@@ -217,3 +218,16 @@ def test_every_field_of_a_verdict_survives_its_recording(tmp_path: Path) -> None
     recorder.begin(verdict.seam, SPECS, 0)
     path = recorder.finish(verdict.seam, verdict_metadata(verdict), 0)
     assert recorded_verdict(RecordingReader(path)) == dataclasses.replace(verdict, recording=str(path))
+
+
+def test_the_part_of_a_seam_that_was_open_is_nok_or_unknown_and_never_ok() -> None:
+    def labelled(seam_id: str, label: Label) -> Verdict:
+        verdict = a_verdict(seam_id)
+        return dataclasses.replace(verdict, label=label, seam=dataclasses.replace(verdict.seam, part_id="P"))
+
+    good, bad = labelled("A", Label.OK), labelled("B", Label.NOK)
+    assert [(part.label, part.reason) for part in parts_of(config(), [good])] == [
+        (Label.INDETERMINATE, "seam_indeterminate")
+    ]
+    (part,) = parts_of(config(), [good, bad])
+    assert (part.label, [seam.seam_id for seam in part.seams]) == (Label.NOK, ["A", "B"])
