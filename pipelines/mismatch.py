@@ -40,7 +40,7 @@ class Mismatch:
         """
         first = (rows - self.slope[0, 0] * predicted) @ skip.directions[0, :, 0] / self.residual[0, 0]
         if not self.weight.any():
-            return {name: 0.0 for name in FIGURES}, np.abs(first)
+            return dict.fromkeys(FIGURES, 0.0), np.abs(first)
         figures = self._figures(*_directions(skip, rows, predicted, program))
         found = {name: float(self.standards[name].z(value, program)) for name, value in figures.items()}
         return found, np.abs(first)
@@ -65,8 +65,11 @@ class Mismatch:
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "Mismatch":
         """What `tensors` gave."""
         return cls(
-            *(tensors[name] for name in ("slope", "residual", "result", "weight")),
-            {n: Standard(tensors[f"{n}.location"], float(tensors[f"{n}.scale"][0])) for n in FIGURES},
+            slope=tensors["slope"],
+            residual=tensors["residual"],
+            result=tensors["result"],
+            weight=tensors["weight"],
+            standards={n: Standard(tensors[f"{n}.location"], float(tensors[f"{n}.scale"][0])) for n in FIGURES},
         )
 
 

@@ -8,6 +8,7 @@ and the mean of the few worst.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +68,9 @@ class PatchOneClass:
                     found[f"{key}.{figure}"] = float(self.standards[f"{key}.{figure}"].z(np.exp(value), program))
         return found
 
-    def tensors(self) -> dict[str, NDArray[np.floating]]:
+    def tensors(self) -> dict[str, NDArray[Any]]:
         """Named arrays for the model file."""
-        found: dict[str, NDArray[np.floating]] = {}
+        found: dict[str, NDArray[Any]] = {}
         for key, level in self.levels.items():
             found |= {f"{key}/{f.name}": getattr(level, f.name) for f in dataclasses.fields(level)}
         for key, standard in self.standards.items():
@@ -77,7 +78,7 @@ class PatchOneClass:
         return found
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[np.floating]]) -> "PatchOneClass":
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "PatchOneClass":
         """What `tensors` gave."""
         names = [f.name for f in dataclasses.fields(Level)]
         levels = sorted({key.rpartition("/")[0] for key in tensors if key.endswith("/axes")})
@@ -125,7 +126,9 @@ def _fit_level(
     def fit(rows: NDArray[np.int64]) -> Level:
         return _distribution(kept[rows], program[rows], programs, still)
 
-    logs = cross_fitted(sessions, fit, lambda level, i: level.log_distance(kept[i], int(program[i])).astype(np.float64))
+    logs = cross_fitted(
+        sessions, fit, lambda level, i: level.log_distance(kept[i], int(program[i])).astype(np.float64)
+    )
     location, spread = _typical(logs, program, programs)
     figures = np.array(
         [_figures((logs[i] - location[p]) / spread[p]) for i, p in enumerate(program.tolist())], np.float64

@@ -3,9 +3,9 @@
 Where four coded markers (ArUco 4×4, ids 0–3, clockwise from the top left) stand around the seam, the strip between
 them is cut out and straightened, and the light is measured on the markers' white: neither the camera's pose nor the
 lamp of the day then shows, and the bead gets the pixels. Without them the whole view is taken, its long side along
-the seam, and `located` says so. The strip goes through lite0 in four tiles. Its map at a stride of 8 px keeps the place across
-the seam, where a bead's width lives, and marks of half a millimetre; beside it stands the brightness profile
-across the seam.
+the seam, and `located` says so. The strip goes through lite0 in four tiles. Its map at a stride of 8 px keeps the
+place across the seam, where a bead's width lives, and marks of half a millimetre; beside it stands the brightness
+profile across the seam.
 """
 
 import dataclasses
@@ -32,6 +32,7 @@ CROP_X, CROP_Y = (0.12, 0.88), (-0.1, 1.1)
 """The part of the rectangle between the markers' centres that is looked at."""
 PROFILE_WEIGHT = 12.0
 """Brings the brightness (0–1) to about the spread of the map's channels, times two."""
+RIM_PX = 16
 WHITE = 217.0
 """What the markers' white paper is scaled to."""
 
@@ -59,16 +60,18 @@ def _markers(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     """Corners of the markers 0–3 `(4, 4, 2)` px; None unless each is seen once."""
     import cv2
 
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    plate = float(np.median(grey))
+    bare = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    plate = float(np.median(bare))
+    # A marker at the picture's very edge has no rim to be told from: lend it one.
+    grey = cv2.copyMakeBorder(bare, RIM_PX, RIM_PX, RIM_PX, RIM_PX, cv2.BORDER_CONSTANT, value=[plate])
     # Paper as dark as the plate: else its own outline hides that of the black square within.
     attempts = (np.minimum(grey, np.uint8(plate)), cv2.threshold(grey, 0.55 * plate, 255, cv2.THRESH_BINARY)[1], grey)
     detector = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50))
     found: dict[int, NDArray[np.float32]] = {}
     for attempt in attempts:
         corners, ids, _ = detector.detectMarkers(attempt)
-        for i, corner in zip(() if ids is None else ids.ravel().tolist(), corners, strict=True):
-            found.setdefault(i, corner.reshape(4, 2))
+        for i, corner in zip([] if ids is None else np.asarray(ids).ravel(), corners, strict=True):
+            found.setdefault(int(i), np.asarray(corner, np.float32).reshape(4, 2))
         if found.keys() >= {0, 1, 2, 3}:
             break
     else:
@@ -76,12 +79,10 @@ def _markers(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     rough = np.concatenate([found[i] for i in range(4)]).astype(np.float32)
     until = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.02)
     fine: Any = cv2.cornerSubPix(grey, rough[:, None].copy(), (4, 4), (-1, -1), until)
-    return np.asarray(fine, np.float32).reshape(4, 4, 2)
+    return np.asarray(fine, np.float32).reshape(4, 4, 2) - RIM_PX
 
 
-def _light(
-    image: NDArray[np.uint8], markers: NDArray[np.float32], place: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _light(image: NDArray[np.uint8], markers: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
     """Gain `(1, 896, 3)` that makes the markers' paper white: a straight line from the left pair to the right."""
     white = np.stack([_paper(image, corners) for corners in markers])
     left, right = white[[0, 3]].mean(0), white[[1, 2]].mean(0)
