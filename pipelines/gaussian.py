@@ -2,7 +2,7 @@
 
 Covariances are pooled over programs (each program's mean taken out first) and shrunk after Ledoit & Wolf
 (2004), so that a few dozen goods per program suffice. Distances become z-scores by a parametric fit: the
-logarithm of a Mahalanobis distance of good welds is close to normal. The fit uses distances of welds whose
+logarithm of a Mahalanobis distance of good welds is close to normal, its upper tail sets the scale. The fit uses distances of welds whose
 sessions had no part in the mean and covariance; otherwise large dimensions would look calmer than they are.
 """
 
@@ -18,6 +18,8 @@ __all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard
 Array = NDArray[np.float64]
 FOLDS = 5
 M = TypeVar("M")
+TAIL = {0.9: 1.2816, 0.95: 1.6449, 0.98: 2.0537}
+"""Quantiles of goods that set the scale → where they lie for a normal distribution."""
 PRIOR_SEAMS = 10.0
 """A program's own location counts as much as this many seams of the pooled one."""
 
@@ -67,15 +69,20 @@ class Standard:
 
 
 def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> Standard:
-    """Fit on one distance per good seam, `(n,)`."""
+    """Fit on one distance per good seam, `(n,)`.
+
+    Location is the median, drawn to the pooled one where goods are few. The scale is that of the upper tail, where
+    limits lie: with it 1 good in 20 exceeds 1.64 whatever the signal, so that no heavy-tailed signal rules the largest z.
+    """
     logs = np.log(np.maximum(distance, 1e-9))
-    pooled = float(logs.mean())
+    pooled = float(np.median(logs))
     location = np.full(programs, pooled)
     for p in range(programs):
         own = logs[program == p]
-        location[p] = (own.sum() + PRIOR_SEAMS * pooled) / (len(own) + PRIOR_SEAMS)
-    scale = float(np.sqrt(np.mean((logs - location[program]) ** 2)))
-    return Standard(location, max(scale, 1e-3))
+        if len(own):
+            location[p] = (len(own) * np.median(own) + PRIOR_SEAMS * pooled) / (len(own) + PRIOR_SEAMS)
+    reached = np.quantile(logs - location[program], list(TAIL))
+    return Standard(location, max(float(np.mean(reached / list(TAIL.values()))), 1e-3))
 
 
 def cross_fitted(

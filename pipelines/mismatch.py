@@ -51,7 +51,8 @@ class Mismatch:
         gain = (off - shown**2 / self.result**2)[used].sum()
         return {
             "residual": float(np.sqrt((self.weight * off).sum() / self.weight.sum())),
-            "mismatch": float(np.exp(np.clip(0.5 * gain, -30.0, 30.0))),
+            # A gain has the tail of a square; its root has that of a normal.
+            "mismatch": float(np.exp(np.clip(np.sign(gain) * np.sqrt(np.abs(gain)), -30.0, 30.0))),
         }
 
     def tensors(self) -> dict[str, Array]:

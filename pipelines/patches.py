@@ -2,8 +2,8 @@
 
 After PaDiM (Defard et al., arXiv 2011.08785): a normal distribution per place. Means are per cell; covariances are
 shared along the seam, as goods are few. A cell's log distance is standardised by what goods show at that very
-place, so that the bead's edge, which wanders, and the bare plate are judged alike; the figures are the worst cell
-and the mean of the few worst.
+place, so that the bead's edge, which wanders, and the bare plate are judged alike. The figure is the mean of the few
+worst cells: good parts have odd single cells (a slag island, a grain of spatter) that the very worst would follow.
 """
 
 import dataclasses
@@ -22,7 +22,8 @@ Array = NDArray[np.float32]
 CHANNELS = 32
 """Directions kept of a level with more channels than this."""
 WORST_CELLS = 12
-FIGURES = ("worst", "few")
+LOCAL_SHARE = 0.25
+"""Length of the running mean, share of the view."""
 PRIOR = 20.0
 """A cell's own location and spread count as much as this many seams of its level's."""
 
@@ -40,7 +41,8 @@ class Level:
 
     def log_distance(self, cells: Array, program: int) -> Array:
         """Log Mahalanobis distance of every cell; `(across, along, channels)` → `(across, along)`."""
-        white = np.matmul(cells @ self.axes - self.mean[program], self.whiten[program].transpose(0, 2, 1))
+        off = _local(cells @ self.axes - self.mean[program])
+        white = np.matmul(off, self.whiten[program].transpose(0, 2, 1))
         found: Array = 0.5 * np.log((white**2).mean(-1) + 1e-9)
         return found
 
@@ -52,20 +54,19 @@ class Level:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PatchOneClass:
-    """Levels and standards keyed "view.level" and "view.level.figure"."""
+    """Levels and standards, keyed "view.level"."""
 
     levels: Mapping[str, Level]
     standards: Mapping[str, Standard]
 
     def score(self, views: Mapping[str, ResultMap], program: int) -> dict[str, float]:
-        """z-scores of "worst" and "few" of every level of every view that is there."""
+        """z-score of every level of every view that is there."""
         found = {}
         for key, level in self.levels.items():
             name, _, part = key.rpartition(".")
             if name in views:
                 z = level.z(getattr(views[name], part).astype(np.float32), program)
-                for figure, value in zip(FIGURES, _figures(z), strict=True):
-                    found[f"{key}.{figure}"] = float(self.standards[f"{key}.{figure}"].z(np.exp(value), program))
+                found[key] = float(self.standards[key].z(np.exp(_worst(z)), program))
         return found
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -82,16 +83,24 @@ class PatchOneClass:
         """What `tensors` gave."""
         names = [f.name for f in dataclasses.fields(Level)]
         levels = sorted({key.rpartition("/")[0] for key in tensors if key.endswith("/axes")})
-        figures = sorted({key.rpartition("/")[0] for key in tensors if key.endswith("/at")})
         return cls(
             {key: Level(*(tensors[f"{key}/{n}"].astype(np.float32) for n in names)) for key in levels},
-            {key: Standard(tensors[f"{key}/at"], float(tensors[f"{key}/scale"][0])) for key in figures},
+            {key: Standard(tensors[f"{key}/at"], float(tensors[f"{key}/scale"][0])) for key in levels},
         )
 
 
-def _figures(z: Array) -> tuple[float, float]:
-    worst = np.sort(z, axis=None)[-WORST_CELLS:]
-    return float(worst[-1]), float(worst.mean())
+def _local(off: Array) -> Array:
+    """Deviations `(…, across, along, kept)` less their running mean along the seam: light, and a bead that is wide
+    all along, are no marks; the rows' distances see them."""
+    from scipy.ndimage import uniform_filter1d
+
+    cells = max(3, int(LOCAL_SHARE * off.shape[-2]))
+    found: Array = off - uniform_filter1d(off, cells, axis=-2, mode="nearest")
+    return found
+
+
+def _worst(z: Array) -> float:
+    return float(np.sort(z, axis=None)[-WORST_CELLS:].mean())
 
 
 def fit_patches(
@@ -109,16 +118,15 @@ def fit_patches(
         for part in LEVELS:
             cells = np.stack([getattr(views[i][name], part) for i in have])
             key = f"{name}.{part}"
-            levels[key], table = _fit_level(cells, program[have], sessions[have], programs)
-            for k, figure in enumerate(FIGURES):
-                standards[f"{key}.{figure}"] = fit_standard(np.exp(table[:, k]), program[have], programs)
+            levels[key], worst = _fit_level(cells, program[have], sessions[have], programs)
+            standards[key] = fit_standard(np.exp(worst), program[have], programs)
     return PatchOneClass(levels, standards)
 
 
 def _fit_level(
     cells: NDArray[np.float16], program: NDArray[np.int64], sessions: NDArray[np.int64], programs: int
 ) -> tuple[Level, NDArray[np.float64]]:
-    """The level and, out of fold, the figures of every good `(n, 2)`."""
+    """The level and, out of fold, the mean of every good's few worst cells `(n,)`."""
     axes = _axes(cells)
     kept = np.stack([seam.astype(np.float32) @ axes for seam in cells])
     still = np.eye(axes.shape[1], dtype=np.float32)  # the folds work on cells that are projected already
@@ -130,11 +138,9 @@ def _fit_level(
         sessions, fit, lambda level, i: level.log_distance(kept[i], int(program[i])).astype(np.float64)
     )
     location, spread = _typical(logs, program, programs)
-    figures = np.array(
-        [_figures((logs[i] - location[p]) / spread[p]) for i, p in enumerate(program.tolist())], np.float64
-    )
+    worst = np.array([_worst((logs[i] - location[p]) / spread[p]) for i, p in enumerate(program.tolist())])
     whole = fit(np.arange(len(kept)))
-    return dataclasses.replace(whole, axes=axes, location=location, spread=spread), figures
+    return dataclasses.replace(whole, axes=axes, location=location, spread=spread), worst
 
 
 def _axes(cells: NDArray[np.float16]) -> Array:
@@ -154,7 +160,7 @@ def _distribution(kept: Array, program: NDArray[np.int64], programs: int, axes: 
     pooled = kept.mean(0)
     mean = np.stack([kept[program == p].mean(0) if (program == p).any() else pooled for p in range(programs)])
     whiten = np.zeros((programs, across, size, size), np.float32)
-    off = kept - mean[program]
+    off = _local(kept - mean[program])
     for p in range(programs):
         own = off[program == p] if (program == p).any() else off
         for row in range(across):

@@ -164,7 +164,7 @@ def fit(
     n = len(programs)
     tell("skip", 0, 1, 0.0)
     summaries = np.stack([summary(processes[int(i)]) for i in used])
-    skip, told = _skip(summaries, targets, program[used], groups[used], n, len(split.train))
+    skip, told = _skip(summaries, targets, program[used], groups[used], n)
     tell("skip", 1, 1, 0.0)
 
     data = _Data(processes, targets - told, known, program, at)
@@ -211,11 +211,10 @@ def _skip(
     program: NDArray[np.int64],
     groups: NDArray[np.int64],
     programs: int,
-    trained: int,
 ) -> tuple[Skip, NDArray[np.float32]]:
-    """The skip path, fitted on the first `trained` seams, and what it predicts of all `(n, Q, 48)`.
+    """The skip path, and what it predicts of every seam `(n, Q, 48)` when that seam's session did not teach it.
 
-    The training seams' own predictions are out of fold: the network must learn the remainder that it will meet.
+    Out of fold, as the network must learn the remainder that it will meet, and residuals must have their true size.
     """
     rows = targets.astype(np.float64)
 
@@ -225,10 +224,8 @@ def _skip(
     def predicted(skip: Skip, i: int) -> NDArray[np.float64]:
         return skip.predict(summaries[i], int(program[i]))
 
-    skip = fitted_on(np.arange(trained))
-    own = cross_fitted(groups[:trained], fitted_on, predicted)
-    rest = [predicted(skip, i) for i in range(trained, len(rows))]
-    return skip, np.concatenate([own, np.stack(rest)]).astype(np.float32)
+    told = cross_fitted(groups, fitted_on, predicted)
+    return fitted_on(np.arange(len(rows))), told.astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -36,7 +36,7 @@ def law_seam(
         noise = rng.standard_normal(shape, dtype=np.float32)
         view[part] = PLACES[part] + 0.1 * offset + 0.2 * noise + np.float32(0.05 * shown) * FROM_HEAT[part]
     view["fine"][9, 30] += spot * np.sign(PLACES["fine"][3, 5])
-    top = ResultMap(**{part: cells.astype(np.float16) for part, cells in view.items()}, located=True)
+    top = ResultMap(**{part: cells.astype(np.float16) for part, cells in view.items()}, located=False)
     ones = np.ones(TOKENS, np.bool_)
     return SeamFeatures(
         f"seam-{i:04d}", program, session, sensor.astype(np.float32), np.ones(sensor.shape, np.bool_),
