@@ -2,8 +2,9 @@
 
 Covariances are pooled over programs (each program's mean taken out first) and shrunk after Ledoit & Wolf
 (2004), so that a few dozen goods per program suffice. Distances become z-scores by a parametric fit: the
-logarithm of a Mahalanobis distance of good welds is close to normal, its upper tail sets the scale. The fit uses distances of welds whose
-sessions had no part in the mean and covariance; otherwise large dimensions would look calmer than they are.
+logarithm of a Mahalanobis distance of good welds is close to normal, and its upper tail sets the scale. The fit
+uses distances of welds whose sessions had no part in the mean and covariance; otherwise large dimensions would
+look calmer than they are.
 """
 
 import dataclasses
@@ -72,7 +73,8 @@ def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> 
     """Fit on one distance per good seam, `(n,)`.
 
     Location is the median, drawn to the pooled one where goods are few. The scale is that of the upper tail, where
-    limits lie: with it 1 good in 20 exceeds 1.64 whatever the signal, so that no heavy-tailed signal rules the largest z.
+    limits lie: with it 1 good in 20 exceeds 1.64 whatever the signal, and no heavy-tailed signal rules the
+    largest z.
     """
     logs = np.log(np.maximum(distance, 1e-9))
     pooled = float(np.median(logs))

@@ -95,6 +95,13 @@ def test_a_lost_required_stream_is_named(model: CausalHM) -> None:
         model.score(without(law_seam(np.random.default_rng(7), 0), "result"))
 
 
+def test_a_view_that_cannot_be_compared_is_refused(model: CausalHM) -> None:
+    seam = law_seam(np.random.default_rng(7), 0)
+    view = dataclasses.replace(seam.views["top"], located=True)
+    with pytest.raises(ValueError, match="markers were found in its post-weld image, unlike in training"):
+        model.score(dataclasses.replace(seam, views={"top": view}))
+
+
 def test_an_unknown_program_is_named(model: CausalHM) -> None:
     with pytest.raises(ValueError, match="not trained on program 'p9'; it knows p1, p2"):
         model.begin(cell.seam(program="p9"), cell.STREAMS)
