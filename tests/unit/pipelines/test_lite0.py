@@ -41,7 +41,7 @@ def test_onnx_agrees_with_eager_for_any_batch(cache_dir: Path) -> None:
     levels = load_network(cache_dir).middle(torch.from_numpy(preprocess(images)))
     for found, expected, shape in zip(backbone.middle(images), levels, ((28, 28, 40), (14, 14, 112)), strict=True):
         assert found.shape == (3, *shape)
-        np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-4)
+        np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-3)
 
 
 def test_refuses_other_sizes() -> None:
