@@ -1,7 +1,7 @@
 """Normal distributions of good welds: distance from a program's mean, standardised to a z-score.
 
-Covariances are pooled over programs (each program's mean taken out first) and shrunk after Ledoit & Wolf
-(2004), so that a few dozen goods per program suffice. Distances become z-scores by a parametric fit: the
+Each program has its own covariance, shrunk after Ledoit & Wolf (2004) and drawn to that of all programs where
+its goods are few, so that a few dozen per program suffice. Distances become z-scores by a parametric fit: the
 logarithm of a Mahalanobis distance of good welds is close to normal, and its upper tail sets the scale. The fit
 uses distances of welds whose sessions had no part in the mean and covariance; otherwise large dimensions would
 look calmer than they are.
@@ -21,20 +21,22 @@ FOLDS = 5
 M = TypeVar("M")
 TAIL = {0.9: 1.2816, 0.95: 1.6449, 0.98: 2.0537}
 """Quantiles of goods that set the scale → where they lie for a normal distribution."""
+PRIOR_SHARE = 0.05
+"""All programs' covariance counts as much as this many rows of a program's own, times the dimensions."""
 PRIOR_SEAMS = 10.0
 """A program's own location counts as much as this many seams of the pooled one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Gaussian:
-    """mean: (programs, D) or (programs, positions, D); whiten: (D, D) with whitenᵀ·whiten = inverse covariance."""
+    """mean: (P, D) or (P, positions, D) of P programs; whiten: (P, D, D), whitenᵀ·whiten = inverse covariance."""
 
     mean: Array
     whiten: Array
 
     def distance(self, x: Array, program: int) -> Array:
         """Mahalanobis distance / √D of `(…, D)` from the program's mean, `(…,)`."""
-        white = (x - self.mean[program]) @ self.whiten.T
+        white = (x - self.mean[program]) @ self.whiten[program].T
         found: Array = np.sqrt(np.mean(white**2, axis=-1))
         return found
 
@@ -46,14 +48,22 @@ def fit_gaussian(x: Array, program: NDArray[np.int64], programs: int, mean: Arra
     if mean is None:
         pooled = x.mean(0)
         mean = np.stack([x[program == p].mean(0) if (program == p).any() else pooled for p in range(programs)])
-    rows = (x - mean[program]).reshape(-1, x.shape[-1])
+    off = x - mean[program]
+    rows = off.reshape(-1, x.shape[-1])
     # Scaled first: the shrinkage target is a multiple of the identity, which units must not decide.
     scale = rows.std(0) + 1e-6 * (np.abs(mean).max() + 1e-6)
     few = len(rows) < 2  # one seam has no spread: take the scales as they are
-    covariance = np.eye(rows.shape[1]) if few else ledoit_wolf(rows / scale, assume_centered=True)[0]
-    values, vectors = np.linalg.eigh(covariance)
-    whiten = (vectors / np.sqrt(np.maximum(values, 1e-8))).T / scale
-    return Gaussian(mean, whiten)
+    pooled_covariance = np.eye(rows.shape[1]) if few else ledoit_wolf(rows / scale, assume_centered=True)[0]
+    whiten = []
+    for p in range(programs):
+        own = off[program == p].reshape(-1, x.shape[-1]) / scale
+        share = len(own) / (len(own) + PRIOR_SHARE * own.shape[1])
+        covariance = (1 - share) * pooled_covariance
+        if len(own):
+            covariance = covariance + share * ledoit_wolf(own, assume_centered=True)[0]
+        values, vectors = np.linalg.eigh(covariance)
+        whiten.append((vectors / np.sqrt(np.maximum(values, 1e-8))).T / scale)
+    return Gaussian(mean, np.stack(whiten))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
