@@ -1,7 +1,7 @@
 """Normal distributions of good welds: distance from a program's mean, standardised to a z-score.
 
-Each program has its own covariance, shrunk after Ledoit & Wolf (2004) and drawn to that of all programs where
-its goods are few, so that a few dozen per program suffice. Distances become z-scores by a parametric fit: the
+Each program has its own covariance, shrunk after Ledoit & Wolf (2004); a program with fewer goods than dimensions
+takes that of all programs. Distances become z-scores by a parametric fit: the
 logarithm of a Mahalanobis distance of good welds is close to normal, and its upper tail sets the scale. The fit
 uses distances of welds whose sessions had no part in the mean and covariance; otherwise large dimensions would
 look calmer than they are.
@@ -21,8 +21,6 @@ FOLDS = 5
 M = TypeVar("M")
 TAIL = {0.9: 1.2816, 0.95: 1.6449, 0.98: 2.0537}
 """Quantiles of goods that set the scale → where they lie for a normal distribution."""
-PRIOR_SHARE = 0.05
-"""All programs' covariance counts as much as this many rows of a program's own, times the dimensions."""
 PRIOR_SEAMS = 10.0
 """A program's own location counts as much as this many seams of the pooled one."""
 
@@ -43,27 +41,29 @@ class Gaussian:
 
 def fit_gaussian(x: Array, program: NDArray[np.int64], programs: int, mean: Array | None = None) -> Gaussian:
     """Fit on goods `x` `(n, D)` or `(n, positions, D)`; `mean` fixes the means, as for residuals around 0."""
-    from sklearn.covariance import ledoit_wolf
-
     if mean is None:
         pooled = x.mean(0)
         mean = np.stack([x[program == p].mean(0) if (program == p).any() else pooled for p in range(programs)])
     off = x - mean[program]
-    rows = off.reshape(-1, x.shape[-1])
-    # Scaled first: the shrinkage target is a multiple of the identity, which units must not decide.
-    scale = rows.std(0) + 1e-6 * (np.abs(mean).max() + 1e-6)
-    few = len(rows) < 2  # one seam has no spread: take the scales as they are
-    pooled_covariance = np.eye(rows.shape[1]) if few else ledoit_wolf(rows / scale, assume_centered=True)[0]
-    whiten = []
-    for p in range(programs):
-        own = off[program == p].reshape(-1, x.shape[-1]) / scale
-        share = len(own) / (len(own) + PRIOR_SHARE * own.shape[1])
-        covariance = (1 - share) * pooled_covariance
-        if len(own):
-            covariance = covariance + share * ledoit_wolf(own, assume_centered=True)[0]
-        values, vectors = np.linalg.eigh(covariance)
-        whiten.append((vectors / np.sqrt(np.maximum(values, 1e-8))).T / scale)
+    size = x.shape[-1]
+    floor = 1e-6 * (np.abs(mean).max() + 1e-6)
+    groups = [off[program == p].reshape(-1, size) for p in range(programs)]
+    # Where goods are few, all programs lend theirs; where they suffice, others would only blur.
+    every = None if all(len(own) >= size for own in groups) else _whitening(off.reshape(-1, size), floor)
+    whiten = [_whitening(own, floor) if every is None or len(own) >= size else every for own in groups]
     return Gaussian(mean, np.stack(whiten))
+
+
+def _whitening(rows: Array, floor: float) -> Array:
+    from sklearn.covariance import ledoit_wolf
+
+    # Scaled first: the shrinkage target is a multiple of the identity, which units must not decide.
+    scale = rows.std(0) + floor
+    few = len(rows) < 2  # one seam has no spread: take the scales as they are
+    covariance = np.eye(rows.shape[1]) if few else ledoit_wolf(rows / scale, assume_centered=True)[0]
+    values, vectors = np.linalg.eigh(covariance)
+    whiten: Array = (vectors / np.sqrt(np.maximum(values, 1e-8))).T / scale
+    return whiten
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
