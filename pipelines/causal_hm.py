@@ -3,9 +3,11 @@
 Sits in the worker, training and evaluation. `push` extracts features and steps Mamba while the arc burns; `finish`
 has only the post-weld image and the head left. Three parts, after −log p(P, R) = s_P + s_R|P:
 
-    s_P     the process against the good process of its program     (`pipelines/oneclass.py`)
-    s_R     the result against good results of its program
-    s_R|P   the residual between the result and what the process predicts (`pipelines/causal_net.py`)
+    s_P     the process against the good process of its program                      (`pipelines/oneclass.py`)
+    s_R     the result against good results: as a whole and cell by cell             (`pipelines/patches.py`)
+    s_R|P   the result against what this very process predicts, in the directions    (`pipelines/mismatch.py`)
+            that a process can tell; the prediction is a linear path (`pipelines/skip.py`) plus the network's
+            remainder (`pipelines/causal_net.py`)
 
 Each is a z-score on held-out goods, the largest z of its signals. `raw = log(1 + exp(max z))` is the score: the
 same order as the largest z, and positive, so that `raw / threshold` is meaningful. A model directory holds

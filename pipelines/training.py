@@ -1,8 +1,8 @@
 """Training of Causal-HM on the features of good seams: pure functions from features to a model.
 
-Goods are split by session into *train* (normaliser, network), *fit* (early stopping, residual covariance,
-standardisation) and *calibration* (thresholds, nothing else). No defect is ever seen, and the network stops on the
-loss of held-out goods alone.
+Goods are split by session into *train* (normaliser, network), *fit* (early stopping, residuals, standardisation)
+and *calibration* (thresholds, nothing else). The skip path and the one-class parts learn from train and fit, out of
+fold wherever their own errors matter. No defect is ever seen, and the network stops on the loss of held-out goods.
 """
 
 import dataclasses
