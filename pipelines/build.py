@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.causal_hm import OPTIONAL, CausalHM, mask_kinds, save_model, save_thresholds
 from pipelines.features.extractor import SeamFeatures
@@ -70,9 +71,10 @@ def _thresholds(
 ) -> tuple[ThresholdTable, list[str]]:
     """One threshold per program and set of streams that may survive: all of them, and without each optional one."""
     table, refused = ThresholdTable(), []
-    scorer = CausalHM(model_id, fitted, table, _no_backbone)
+    scorer = CausalHM(model_id, fitted, table, _NoBackbone())
     for program in fitted.programs:
         own = [f for f in goods if f.program == program and {"welder", "result"} <= f.kinds]
+        own = [f for f in own if any(v.located == fitted.normaliser.located for v in f.views.values())]
         for dropped in itertools.chain.from_iterable(itertools.combinations(OPTIONAL, n) for n in range(3)):
             by_kinds: dict[frozenset[str], list[float]] = {}
             for features in own:
@@ -92,8 +94,14 @@ def _thresholds(
     return table, refused
 
 
-def _no_backbone(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    raise RuntimeError("calibration scores features that were already extracted")
+class _NoBackbone:
+    """Calibration scores features that were already extracted."""
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raise RuntimeError("calibration needs no backbone")
+
+    def middle(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        raise RuntimeError("calibration needs no backbone")
 
 
 def _markdown(report: Mapping[str, Any]) -> str:

@@ -3,9 +3,11 @@
 Sits in the worker, training and evaluation. `push` extracts features and steps Mamba while the arc burns; `finish`
 has only the post-weld image and the head left. Three parts, after −log p(P, R) = s_P + s_R|P:
 
-    s_P     the process against the good process of its program     (`pipelines/oneclass.py`)
-    s_R     the result against good results of its program
-    s_R|P   the residual between the result and what the process predicts (`pipelines/causal_net.py`)
+    s_P     the process against the good process of its program                      (`pipelines/oneclass.py`)
+    s_R     the result against good results: as a whole and cell by cell             (`pipelines/patches.py`)
+    s_R|P   the result against what this very process predicts, in the directions    (`pipelines/mismatch.py`)
+            that a process can tell; the prediction is a linear path (`pipelines/skip.py`) plus the network's
+            remainder (`pipelines/causal_net.py`)
 
 Each is a z-score on held-out goods, the largest z of its signals. `raw = log(1 + exp(max z))` is the score: the
 same order as the largest z, and positive, so that `raw / threshold` is meaningful. A model directory holds
@@ -29,9 +31,12 @@ from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtr
 from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
 from pipelines.features.lite0 import Backbone, load_backbone
 from pipelines.mamba import MambaState
+from pipelines.mismatch import Mismatch
 from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, ResultDistances
+from pipelines.patches import PatchOneClass
+from pipelines.skip import Skip, summary
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate
 from pipelines.window import Score, Seam, SeamWindow, TimelinePoint
@@ -97,6 +102,7 @@ class CausalHM:
         Raises ValueError naming a required stream that is missing.
         """
         program = self.program(features.program)
+        features = self._comparable(features)
         absent = [kind for kind in REQUIRED if kind not in features.kinds]
         if absent:
             raise ValueError(f"seam {features.seam_id}: required stream {' and '.join(absent)} is missing")
@@ -104,14 +110,31 @@ class CausalHM:
         process = self.fitted.normaliser.process(features)
         s_p, live = self.fitted.process.score(process, program)
         after_process = time.perf_counter()
-        tokens, known = self.fitted.normaliser.views(features, self.fitted.views)
-        predicted = self._predict(process, program, states) + self.fitted.target_mean[program]
-        s_r, along_r = self.fitted.result.score(tokens.astype(np.float64), known, program)
-        s_rp, along_rp = self.fitted.residual.score((tokens - predicted).astype(np.float64), known, program)
+        rows, known = self.fitted.normaliser.views(features, self.fitted.views)
+        told = self.fitted.skip.predict(summary(process), program)
+        predicted = (told + self._predict(process, program, states)) * known[:, None]
+        s_r, along_r = self.fitted.result.score(rows.astype(np.float64), known, program)
+        s_r |= self.fitted.patches.score(features.views, program)
+        off = ((rows - self.fitted.target_mean[program]) * known[:, None]).astype(np.float64)
+        s_rp, along_rp = self.fitted.residual.score(self.fitted.skip, off, predicted, program)
         done = time.perf_counter()
         parts = {"s_P": s_p, "s_R": s_r, "s_RP": s_rp}
         stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
         return self._answer(features, parts, live, stage_ms, {"s_R": along_r, "s_RP": along_rp})
+
+    def _comparable(self, features: SeamFeatures) -> SeamFeatures:
+        """Without views whose markers were missed where training had them: they show another picture.
+
+        Raises ValueError when no view is left; a seam that cannot be compared must not come out good.
+        """
+        located = self.fitted.normaliser.located
+        views = {name: view for name, view in features.views.items() if view.located == located}
+        if features.views and not views:
+            raise ValueError(
+                f"seam {features.seam_id}: the markers were {'not ' if located else ''}found in its post-weld image, "
+                f"unlike in training; free the markers from dirt and shadow, or train without them"
+            )
+        return dataclasses.replace(features, views=views)
 
     def _answer(
         self,
@@ -132,6 +155,7 @@ class CausalHM:
         }
         explain = {f"{part}.{name}": z for part, signals in parts.items() for name, z in signals.items()}
         explain |= {f"{part}.worst_token": float(np.argmax(distance)) for part, distance in along.items()}
+        explain["result.located"] = float(self.fitted.normaliser.located)
         return Score(
             raw=raw,
             score=None if limit is None else raw / limit,
@@ -147,7 +171,7 @@ class CausalHM:
         )
 
     def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:
-        """Deviation of the result tokens from the program's mean, (Q, 64)."""
+        """What the network adds to the skip path, (Q, 48)."""
         net = self.fitted.net
         batch = collate([process], [program])
         with torch.inference_mode():
@@ -236,7 +260,7 @@ def _timeline(live: NDArray[np.float64], speed_mm_s: float | None, limit: float 
     return tuple(points)
 
 
-PARTS = ("normaliser", "process", "result", "residual")
+PARTS = ("normaliser", "skip", "process", "result", "patches", "residual")
 
 
 def weights_id(path: Path) -> str:
@@ -302,8 +326,10 @@ def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
         normaliser=Normaliser.from_tensors(part("normaliser")),
         net=net.eval().requires_grad_(False).to(device),
         target_mean=tensors["target_mean"],
+        skip=Skip.from_tensors(double["skip"]),
         process=ProcessOneClass.from_tensors(double["process"]),
         result=ResultDistances.from_tensors(double["result"]),
-        residual=ResultDistances.from_tensors(double["residual"]),
+        patches=PatchOneClass.from_tensors(double["patches"]),
+        residual=Mismatch.from_tensors(double["residual"]),
         report=dict(about["training"]),
     )

@@ -1,9 +1,10 @@
 """Normal distributions of good welds: distance from a program's mean, standardised to a z-score.
 
-Covariances are pooled over programs (each program's mean taken out first) and shrunk after Ledoit & Wolf
-(2004), so that a few dozen goods per program suffice. Distances become z-scores by a parametric fit: the
-logarithm of a Mahalanobis distance of good welds is close to normal. The fit uses distances of welds whose
-sessions had no part in the mean and covariance; otherwise large dimensions would look calmer than they are.
+Each program has its own covariance, shrunk after Ledoit & Wolf (2004); a program with fewer goods than dimensions
+takes that of all programs. Distances become z-scores by a parametric fit: the
+logarithm of a Mahalanobis distance of good welds is close to normal, and its upper tail sets the scale. The fit
+uses distances of welds whose sessions had no part in the mean and covariance; otherwise large dimensions would
+look calmer than they are.
 """
 
 import dataclasses
@@ -18,39 +19,51 @@ __all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard
 Array = NDArray[np.float64]
 FOLDS = 5
 M = TypeVar("M")
+TAIL = {0.9: 1.2816, 0.95: 1.6449, 0.98: 2.0537}
+"""Quantiles of goods that set the scale → where they lie for a normal distribution."""
 PRIOR_SEAMS = 10.0
 """A program's own location counts as much as this many seams of the pooled one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Gaussian:
-    """mean: (programs, D) or (programs, positions, D); whiten: (D, D) with whitenᵀ·whiten = inverse covariance."""
+    """mean: (P, D) or (P, positions, D) of P programs; whiten: (P, D, D), whitenᵀ·whiten = inverse covariance."""
 
     mean: Array
     whiten: Array
 
     def distance(self, x: Array, program: int) -> Array:
         """Mahalanobis distance / √D of `(…, D)` from the program's mean, `(…,)`."""
-        white = (x - self.mean[program]) @ self.whiten.T
+        white = (x - self.mean[program]) @ self.whiten[program].T
         found: Array = np.sqrt(np.mean(white**2, axis=-1))
         return found
 
 
 def fit_gaussian(x: Array, program: NDArray[np.int64], programs: int, mean: Array | None = None) -> Gaussian:
     """Fit on goods `x` `(n, D)` or `(n, positions, D)`; `mean` fixes the means, as for residuals around 0."""
-    from sklearn.covariance import ledoit_wolf
-
     if mean is None:
         pooled = x.mean(0)
         mean = np.stack([x[program == p].mean(0) if (program == p).any() else pooled for p in range(programs)])
-    rows = (x - mean[program]).reshape(-1, x.shape[-1])
+    off = x - mean[program]
+    size = x.shape[-1]
+    floor = 1e-6 * (np.abs(mean).max() + 1e-6)
+    groups = [off[program == p].reshape(-1, size) for p in range(programs)]
+    # Where goods are few, all programs lend theirs; where they suffice, others would only blur.
+    every = None if all(len(own) >= size for own in groups) else _whitening(off.reshape(-1, size), floor)
+    whiten = [_whitening(own, floor) if every is None or len(own) >= size else every for own in groups]
+    return Gaussian(mean, np.stack(whiten))
+
+
+def _whitening(rows: Array, floor: float) -> Array:
+    from sklearn.covariance import ledoit_wolf
+
     # Scaled first: the shrinkage target is a multiple of the identity, which units must not decide.
-    scale = rows.std(0) + 1e-6 * (np.abs(mean).max() + 1e-6)
+    scale = rows.std(0) + floor
     few = len(rows) < 2  # one seam has no spread: take the scales as they are
     covariance = np.eye(rows.shape[1]) if few else ledoit_wolf(rows / scale, assume_centered=True)[0]
     values, vectors = np.linalg.eigh(covariance)
-    whiten = (vectors / np.sqrt(np.maximum(values, 1e-8))).T / scale
-    return Gaussian(mean, whiten)
+    whiten: Array = (vectors / np.sqrt(np.maximum(values, 1e-8))).T / scale
+    return whiten
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -67,15 +80,21 @@ class Standard:
 
 
 def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> Standard:
-    """Fit on one distance per good seam, `(n,)`."""
+    """Fit on one distance per good seam, `(n,)`.
+
+    Location is the median, drawn to the pooled one where goods are few. The scale is that of the upper tail, where
+    limits lie: with it 1 good in 20 exceeds 1.64 whatever the signal, and no heavy-tailed signal rules the
+    largest z.
+    """
     logs = np.log(np.maximum(distance, 1e-9))
-    pooled = float(logs.mean())
+    pooled = float(np.median(logs))
     location = np.full(programs, pooled)
     for p in range(programs):
         own = logs[program == p]
-        location[p] = (own.sum() + PRIOR_SEAMS * pooled) / (len(own) + PRIOR_SEAMS)
-    scale = float(np.sqrt(np.mean((logs - location[program]) ** 2)))
-    return Standard(location, max(scale, 1e-3))
+        if len(own):
+            location[p] = (len(own) * np.median(own) + PRIOR_SEAMS * pooled) / (len(own) + PRIOR_SEAMS)
+    reached = np.quantile(logs - location[program], list(TAIL))
+    return Standard(location, max(float(np.mean(reached / list(TAIL.values()))), 1e-3))
 
 
 def cross_fitted(

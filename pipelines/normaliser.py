@@ -15,6 +15,7 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import FEATURES
 from pipelines.features.logmel import MELS
+from pipelines.features.result import RESULT_ROWS, ResultMap
 from pipelines.features.sensor import SENSOR_FEATURES
 
 __all__ = ["Normaliser", "Process", "fit_normaliser"]
@@ -22,7 +23,7 @@ __all__ = ["Normaliser", "Process", "fit_normaliser"]
 Array = NDArray[np.float32]
 VIDEO_DIMS = 32
 AUDIO_DIMS = 32
-RESULT_DIMS = 64
+RESULT_DIMS = 48
 CLIP = 8.0
 """Standardised values beyond this are cut for the network only: it never saw such values in training."""
 MAX_PCA_ROWS = 20_000
@@ -85,6 +86,8 @@ class Normaliser:
     video: Projection
     audio: Projection
     result: Projection
+    located: bool
+    """Whether the views that it was fitted on stood between markers; others cannot be compared with them."""
 
     def steps(self, sensor: Array, known: NDArray[np.bool_]) -> Array:
         """Sensor steps `(S, 16)` → `(S, 32)`: z-scores (0 where not measured), then the mask."""
@@ -105,20 +108,20 @@ class Normaliser:
         )
 
     def views(self, features: SeamFeatures, names: Sequence[str]) -> tuple[Array, NDArray[np.bool_]]:
-        """Result tokens of all views `(views · 28, 64)` and which there are `(views · 28,)`."""
-        from pipelines.features.result import RESULT_TOKENS
-
-        tokens = np.zeros((len(names) * RESULT_TOKENS, len(self.result.components)), np.float32)
-        known = np.zeros(len(tokens), np.bool_)
+        """Result rows of all views `(views · 28, 48)` and which there are `(views · 28,)`."""
+        rows = np.zeros((len(names) * RESULT_ROWS, len(self.result.components)), np.float32)
+        known = np.zeros(len(rows), np.bool_)
         for i, name in enumerate(names):
-            if name in features.views:
-                rows = slice(i * RESULT_TOKENS, (i + 1) * RESULT_TOKENS)
-                tokens[rows], known[rows] = self.result(features.views[name]), True
-        return tokens, known
+            view = features.views.get(name)
+            if view is not None and view.located == self.located:
+                place = slice(i * RESULT_ROWS, (i + 1) * RESULT_ROWS)
+                rows[place], known[place] = self.result(view.rows()), True
+        return rows, known
 
     def tensors(self) -> dict[str, Array]:
         """Named arrays for the model file."""
         found = {name: getattr(self, name) for name in ("sensor_mean", "sensor_std", "mel_mean", "mel_std")}
+        found["located"] = np.array([self.located], np.float32)
         for name in ("video", "audio", "result"):
             projection: Projection = getattr(self, name)
             found |= {f"{name}.mean": projection.mean, f"{name}.components": projection.components}
@@ -135,6 +138,7 @@ class Normaliser:
             video=Projection(tensors["video.mean"], tensors["video.components"]),
             audio=Projection(tensors["audio.mean"], tensors["audio.components"]),
             result=Projection(tensors["result.mean"], tensors["result.components"]),
+            located=bool(tensors["located"][0]),
         )
 
 
@@ -154,9 +158,10 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
     std = np.sqrt((np.where(known, sensor - mean, 0) ** 2).sum(0) / count)
     audio = _rows([f.audio[f.audio_known] for f in features], FEATURES + MELS, rng)
     video = _rows([f.video[f.video_known] for f in features], FEATURES, rng)
-    views = [tokens for f in features for tokens in f.views.values()]
+    views = [(f.program, name, view) for f in features for name, view in sorted(f.views.items())]
     if not views:
         raise ValueError("no seam has a post-weld image; Causal-HM predicts the result and cannot train without")
+    located = 2 * sum(view.located for *_, view in views) > len(views)
     return Normaliser(
         sensor_mean=mean.astype(np.float32),
         sensor_std=_spread(std),
@@ -164,8 +169,21 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
         mel_std=_spread(audio[:, FEATURES:].std(0)),
         video=_pca(video, VIDEO_DIMS),
         audio=_pca(audio[:, :FEATURES], AUDIO_DIMS),
-        result=_pca(_rows(views, views[0].shape[1], rng), RESULT_DIMS),
+        result=_pca(_deviations([v for v in views if v[2].located == located]), RESULT_DIMS),
+        located=located,
     )
+
+
+def _deviations(views: Sequence[tuple[str, str, ResultMap]]) -> Array:
+    """Rows of all views less the mean of their program, view and place: what differs from seam to seam.
+
+    With the places' own means in, the shape of the part would fill the first directions and the bead's width none.
+    """
+    table: dict[tuple[str, str], list[Array]] = {}
+    for program, name, view in views:
+        table.setdefault((program, name), []).append(view.rows())
+    stacks = [np.stack(rows) for rows in table.values()]
+    return np.concatenate([(stack - stack.mean(0)).reshape(-1, stack.shape[-1]) for stack in stacks])
 
 
 def _spread(std: NDArray[np.floating[Any]]) -> Array:

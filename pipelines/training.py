@@ -1,8 +1,8 @@
 """Training of Causal-HM on the features of good seams: pure functions from features to a model.
 
-Goods are split by session into *train* (normaliser, network), *fit* (early stopping, residual covariance,
-standardisation) and *calibration* (thresholds, nothing else). No defect is ever seen, and the network stops on the
-loss of held-out goods alone.
+Goods are split by session into *train* (normaliser, network), *fit* (early stopping, residuals, standardisation)
+and *calibration* (thresholds, nothing else). The skip path and the one-class parts learn from train and fit, out of
+fold wherever their own errors matter. No defect is ever seen, and the network stops on the loss of held-out goods.
 """
 
 import dataclasses
@@ -17,8 +17,12 @@ from pipelines.causal_net import CausalNet, NetConfig, ProcessBatch
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.gaussian import cross_fitted
+from pipelines.mismatch import Mismatch, fit_mismatch
 from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
 from pipelines.oneclass import ProcessOneClass, ResultDistances, fit_process, fit_result
+from pipelines.patches import PatchOneClass, fit_patches
+from pipelines.skip import Skip, fit_skip, summary
 from pipelines.thresholds import MAX_CALIBRATION_SHARE
 
 __all__ = ["Fitted", "Split", "TrainConfig", "collate", "fit", "split_by_session"]
@@ -35,13 +39,13 @@ class TrainConfig:
     """How to train; the defaults take a few minutes on one core for 300 training seams."""
 
     seed: int = 0
-    epochs: int = 40
-    batch: int = 16
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    patience: int = 6
+    epochs: int = 12
+    batch: int = 32
+    lr: float = 5e-4
+    weight_decay: float = 3e-2
+    patience: int = 3
     modality_dropout: float = 0.15
-    calibration_share: float = 0.5
+    calibration_share: float = 0.4
     calibration_goods: int = 99
     threads: int = 1
     d: int = 128
@@ -65,10 +69,12 @@ class Fitted:
     views: tuple[str, ...]
     normaliser: Normaliser
     net: CausalNet
-    target_mean: NDArray[np.float32]  # (programs, Q, 64)
+    target_mean: NDArray[np.float32]  # (programs, Q, 48)
+    skip: Skip
     process: ProcessOneClass
     result: ResultDistances
-    residual: ResultDistances
+    patches: PatchOneClass
+    residual: Mismatch
     report: dict[str, float | int | str]
 
 
@@ -155,41 +161,77 @@ def fit(
     rows_train, rows_fit = np.arange(len(split.train)), np.arange(len(split.train), len(used))
     target_mean = _program_means(tokens[rows_train], program[split.train], len(programs))
     targets = (tokens - target_mean[program[used]]) * known[..., None]
+    n = len(programs)
+    tell("skip", 0, 1, 0.0)
+    summaries = np.stack([summary(processes[int(i)]) for i in used])
+    skip, told = _skip(summaries, targets, program[used], groups[used], n)
+    tell("skip", 1, 1, 0.0)
 
-    data = _Data(processes, targets, known, program, at)
-    net, report = _train(data, split, normaliser, len(programs), config, tell)
-    predicted = _predict(net, data, split.fit, config.batch)
+    data = _Data(processes, targets - told, known, program, at)
+    net, report = _train(data, split, normaliser, n, config, tell)
+    predicted = told[rows_fit] + _predict(net, data, split.fit, config.batch)
     tell("one-class", 0, 1, 0.0)
-    residual = targets[rows_fit] - predicted
+    residual, explained = fit_mismatch(
+        skip, targets[rows_fit].astype(np.float64), predicted.astype(np.float64), program[split.fit], n
+    )
+    left = targets[rows_fit] - predicted
     report |= {
-        "explained_variance": float(1 - (residual[known[rows_fit]] ** 2).sum() / (targets[rows_fit] ** 2).sum()),
+        "explained_variance": float(1 - (left[known[rows_fit]] ** 2).sum() / (targets[rows_fit] ** 2).sum()),
+        "explained_in_first_direction": float(explained[0, 0]),
+        "explained_in_second_direction": float(explained[0, 1]),
+        "skip_correlations": " ".join(f"{rho:.2f}" for rho in skip.correlation.ravel()),
         "data_digest": data_digest(features),
         "train": len(split.train),
         "fit": len(split.fit),
         "calibration": len(split.calibration),
     }
-    n = len(programs)
+    located = [
+        {name: view for name, view in features[i].views.items() if view.located == normaliser.located} for i in used
+    ]
     fitted = Fitted(
         programs=programs,
         views=views,
         normaliser=normaliser,
         net=net,
         target_mean=target_mean,
+        skip=skip,
         process=fit_process([processes[int(i)] for i in used], program[used], groups[used], n),
         result=fit_result(tokens.astype(np.float64), known, program[used], groups[used], n),
-        residual=fit_result(
-            residual.astype(np.float64), known[rows_fit], program[split.fit], groups[split.fit], n, centred=True
-        ),
+        patches=fit_patches(located, program[used], groups[used], n),
+        residual=residual,
         report=report,
     )
     tell("one-class", 1, 1, 0.0)
     return fitted
 
 
+def _skip(
+    summaries: NDArray[np.float64],
+    targets: NDArray[np.float32],
+    program: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    programs: int,
+) -> tuple[Skip, NDArray[np.float32]]:
+    """The skip path, and what it predicts of every seam `(n, Q, 48)` when that seam's session did not teach it.
+
+    Out of fold, as the network must learn the remainder that it will meet, and residuals must have their true size.
+    """
+    rows = targets.astype(np.float64)
+
+    def fitted_on(picked: NDArray[np.int64]) -> Skip:
+        return fit_skip(summaries[picked], rows[picked], program[picked], groups[picked], programs)
+
+    def predicted(skip: Skip, i: int) -> NDArray[np.float64]:
+        return skip.predict(summaries[i], int(program[i]))
+
+    told = cross_fitted(groups, fitted_on, predicted)
+    return fitted_on(np.arange(len(rows))), told.astype(np.float32)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Data:
     processes: dict[int, Process]
-    targets: NDArray[np.float32]  # (rows, Q, 64), deviation from the program's mean
+    targets: NDArray[np.float32]  # (rows, Q, 48), what the skip path leaves
     known: NDArray[np.bool_]  # (rows, Q)
     program: NDArray[np.int64]
     at: dict[int, int]

@@ -19,13 +19,13 @@ from pipelines.features.frames import FrameTokens
 from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
 from pipelines.features.lite0 import Backbone
 from pipelines.features.logmel import AudioTokens
-from pipelines.features.result import result_tokens
+from pipelines.features.result import LEVELS, ResultMap, result_map
 from pipelines.features.sensor import SensorSteps
 from pipelines.window import Seam, SeamWindow
 
 __all__ = ["BLOCK_STEPS", "FEATURES_VERSION", "SeamExtractor", "SeamFeatures", "load_features", "save_features"]
 
-FEATURES_VERSION = "2"
+FEATURES_VERSION = "3"
 """Part of every cache key and model: features of another version do not fit a model."""
 
 BLOCK_STEPS = 100
@@ -40,7 +40,7 @@ class SeamFeatures:
     """Everything a detector knows of one seam, for T tokens of 100 ms.
 
     sensor, sensor_known: `(10 T, 16)` float32 and bool; video: `(T, 1280)` float16, audio: `(T, 1336)`
-    float16, each with a `(T,)` mask; views: name → `(28, 2560)` float16.
+    float16, each with a `(T,)` mask; views: name → map of the post-weld image.
     """
 
     seam_id: str
@@ -52,7 +52,7 @@ class SeamFeatures:
     video_known: NDArray[np.bool_]
     audio: NDArray[np.float16]
     audio_known: NDArray[np.bool_]
-    views: Mapping[str, NDArray[np.float16]]
+    views: Mapping[str, ResultMap]
     travel_speed_mm_s: float | None = None
 
     @property
@@ -125,10 +125,7 @@ class SeamExtractor:
         video, video_known = self._frames.get(0, tokens)
         audio, audio_known = self._audio.get(0, tokens)
         begin = time.perf_counter()
-        views = {
-            name: result_tokens(view.jpeg, self._backbone).astype(np.float16)
-            for name, view in sorted(window.views.items())
-        }
+        views = {name: result_map(view.jpeg, self._backbone) for name, view in sorted(window.views.items())}
         self._spent("result", begin)
         return SeamFeatures(
             seam_id=seam.seam_id,
@@ -149,6 +146,7 @@ class SeamExtractor:
 
 
 ARRAYS = ("sensor", "sensor_known", "video", "video_known", "audio", "audio_known")
+VIEW_ARRAYS = (*LEVELS, "profile")
 
 
 def save_features(features: SeamFeatures, path: Path) -> None:
@@ -156,7 +154,9 @@ def save_features(features: SeamFeatures, path: Path) -> None:
     from safetensors.numpy import save_file
 
     tensors = {name: np.ascontiguousarray(getattr(features, name)) for name in ARRAYS}
-    tensors |= {f"view.{name}": np.ascontiguousarray(tokens) for name, tokens in features.views.items()}
+    for name, view in features.views.items():
+        tensors |= {f"{part}.{name}": np.ascontiguousarray(getattr(view, part)) for part in VIEW_ARRAYS}
+        tensors[f"located.{name}"] = np.array([view.located])
     speed = features.travel_speed_mm_s
     about = {
         "version": FEATURES_VERSION,
@@ -180,7 +180,13 @@ def load_features(path: Path) -> SeamFeatures:
         if about.get("version") != FEATURES_VERSION:
             raise ValueError(f"{path}: features of version {about.get('version')}, expected {FEATURES_VERSION}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    views = {name.removeprefix("view."): t for name, t in tensors.items() if name.startswith("view.")}
+    names = [name.removeprefix("located.") for name in tensors if name.startswith("located.")]
+    views = {
+        name: ResultMap(
+            **{part: tensors[f"{part}.{name}"] for part in VIEW_ARRAYS}, located=bool(tensors[f"located.{name}"][0])
+        )
+        for name in names
+    }
     return SeamFeatures(
         seam_id=about["seam_id"],
         program=about["program"],

@@ -47,12 +47,19 @@ BLOCKS = (  # expansion, kernel, stride, channels out, repeats: table 1 of the p
     (6, 3, 1, 320, 1),
 )
 
+MIDDLE = (4, 10)
+"""Blocks whose outputs are the middle maps: the last ones of stages 3 and 5."""
+
 
 class Backbone(Protocol):
     """Something that maps images to feature maps."""
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """`(b, 224, 224, 3)` uint8 RGB → `(b, 7, 7, 1280)` float32."""
+        ...
+
+    def middle(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same images → the maps at a stride of 8 and 16 px: `(b, 28, 28, 40)`, `(b, 14, 14, 112)` float32."""
         ...
 
 
@@ -111,6 +118,15 @@ def _build() -> "torch.nn.Module":
             found: torch.Tensor = nn.functional.relu6(self._bn1(self._conv_head(x)))
             return found
 
+        def middle(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x = nn.functional.relu6(self._bn0(self._conv_stem(x)))
+            levels = []
+            for i, block in enumerate(self._blocks[: max(MIDDLE) + 1]):
+                x = block(x)
+                if i in MIDDLE:
+                    levels.append(x)
+            return levels[0], levels[1]
+
         def classify(self, x: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self._fc(self(x).mean((2, 3)))
             return logits
@@ -149,28 +165,30 @@ def load_network(cache_dir: Path) -> "torch.nn.Module":
 
 
 def load_backbone(cache_dir: Path, device: Literal["cpu", "cuda"] = "cpu", threads: int = 1) -> Backbone:
-    """The frozen backbone, ready to run; the first call in `cache_dir` exports the ONNX file (some seconds)."""
-    return _TorchBackbone(cache_dir, device) if device == "cuda" else _OnnxBackbone(_export(cache_dir), threads)
+    """The frozen backbone, ready to run; the first call in `cache_dir` exports the ONNX files (some seconds)."""
+    return _TorchBackbone(cache_dir, device) if device == "cuda" else _OnnxBackbone(cache_dir, threads)
 
 
-def _export(cache_dir: Path) -> Path:
-    path = cache_dir / f"lite0-{WEIGHTS_SHA256[:12]}-opset{OPSET}.onnx"
+def _export(cache_dir: Path, part: str) -> Path:
+    """The graph of the whole network ("map") or of its first half ("middle")."""
+    path = cache_dir / f"lite0-{WEIGHTS_SHA256[:12]}-{part}-opset{OPSET}.onnx"
     if not path.exists():
         import torch
 
-        example = torch.zeros(2, 3, INPUT_PX, INPUT_PX)
         network = load_network(cache_dir)
+        if part == "middle":
+            network.forward = network.middle  # type: ignore[assignment]
 
         def write(temporary: Path) -> None:
             torch.onnx.export(
                 network,
-                (example,),
+                (torch.zeros(2, 3, INPUT_PX, INPUT_PX),),
                 temporary,
                 dynamo=True,
                 external_data=False,
                 opset_version=OPSET,
                 input_names=["images"],
-                output_names=["map"],
+                output_names=["fine", "coarse"] if part == "middle" else ["map"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )
@@ -189,7 +207,7 @@ def _publish(path: Path, write: Any) -> None:
 
 
 class _OnnxBackbone:
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, cache_dir: Path, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -197,11 +215,18 @@ class _OnnxBackbone:
         options.inter_op_num_threads = 1
         # A spinning pool steals the cores that ingest needs: 4448 ms against 614 ms under load.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._map, self._middle = (
+            onnxruntime.InferenceSession(str(_export(cache_dir, part)), options, providers=["CPUExecutionProvider"])
+            for part in ("map", "middle")
+        )
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (found,) = self._session.run(None, {"images": preprocess(images)})
+        (found,) = self._map.run(None, {"images": preprocess(images)})
         return np.ascontiguousarray(found.transpose(0, 2, 3, 1))
+
+    def middle(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        fine, coarse = self._middle.run(None, {"images": preprocess(images)})
+        return np.ascontiguousarray(fine.transpose(0, 2, 3, 1)), np.ascontiguousarray(coarse.transpose(0, 2, 3, 1))
 
 
 class _TorchBackbone:
@@ -212,9 +237,16 @@ class _TorchBackbone:
         self._network = load_network(cache_dir).to(device)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._run(self._network, images)[0]
+
+    def middle(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        fine, coarse = self._run(self._network.middle, images)
+        return fine, coarse
+
+    def _run(self, network: Any, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         import torch
 
         with torch.inference_mode():
-            found = self._network(torch.from_numpy(preprocess(images)).to(self._device))
-        result: NDArray[np.float32] = found.permute(0, 2, 3, 1).cpu().numpy()
-        return result
+            found = network(torch.from_numpy(preprocess(images)).to(self._device))
+        maps = found if isinstance(found, tuple) else (found,)
+        return [np.ascontiguousarray(m.permute(0, 2, 3, 1).cpu().numpy()) for m in maps]

@@ -1,68 +1,139 @@
-"""The post-weld photographs as result tokens: 28 stretches along the seam, through lite0.
+"""The post-weld photographs, straightened and seen through lite0's middle layers: what a result is to a detector.
 
 Where four coded markers (ArUco 4×4, ids 0–3, clockwise from the top left) stand around the seam, the strip between
-them is cut out and straightened first: pose and distance of the camera no longer show, and the bead gets the pixels.
-Without them the whole view is taken, its long side along the seam. The strip is cut into four tiles; lite0's map has
-seven columns a tile. Every column is pooled over its rows: the mean (how the bead looks) and the maximum (the one
-odd spot).
+them is cut out and straightened, and the light is measured on the markers' white: neither the camera's pose nor the
+lamp of the day then shows, and the bead gets the pixels. Without them the whole view is taken, its long side along
+the seam, and `located` says so. The strip goes through lite0 in four tiles. Its map at a stride of 8 px keeps the
+place across the seam, where a bead's width lives, and marks of half a millimetre; beside it stands the brightness
+profile across the seam.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.frames import decode_rgb
-from pipelines.features.lite0 import FEATURES, GRID, INPUT_PX, Backbone
+from pipelines.features.lite0 import INPUT_PX, Backbone
 
-__all__ = ["RESULT_FEATURES", "RESULT_TOKENS", "result_tokens", "seam_strip"]
+__all__ = ["LEVELS", "RESULT_ROWS", "ROW_FEATURES", "ResultMap", "result_map", "seam_strip"]
 
 TILES = 4
-RESULT_TOKENS = TILES * GRID
-RESULT_FEATURES = 2 * FEATURES
+LEVELS = {"fine": (28, 112, 40), "coarse": (14, 56, 112)}
+"""Level of the map → its shape: across the seam, along it, channels."""
+COLUMNS = LEVELS["fine"][1]
+PROFILE_SHAPE = (112, COLUMNS, 3)
+RESULT_ROWS = 28
+"""Stretches along the seam that the process is asked about; about 2 mm each."""
+ROW_FEATURES = 28 * 40 + 112 * 3
 STRIP_PX = (INPUT_PX, TILES * INPUT_PX)
-CROP_X, CROP_Y = (0.12, 0.88), (0.0, 1.0)
+CROP_X, CROP_Y = (0.12, 0.88), (-0.1, 1.1)
 """The part of the rectangle between the markers' centres that is looked at."""
+PROFILE_WEIGHT = 12.0
+"""Brings the brightness (0–1) to about the spread of the map's channels, times two."""
+RIM_PX = 16
+WHITE = 217.0
+"""What the markers' white paper is scaled to."""
 
 
-def seam_strip(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The seam as `(224, 896, 3)`: straightened between its markers, or the whole `(h, w, 3)` view."""
+def seam_strip(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    """The seam as `(224, 896, 3)`, and whether it was found between its markers or is just the whole view."""
     import cv2
 
     if image.shape[0] > image.shape[1]:
         image = np.ascontiguousarray(image.transpose(1, 0, 2))
     rows, columns = STRIP_PX
-    corners = _marker_centres(image)
-    found: Any
-    if corners is None:
-        found = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    else:
-        first, last = np.array([CROP_X, CROP_Y], np.float32).T
-        square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
-        place = (square - first) / (last - first) * np.array([columns, rows], np.float32)
-        onto = cv2.getPerspectiveTransform(corners, place.astype(np.float32))
-        found = cv2.warpPerspective(image, onto, (columns, rows), flags=cv2.INTER_LINEAR)
-    strip: NDArray[np.uint8] = found
-    return strip
+    markers = _markers(image)
+    if markers is None:
+        whole: Any = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
+        return np.asarray(whole, np.uint8), False
+    first, last = np.array([CROP_X, CROP_Y], np.float32).T
+    square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    place = ((square - first) / (last - first) * np.array([columns, rows], np.float32)).astype(np.float32)
+    onto = cv2.getPerspectiveTransform(markers.mean(1), place)
+    strip = cv2.warpPerspective(image, onto, (columns, rows), flags=cv2.INTER_LINEAR).astype(np.float32)
+    return np.clip(strip * _light(image, markers, place), 0, 255).astype(np.uint8), True
 
 
-def _marker_centres(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """Centres of the markers 0–3 `(4, 2)` px; None unless each is seen once."""
+def _markers(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    """Corners of the markers 0–3 `(4, 4, 2)` px; None unless each is seen once."""
     import cv2
 
+    bare = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    plate = float(np.median(bare))
+    # A marker at the picture's very edge has no rim to be told from: lend it one.
+    grey = cv2.copyMakeBorder(bare, RIM_PX, RIM_PX, RIM_PX, RIM_PX, cv2.BORDER_CONSTANT, value=[plate])
+    # Paper as dark as the plate: else its own outline hides that of the black square within.
+    attempts = (np.minimum(grey, np.uint8(plate)), cv2.threshold(grey, 0.55 * plate, 255, cv2.THRESH_BINARY)[1], grey)
     detector = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50))
-    corners, ids, _ = detector.detectMarkers(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-    if ids is None or sorted(i for i in ids.ravel().tolist() if i < 4) != [0, 1, 2, 3]:
+    found: dict[int, NDArray[np.float32]] = {}
+    for attempt in attempts:
+        corners, ids, _ = detector.detectMarkers(attempt)
+        for i, corner in zip([] if ids is None else np.asarray(ids).ravel(), corners, strict=True):
+            found.setdefault(int(i), np.asarray(corner, np.float32).reshape(4, 2))
+        if found.keys() >= {0, 1, 2, 3}:
+            break
+    else:
         return None
-    centres = {int(i): corner.reshape(4, 2).mean(0) for i, corner in zip(ids.ravel(), corners, strict=True)}
-    return np.stack([centres[i] for i in range(4)]).astype(np.float32)
+    rough = np.concatenate([found[i] for i in range(4)]).astype(np.float32)
+    until = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.02)
+    fine: Any = cv2.cornerSubPix(grey, rough[:, None].copy(), (4, 4), (-1, -1), until)
+    return np.asarray(fine, np.float32).reshape(4, 4, 2) - RIM_PX
 
 
-def result_tokens(jpeg: NDArray[np.uint8], backbone: Backbone) -> NDArray[np.float32]:
-    """`(28, 2560)` tokens of one view, from left to right. Raises ValueError when it cannot be decoded."""
-    strip = seam_strip(decode_rgb(jpeg))
+def _light(image: NDArray[np.uint8], markers: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gain `(1, 896, 3)` that makes the markers' paper white: a straight line from the left pair to the right."""
+    white = np.stack([_paper(image, corners) for corners in markers])
+    left, right = white[[0, 3]].mean(0), white[[1, 2]].mean(0)
+    x = np.arange(STRIP_PX[1], dtype=np.float32)[:, None]
+    at_left, at_right = place[[0, 3], 0].mean(), place[[1, 2], 0].mean()
+    share = (x - at_left) / (at_right - at_left)
+    gain: NDArray[np.float32] = (WHITE / (left + (right - left) * share))[None].astype(np.float32)
+    return gain
+
+
+def _paper(image: NDArray[np.uint8], corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colour of the paper around a marker `(3,)`: the bright half of a ring outside its corners."""
+    import cv2
+
+    centre = corners.mean(0)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    for scale, value in ((1.22, 1), (1.06, 0)):
+        cv2.fillConvexPoly(mask, np.rint(centre + (corners - centre) * scale).astype(np.int32), value)
+    ring = image[mask.astype(bool)].astype(np.float32)
+    bright = ring[ring.sum(1) >= np.median(ring.sum(1))]
+    found: NDArray[np.float32] = np.maximum(bright.mean(0), 1.0)
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ResultMap:
+    """What a detector keeps of one view, float16.
+
+    fine: `(28, 112, 40)`, coarse: `(14, 56, 112)`: lite0's maps, across × along the seam × channels.
+    profile: `(112, 112, 3)`: brightness 0–1, averaged over 2 px across and 8 px along. `located`: between markers.
+    """
+
+    fine: NDArray[np.float16]
+    coarse: NDArray[np.float16]
+    profile: NDArray[np.float16]
+    located: bool
+
+    def rows(self) -> NDArray[np.float32]:
+        """`(28, 1456)`: each stretch of the seam, the place across it kept: fine map, then brightness profile."""
+        found = []
+        for level, weight in ((self.fine, 1.0), (self.profile, PROFILE_WEIGHT)):
+            across, along, channels = level.shape
+            cells = level.astype(np.float32).reshape(across, RESULT_ROWS, along // RESULT_ROWS, channels).mean(2)
+            found.append(weight * cells.transpose(1, 0, 2).reshape(RESULT_ROWS, -1))
+        return np.concatenate(found, axis=1)
+
+
+def result_map(jpeg: NDArray[np.uint8], backbone: Backbone) -> ResultMap:
+    """The map of one view, from left to right. Raises ValueError when it cannot be decoded."""
+    strip, located = seam_strip(decode_rgb(jpeg))
     tiles = np.ascontiguousarray(strip.reshape(INPUT_PX, TILES, INPUT_PX, 3).swapaxes(0, 1))
-    maps = backbone(tiles)  # (TILES, 7 rows, 7 columns, 1280)
-    pooled = np.concatenate([maps.mean(1), maps.max(1)], axis=-1)
-    tokens: NDArray[np.float32] = pooled.reshape(RESULT_TOKENS, RESULT_FEATURES)
-    return tokens
+    fine, coarse = (np.concatenate(list(level), axis=1).astype(np.float16) for level in backbone.middle(tiles))
+    profile = strip.reshape(INPUT_PX // 2, 2, COLUMNS, 8, 3).mean((1, 3)) / 255.0
+    return ResultMap(fine, coarse, profile.astype(np.float16), located)

@@ -7,13 +7,14 @@ import numpy as np
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.lite0 import FEATURES
 from pipelines.features.logmel import AUDIO_FEATURES
-from pipelines.features.result import RESULT_FEATURES, RESULT_TOKENS
+from pipelines.features.result import LEVELS, ResultMap
 from pipelines.features.sensor import SENSOR_FEATURES
 
 RNG = np.random.default_rng(99)
-FROM_HEAT = RNG.standard_normal((RESULT_FEATURES,))
 VIDEO_FROM_HEAT = RNG.standard_normal(FEATURES)
-PLACES = RNG.standard_normal((RESULT_TOKENS, RESULT_FEATURES))
+SHAPES = {**LEVELS, "profile": (112, 112, 3)}
+PLACES = {part: RNG.standard_normal(shape).astype(np.float32) for part, shape in SHAPES.items()}
+FROM_HEAT = {part: RNG.standard_normal((shape[0], 1, shape[2])).astype(np.float32) for part, shape in SHAPES.items()}
 TOKENS = 8
 
 
@@ -30,14 +31,16 @@ def law_seam(
     sensor[:, 1] += process_shift
     video = 0.3 * rng.standard_normal((TOKENS, FEATURES)) + 0.2 * heat * VIDEO_FROM_HEAT + offset
     audio = 0.3 * rng.standard_normal((TOKENS, AUDIO_FEATURES))
-    result = (
-        PLACES + 0.1 * offset + 0.2 * rng.standard_normal((RESULT_TOKENS, RESULT_FEATURES)) + 0.2 * shown * FROM_HEAT
-    )
-    result[7] += spot * np.sign(PLACES[3])
+    view = {}
+    for part, shape in SHAPES.items():
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        view[part] = PLACES[part] + 0.1 * offset + 0.2 * noise + np.float32(0.05 * shown) * FROM_HEAT[part]
+    view["fine"][9, 30] += spot * np.sign(PLACES["fine"][3, 5])
+    top = ResultMap(**{part: cells.astype(np.float16) for part, cells in view.items()}, located=False)
     ones = np.ones(TOKENS, np.bool_)
     return SeamFeatures(
         f"seam-{i:04d}", program, session, sensor.astype(np.float32), np.ones(sensor.shape, np.bool_),
-        video.astype(np.float16), ones, audio.astype(np.float16), ones, {"top": result.astype(np.float16)}, 6.0,
+        video.astype(np.float16), ones, audio.astype(np.float16), ones, {"top": top}, 6.0,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from edged.local_scorer import FeatureCollector, LocalScorer
 from edged.scoring import Scorer
 from pipelines.window import Score, Seam, SeamWindow
 from tests.support import seam_chunks as cell
+from tests.support.backbone import TinyBackbone
 
 
 @dataclasses.dataclass
@@ -88,10 +89,7 @@ def test_a_dropped_seam_gives_no_answer_of_its_own() -> None:
 
 
 def test_features_are_collected_instead_of_scored() -> None:
-    def grey(images: np.ndarray) -> np.ndarray:
-        return np.full((len(images), 7, 7, 1280), images.mean() / 255, np.float32)
-
-    collector = FeatureCollector(grey)
+    collector = FeatureCollector(TinyBackbone())
     run(collector, cell.seam())
     (reply,) = collector.poll()
     assert (reply.score, reply.reason) == (None, "collecting")

@@ -15,9 +15,10 @@ from pipelines.models import ModelError, load_detector, model_toml, write_manife
 from pipelines.training import TrainConfig, split_by_session
 from pipelines.window import Integrity, Score
 from tests.support import seam_chunks as cell
+from tests.support.backbone import TinyBackbone
 from tests.support.law_seams import goods, law_seam, without
 
-SMALL = TrainConfig(epochs=30, d=48, d_sensor=16, lr=3e-3)
+SMALL = TrainConfig(epochs=3, d=48, d_sensor=16, lr=3e-3)
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,10 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(directory: Path, cache_dir: Path) -> CausalHM:
     with pytest.MonkeyPatch.context() as patch:  # its features are made up; exporting lite0 takes seconds
-        patch.setattr("pipelines.causal_hm.load_backbone", lambda *_: tiny_backbone)
+        patch.setattr("pipelines.causal_hm.load_backbone", lambda *_: TinyBackbone())
         found = load_detector(directory, cache_dir=cache_dir)
     assert isinstance(found, CausalHM)
     return found
-
-
-def tiny_backbone(images: np.ndarray) -> np.ndarray:
-    cells = images.reshape(len(images), 7, 32, 7, 32, 3).mean((2, 4, 5)) / 255.0
-    return (cells[..., None] * np.linspace(0.5, 2.0, 1280)).astype(np.float32)
 
 
 def scores(model: CausalHM, n: int, seed: int = 5, **fault: float) -> list[Score]:
@@ -99,6 +95,13 @@ def test_a_lost_required_stream_is_named(model: CausalHM) -> None:
         model.score(without(law_seam(np.random.default_rng(7), 0), "result"))
 
 
+def test_a_view_that_cannot_be_compared_is_refused(model: CausalHM) -> None:
+    seam = law_seam(np.random.default_rng(7), 0)
+    view = dataclasses.replace(seam.views["top"], located=True)
+    with pytest.raises(ValueError, match="markers were found in its post-weld image, unlike in training"):
+        model.score(dataclasses.replace(seam, views={"top": view}))
+
+
 def test_an_unknown_program_is_named(model: CausalHM) -> None:
     with pytest.raises(ValueError, match="not trained on program 'p9'; it knows p1, p2"):
         model.begin(cell.seam(program="p9"), cell.STREAMS)
@@ -107,7 +110,7 @@ def test_an_unknown_program_is_named(model: CausalHM) -> None:
 def test_streaming_equals_scoring_whole_features(model: CausalHM) -> None:
     chunks = [c for stream in cell.seam_chunks(np.random.default_rng(0), 2.35).values() for c in stream]
     window = cell.window(np.random.default_rng(1), 2.35)
-    extractor = SeamExtractor(cell.seam(), cell.STREAMS, tiny_backbone)
+    extractor = SeamExtractor(cell.seam(), cell.STREAMS, TinyBackbone())
     for chunk in chunks:
         extractor.push(chunk)
     expected = model.score(extractor.finish(window))

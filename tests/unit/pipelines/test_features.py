@@ -12,18 +12,13 @@ from pipelines.features.extractor import SeamExtractor, SeamFeatures, load_featu
 from pipelines.features.logmel import AUDIO_FEATURES, AudioTokens, mel_filters
 from pipelines.features.sensor import SENSOR_FEATURES
 from tests.support import seam_chunks as cell
+from tests.support.backbone import TinyBackbone
 
 ARC_S = 1.5
 
 
-def tiny_backbone(images: np.ndarray) -> np.ndarray:
-    """A backbone that means something and is fast: brightness of each cell, spread over the channels."""
-    cells = images.reshape(len(images), 7, 32, 7, 32, 3).mean((2, 4, 5)) / 255.0
-    return (cells[..., None] * np.linspace(0.5, 2.0, 1280)).astype(np.float32)
-
-
 def features(chunks: list[Chunk], arc_s: float = ARC_S) -> SeamFeatures:
-    extractor = SeamExtractor(cell.seam(), cell.STREAMS, tiny_backbone)
+    extractor = SeamExtractor(cell.seam(), cell.STREAMS, TinyBackbone())
     for chunk in chunks:
         extractor.push(chunk)
     return extractor.finish(cell.window(np.random.default_rng(1), arc_s))
@@ -36,8 +31,10 @@ WHOLE = features([c for stream in CHUNKS.values() for c in stream])
 def assert_same(a: SeamFeatures, b: SeamFeatures) -> None:
     for field in ("sensor", "sensor_known", "video", "video_known", "audio", "audio_known"):
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field), err_msg=field)
-    for name, tokens in a.views.items():
-        np.testing.assert_array_equal(tokens, b.views[name])
+    for name, view in a.views.items():
+        for part in ("fine", "coarse", "profile"):
+            np.testing.assert_array_equal(getattr(view, part), getattr(b.views[name], part))
+        assert view.located == b.views[name].located
 
 
 @settings(max_examples=40, deadline=None)
@@ -103,7 +100,7 @@ def test_a_tone_stands_in_its_band() -> None:
     t = np.arange(48_000) / 48_000
     tone = (0.5 * 32767 * np.sin(2 * np.pi * 2000 * t)).astype(np.int16)[:, None]
     clock = cell.ClockParams(0, cell.ON_NS, cell.MICROPHONE.dt_ns)
-    audio = AudioTokens(cell.MICROPHONE, cell.ON_NS, tiny_backbone)
+    audio = AudioTokens(cell.MICROPHONE, cell.ON_NS, TinyBackbone())
     audio.push(Chunk("microphone", 0, 0, 0, 0, tone, clock))
     tokens, known = audio.get(0, 7)
     assert known.all()

@@ -38,6 +38,10 @@ def test_onnx_agrees_with_eager_for_any_batch(cache_dir: Path) -> None:
     backbone = load_backbone(cache_dir)
     np.testing.assert_allclose(backbone(images), eager, atol=1e-4)
     np.testing.assert_allclose(backbone(images[1:2]), eager[1:2], atol=1e-4)
+    levels = load_network(cache_dir).middle(torch.from_numpy(preprocess(images)))
+    for found, expected, shape in zip(backbone.middle(images), levels, ((28, 28, 40), (14, 14, 112)), strict=True):
+        assert found.shape == (3, *shape)
+        np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-3)
 
 
 def test_refuses_other_sizes() -> None:
