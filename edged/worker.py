@@ -164,11 +164,15 @@ def _load_models(settings: WorkerSettings) -> tuple[dict[str, Detector], dict[st
     return detectors, errors
 
 
-def _prepare_process() -> None:
+def _prepare_process(parent_pid: int) -> None:
     """Die with the daemon, be the one the kernel kills for memory, and leave Ctrl-C to the daemon."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent_pid:
+        # It died before it could be tied to us; nobody would ever connect.
+        log.error("the daemon has gone before its worker was up", parent_pid=parent_pid)
+        sys.exit(1)
     Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -180,7 +184,7 @@ def main(
 ) -> None:
     """Bind, load the models, score until stopped."""
     configure_logging("worker")
-    _prepare_process()
+    _prepare_process(parent_pid)
     settings = WorkerSettings.model_validate_json(config_json)
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.SNDHWM, 0)

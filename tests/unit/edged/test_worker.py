@@ -305,6 +305,17 @@ def test_the_worker_dies_with_its_daemon(tmp_path: Path) -> None:
         assert time.monotonic() < end
 
 
+def test_a_worker_whose_daemon_died_before_it_was_up_ends_by_itself(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    settings = WorkerSettings(models={}, device="cpu", threads=1, cache_dir=tmp_path)
+    command = [sys.executable, "-m", "edged.worker", "--endpoint", f"ipc://{tmp_path}/w.sock"]
+    command += ["--parent-pid", str(gone.pid), "--config-json", settings.model_dump_json()]
+    ended = subprocess.run(command, timeout=PATIENCE_S, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "the daemon has gone" in ended.stdout + ended.stderr
+
+
 def test_the_worker_is_the_one_to_be_killed_for_memory(start: Start) -> None:
     client = start()
     _ready(client)
