@@ -42,7 +42,7 @@ class Expect(_Message):
 
 
 class View(_Message):
-    """`view`: take the next image of `view` for an open seam, named by our id or by the PLC's reference."""
+    """`view`: take the next image, or the scan that begins, as `view` of an open seam, by our id or the PLC's name."""
 
     op: Literal["view"]
     view: Name
