@@ -42,7 +42,7 @@ class Expect(_Message):
 
 
 class View(_Message):
-    """`view`: take the next image, or the scan that begins, as `view` of an open seam, by our id or the PLC's name."""
+    """`view`: the next image, or the scan that begins, is `view` of an open seam, by our id or the PLC's reference."""
 
     op: Literal["view"]
     view: Name

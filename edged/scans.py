@@ -111,7 +111,7 @@ class Scan:
             piece = dataclasses.replace(piece, lost_before=0)
         heights = self._ring.spec.physical(piece.data)
         self._rows.append((piece.counter, heights))
-        has_return: NDArray[np.bool_] = np.isfinite(heights).any(axis=1)
+        has_return = np.asarray(np.isfinite(heights).any(axis=1))
         borders = [0, *(np.flatnonzero(np.diff(has_return)) + 1).tolist(), piece.n]
         for start, stop in itertools.pairwise(borders):
             run = piece.cut(start, stop)
