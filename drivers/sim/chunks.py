@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, StreamSpec
 from drivers.sim.arc import WELDER_HZ, WELDER_SCALE
-from drivers.sim.render import MOTION_HZ
 from drivers.sim.profile import PROFILE_POINTS
+from drivers.sim.render import MOTION_HZ
 from drivers.sim.scanner import (
     RUN_ON_S,
     SCAN_HZ,

@@ -1,4 +1,4 @@
-"""The virtual laser profiler: what it prints of the bare plate and, while the robot moves it over a seam, of the bead.
+"""The virtual laser profiler: what it prints of the bare plate and, while the robot moves it, of the bead.
 
 Like many profilers in the field it runs freely: a numbered row every 10 ms, whatever is in front of it, so that its
 counter gives exact times. Which rows are a seam's only the PLC's trigger says. The robot begins a little before the

@@ -1,7 +1,8 @@
 """The virtual cell's sensors on their real transports, paced from one time base.
 
-Rendered seams come in; a pty carries the welder's block frames, a second one the motion lines, a third one, where
-there is a profiler, its rows, an HTTP server the two cameras, a FIFO under ALSA the microphone. Between seams they show idle signal.
+Rendered seams come in; a pty carries the welder's block frames, a second one the motion lines, a third one the
+profiler's rows, where there is one, an HTTP server the two cameras, a FIFO under ALSA the microphone. Between seams
+they show idle signal.
 """
 
 import contextlib
