@@ -157,7 +157,8 @@ def _scan_begins_s(rendered: RenderedSeam) -> float:
 def _scanned(rendered: RenderedSeam, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """The profiler's `n` rows: bare plate, and the bead while the robot moves along it."""
     rows, bead = plate_rows(n, rng), scan_rows(rendered)
-    at = round((_scan_begins_s(rendered) + SCAN_SETTLE_S + RUN_ON_S) * SCAN_HZ)
+    from_ns = round(_scan_begins_s(rendered) * 1e9) + round(SCAN_SETTLE_S * 1e9)
+    at = -(-from_ns // round(1e9 / SCAN_HZ)) + round(RUN_ON_S * SCAN_HZ)
     rows[at : at + len(bead)] = bead
     return rows
 
