@@ -232,7 +232,7 @@ class Engine:
         )
 
     def _ask(self, work: Work, now_ns: int) -> None:
-        work.window = self._window(work, now_ns)
+        work.window = self._window(work)
         work.asked_ns = now_ns
         if work.scoring:
             self._scorer.finish(work.window)
@@ -240,11 +240,11 @@ class Engine:
         else:
             self._finalise(work, None, None, now_ns)
 
-    def _window(self, work: Work, now_ns: int) -> SeamWindow:
+    def _window(self, work: Work) -> SeamWindow:
         integrity, gaps = work.aligner.integrity(work.seam.arcs, self._config.streams)
         images = self._views.images(work.seam.seam_id)
         wanted = set(work.open.settings.views)
-        scan = self._views.scan(work.seam.seam_id, work.open.settings.views, now_ns)
+        scan = self._views.scan(work.seam.seam_id, work.open.settings.views)
         if scan is not None:
             integrity[scan.integrity.stream] = scan.integrity
             gaps = (*gaps, *scan.gaps)
@@ -269,7 +269,7 @@ class Engine:
     def _finalise(self, work: Work, reply: ScoreReply | None, given: tuple[str, str] | None, now_ns: int) -> None:
         """Decide, put the recording on disk, hand the verdict over. In this order."""
         seam = work.seam
-        window = work.window or self._window(work, now_ns)
+        window = work.window or self._window(work)
         scans = self._scans(work.open)
         current = self._config.streams[self._tracker.streams[seam.torch]]
         decision = decide(

@@ -95,12 +95,9 @@ class Scan:
         """Whether the stream has reached the scan's end."""
         return self._head_ns is not None and self._head_ns >= self.to_ns
 
-    def result(self, now_ns: int) -> ScanResult:
-        """Integrity over the scan, and the height map where it has ended and lacks no more than the limits allow."""
+    def result(self) -> ScanResult:
+        """Integrity over the scan with the rows so far, and the height map where no more is missing than may be."""
         integrity, gaps = self._meter.result(((self._begin_ns(), self.to_ns),), self._config, None)
-        if not self.ended(now_ns):
-            # What is still under way is not complete, however good its beginning.
-            integrity = dataclasses.replace(integrity, state="broken" if integrity.items else "missing")
         usable = integrity.state in ("ok", "degraded")
         return ScanResult(integrity, tuple(gaps), self._height_map() if usable else None)
 

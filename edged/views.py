@@ -108,12 +108,12 @@ class ViewBinder:
         """View name → image, of what has been bound so far."""
         return {view: bound.view for (seam, view), bound in self._bound.items() if seam == seam_id}
 
-    def scan(self, seam_id: str, views: Iterable[str], now_ns: int) -> ScanResult | None:
+    def scan(self, seam_id: str, views: Iterable[str]) -> ScanResult | None:
         """What came of the scan among the program's `views`; None where they hold none."""
         for view in views:
             if (config := self._views[view]).is_scan:
                 scan = self._scans.get((seam_id, view))
-                return no_scan(config.stream) if scan is None or self._late(seam_id, scan) else scan.result(now_ns)
+                return no_scan(config.stream) if scan is None or self._late(seam_id, scan) else scan.result()
         return None
 
     def done(self, seam_id: str, now_ns: int) -> set[str]:

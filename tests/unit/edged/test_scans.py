@@ -150,6 +150,33 @@ def test_a_scan_before_arc_off_is_void_and_may_be_repeated() -> None:
     assert found[0, 0] == 2 * 510
 
 
+def test_a_trigger_between_two_rows_loses_none() -> None:
+    cell = welded(scan_cell(), scan_s=5.004)
+    assert (cell.verdict.label, cell.verdict.degraded) == (Label.OK, False)
+    laser = cell.verdict.integrity["laser"]
+    assert (laser.state, laser.gaps, laser.lost_items) == ("ok", 0, 0)
+    found = window_of(cell).height_map_mm
+    assert found is not None
+    assert (len(found), found[0, 0]) == (100, 2 * 511)
+
+
+def test_a_scan_that_ends_just_before_the_deadline_counts_by_the_same_limits() -> None:
+    cell = welded(scan_cell(), scan_s=7.8, laser=lambda: rows(0.0, 8.87))
+    assert (cell.verdict.label, cell.verdict.degraded) == (Label.OK, True)
+    assert cell.verdict.integrity["laser"].longest_gap_ms == pytest.approx(30.0, abs=1.0)
+
+
+def test_two_views_of_one_frame_record_it_once() -> None:
+    cfg = scan_config(views=["top", "side"])
+    cfg = cfg.model_copy(update={"views": {**cfg.views, "side": cfg.views["top"]}})
+    cell = scan_cell(cfg)
+    cell.say(4.5, "view", seam_ref="A", view="side")
+    welded(cell, scan_s=None)
+    assert cell.verdict.label is Label.OK
+    images = [e for e in cell.recorder.events["seam-1"] if isinstance(e, Chunk) and e.stream == "result_camera"]
+    assert len(images) == 1
+
+
 def test_a_second_trigger_of_a_scan_is_refused() -> None:
     cell = scan_cell()
     cell.say(5.5, "view", seam_ref="A", view="scan")
