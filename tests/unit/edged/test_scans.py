@@ -333,10 +333,15 @@ def raw_config() -> dict[str, Any]:
     [
         (("views", "scan"), {"scan_s": None}, "views.scan.scan_s: missing; say how many seconds"),
         (("views", "scan"), {"scan_s": 0}, "views.scan.scan_s: Input should be greater than 0"),
-        (("views", "scan"), {"stream": "mic"}, "views.scan.stream: 'mic' is of kind 'audio', neither camera nor"),
+        (("views", "scan"), {"stream": "mic"}, "views.scan.stream: 'mic' is no camera and no laser profiler"),
         (("views", "top"), {"scan_s": 1.0}, "views.top.scan_s: 'resultcam' is a camera"),
         (("programs", "p"), {"result_deadline_s": 2.3}, "programs.p.result_deadline_s: 2.3 s after arc-off is too"),
         (("programs", "p"), {"views": ["top"], "required": ["welder", "profile"]}, "programs.p.views: lists no scan"),
+        (
+            ("programs", "p"),
+            {"views": ["scan"], "required": ["welder", "result"]},
+            "programs.p.required: a result is",
+        ),
         (("programs", "p"), {"views": ["scan", "scan"]}, "programs.p.views: scan, scan are scans"),
     ],
 )
