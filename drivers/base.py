@@ -95,7 +95,8 @@ class StreamSpec:
     """What a stream carries, known before its device is opened.
 
     `shape` is the shape of one item: `(channels,)` for audio, welder and motion; `(width,)` for one row
-    of a laser profile; `(height, width)` in pixels for encoded images, `(0, 0)` where only the device knows.
+    of a laser profile, floats in mm with NaN where nothing returned; `(height, width)` in pixels for
+    encoded images, `(0, 0)` where only the device knows.
     Raw items become physical ones by `raw * scale + offset`, per channel, in `units`; raw data is what is
     recorded. `tick`: "counter" where the device counts its items, so a `ClockModel` can be fitted;
     "arrival" where only the host's arrival time is known.

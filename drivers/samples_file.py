@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from drivers.base import MONOTONIC, Chunk, DeviceError, HostClock, Isolation, StreamEnded, StreamSpec
 from drivers.pacing import FileOptions, Pacer
+from drivers.profile_row import row_heights
 
 __all__ = ["SamplesFile", "SamplesFileOptions"]
 
@@ -21,14 +22,15 @@ class SamplesFileOptions(FileOptions):
     """Options of the CSV file drivers.
 
     `columns` are the header's names of the channels; `channels` renames them. A profile takes `width` columns
-    instead, the first ones of each row, one row a profile. `time_column` holds seconds: rows missing between two
-    times are then counted as lost.
+    instead, the first ones of each row beside the time, mm, one row a profile; a point that is empty, "nan" or
+    `no_return` had no return. `time_column` holds seconds: rows missing between two times are then counted as lost.
     """
 
     kind: Literal["welder", "motion", "profile"] = "welder"
     rate_hz: Annotated[float, Field(gt=0, le=1_000_000)]
     columns: tuple[str, ...] = ()
     width: Annotated[int, Field(ge=0)] = 0
+    no_return: float | None = None
     channels: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     scale: tuple[float, ...] = ()
@@ -42,6 +44,8 @@ class SamplesFileOptions(FileOptions):
     def _layout(self) -> Self:
         if (self.kind == "profile") != (self.width > 0) or (self.kind == "profile") == bool(self.columns):
             raise ValueError("kind 'profile' needs width and no columns; welder and motion need columns and no width")
+        if self.kind != "profile" and self.no_return is not None:
+            raise ValueError("no_return is for kind 'profile'")
         if not self.header and (self.columns or self.time_column):
             raise ValueError("columns and time_column are names, they need header = true")
         for key in ("channels", "units", "scale", "offset"):
@@ -52,7 +56,7 @@ class SamplesFileOptions(FileOptions):
 
 
 class SamplesFile:
-    """Reads rows; a row that holds no finite number in a wanted column is a lost item.
+    """Reads rows; a row that holds no finite number (or mark of no return) in a wanted column is a lost item.
 
     Chunks of about `chunk_s` are due when their last item would have been sampled. After the last row: StreamEnded.
     """
@@ -106,7 +110,7 @@ class SamplesFile:
         except DeviceError:
             self.close()
             raise
-        self._chunks = _runs(_items(rows, wanted, time_at, self._options.rate_hz), self._chunk_items)
+        self._chunks = _runs(_items(rows, wanted, time_at, self._options), self._chunk_items)
         self._base, self._waiting = self._next, None
         self._pacer.start()
 
@@ -151,8 +155,9 @@ class SamplesFile:
             raise DeviceError(
                 f"file {options.path} has no column {', '.join(missing)}; its header is {', '.join(header)!r:.300}"
             )
-        at = [header.index(name) for name in options.columns] or list(range(options.width))
-        return at, header.index(options.time_column) if options.time_column else None
+        time_at = header.index(options.time_column) if options.time_column else None
+        points = [at for at in range(options.width + 1) if at != time_at][: options.width]
+        return [header.index(name) for name in options.columns] or points, time_at
 
 
 class _Run:
@@ -169,19 +174,21 @@ class _Run:
 _Item = tuple[int, int, list[float]]
 
 
-def _items(rows: Iterator[list[str]], wanted: list[int], time_at: int | None, rate_hz: float) -> Iterator[_Item]:
+def _items(
+    rows: Iterator[list[str]], wanted: list[int], time_at: int | None, options: SamplesFileOptions
+) -> Iterator[_Item]:
     """(counter, lost before, values) of every readable row."""
     counter, lost = -1, 0
     last_s: float | None = None
     for row in rows:
-        values = _floats(row, wanted)
+        values = _heights(row, wanted, options) if options.kind == "profile" else _floats(row, wanted)
         time_s = None if time_at is None else _floats(row, [time_at])
         if values is None or (time_at is not None and time_s is None):
             lost += bool(row)  # an empty line is no row
             continue
         if time_s is not None:
             # The times say how much is missing, unreadable rows included.
-            steps = 1 if last_s is None else max(1, round((time_s[0] - last_s) * rate_hz))
+            steps = 1 if last_s is None else max(1, round((time_s[0] - last_s) * options.rate_hz))
             last_s, lost = time_s[0], steps - 1
         counter += 1 + lost
         yield counter, lost, values
@@ -201,6 +208,12 @@ def _runs(items: Iterator[_Item], max_items: int) -> Iterator[_Run]:
         values.append(item)
     if values:
         yield _Run(start, lost_before, values)
+
+
+def _heights(row: list[str], wanted: list[int], options: SamplesFileOptions) -> list[float] | None:
+    if len(row) <= wanted[-1]:
+        return None
+    return row_heights([row[at] for at in wanted], options.no_return)
 
 
 def _floats(row: list[str], wanted: list[int]) -> list[float] | None:

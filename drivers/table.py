@@ -20,6 +20,7 @@ DRIVERS: dict[str, str] = {
     "microphone.file": "drivers.audio_file:AudioFile",
     "camera.opencv": "drivers.camera_opencv:CameraOpencv",
     "camera.folder": "drivers.image_folder:ImageFolder",
+    "profile.csv_serial": "drivers.welder_csv_serial:WelderCsvSerial",
     "profile.file": "drivers.samples_file:SamplesFile",
     "replay": "drivers.replay:Replay",
 }

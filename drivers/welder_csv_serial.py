@@ -1,7 +1,8 @@
-"""`welder.csv_serial`, `motion.csv_serial`: boards that print one sample a line, "182.4,21.3,6.1".
+"""`welder.csv_serial`, `motion.csv_serial`, `profile.csv_serial`: boards that print lines, "182.4,21.3,6.1".
 
 First step of the data path: port → lines → floats → Chunk. For waveforms use `welder.serial`: text of three
-channels at 10 kHz needs three times the bytes and carries no checksum.
+channels at 10 kHz needs three times the bytes and carries no checksum. A laser profiler prints one row of heights a
+line.
 """
 
 import math
@@ -13,21 +14,30 @@ from pydantic import Field, model_validator
 
 from drivers.base import MONOTONIC, Chunk, DeviceError, DriverOptions, HostClock, Isolation, StreamSpec
 from drivers.counter import CounterUnwrapper
+from drivers.profile_row import row_heights
 from drivers.serial_port import SerialPort
 
 __all__ = ["WelderCsvSerial", "WelderCsvSerialOptions"]
+
+POINT_BYTES = 16
 
 MIN_JUDGED_LINES = 200
 """So many malformed lines in a row are a wrong baud rate or layout, not noise."""
 
 
 class WelderCsvSerialOptions(DriverOptions):
-    """Options of the `csv_serial` drivers. `channels` are the columns in order, after the counter column if any."""
+    """Options of the `csv_serial` drivers. `channels` are the columns in order, after the counter column if any.
+
+    A profile has `width` columns instead, and one `scale` and `offset` (to mm) for all of them; a point that is
+    empty, "nan" or `no_return` had no return.
+    """
 
     port: Annotated[str, Field(min_length=1)]
-    kind: Literal["welder", "motion"] = "welder"
+    kind: Literal["welder", "motion", "profile"] = "welder"
     baud: Annotated[int, Field(ge=1200, le=12_000_000)] = 115_200
     rate_hz: Annotated[float, Field(gt=0, le=20_000)] = 100.0
+    width: Annotated[int, Field(ge=0, le=4096)] = 0
+    no_return: float | None = None
     channels: Annotated[tuple[str, ...], Field(min_length=1)] = ("current", "voltage", "wire_feed_speed")
     units: tuple[str, ...] = ("A", "V", "m/min")
     scale: tuple[float, ...] = ()
@@ -37,10 +47,30 @@ class WelderCsvSerialOptions(DriverOptions):
     """The first column counts the lines: lost lines are then known exactly and a clock can be fitted."""
     counter_bits: Annotated[int, Field(ge=8, le=48)] = 32
     max_line_bytes: Annotated[int, Field(ge=8, le=65_536)] = 256
+    """Longer lines are malformed; a profile may have 16 bytes a point on top."""
     read_timeout_s: Annotated[float, Field(gt=0, le=10)] = 0.5
 
     @model_validator(mode="after")
+    def _profile(self) -> Self:
+        if (self.kind == "profile") != (self.width > 0):
+            raise ValueError(f"width is {self.width}: kind 'profile' needs its points a row, other kinds have none")
+        if self.kind != "profile" and self.no_return is not None:
+            raise ValueError("no_return is for kind 'profile'")
+        if self.kind == "profile" and (named := {"channels", "units"} & self.model_fields_set):
+            raise ValueError(f"{' and '.join(sorted(named))}: the points of a profile have no names; give width")
+        return self
+
+    @property
+    def columns(self) -> int:
+        """Numbers on a line beside the counter."""
+        return self.width or len(self.channels)
+
+    @model_validator(mode="after")
     def _lengths(self) -> Self:
+        if self.kind == "profile":
+            if max(len(self.scale), len(self.offset)) > 1:
+                raise ValueError("scale and offset of a profile are one number for all points")
+            return self
         for key in ("units", "scale", "offset"):
             found = len(getattr(self, key))
             if found != len(self.channels) and not (key != "units" and found == 0):
@@ -62,7 +92,7 @@ class WelderCsvSerial:
         self._options = options
         self._clock = clock
         self._port = SerialPort(options.port, options.baud, options.read_timeout_s)
-        self._lines = _Lines(options.max_line_bytes)
+        self._lines = _Lines(options.max_line_bytes + POINT_BYTES * options.width)
         self._counter = CounterUnwrapper(options.counter_bits, options.rate_hz)
         self._next_line = 0
         self._lost_lines = 0
@@ -76,12 +106,12 @@ class WelderCsvSerial:
             name=name,
             kind=options.kind,
             rate_hz=options.rate_hz,
-            shape=(len(options.channels),),
+            shape=(options.columns,),
             dtype="float32",
-            channels=options.channels,
-            units=options.units,
-            scale=options.scale,
-            offset=options.offset,
+            channels=() if options.width else options.channels,
+            units=() if options.width else options.units,
+            scale=options.scale * (options.width or 1),
+            offset=options.offset * (options.width or 1),
             torch=options.torch,
             tick="counter" if options.counter_column else "arrival",
         )
@@ -93,7 +123,7 @@ class WelderCsvSerial:
 
     @property
     def spec(self) -> StreamSpec:
-        """float32 values of the configured channels."""
+        """float32 values of the configured channels, or of a profile's points."""
         return self._spec
 
     @property
@@ -135,7 +165,7 @@ class WelderCsvSerial:
                 run = []
             if not run:
                 counter, lost = at, missing
-            run.append(values[-len(self._options.channels) :])
+            run.append(values[-self._options.columns :])
         if run:
             self._emit(run, counter, lost, arrival_ns)
 
@@ -144,10 +174,12 @@ class WelderCsvSerial:
         self._lost_lines += malformed
         self._malformed_in_a_row = self._malformed_in_a_row + 1 if malformed else 0
         if self._malformed_in_a_row >= MIN_JUDGED_LINES:
-            columns = ("counter", *self._options.channels) if self._options.counter_column else self._options.channels
+            names = (f"{self._options.width} heights",) if self._options.width else self._options.channels
+            option = "width" if self._options.width else "channels"
+            columns = ("counter", *names) if self._options.counter_column else names
             raise DeviceError(
                 f"serial port {self._options.port}: {MIN_JUDGED_LINES} lines in a row are not the columns "
-                f"{', '.join(columns)}, the last is {(line or b'')[:60]!r}; check baud, channels and counter_column"
+                f"{', '.join(columns)}, the last is {(line or b'')[:60]!r}; check baud, {option} and counter_column"
             )
 
     def _place(self, values: list[float], arrival_ns: int) -> tuple[int, int]:
@@ -194,12 +226,16 @@ class _Lines:
 
 def _values(line: bytes, options: WelderCsvSerialOptions) -> list[float] | None:
     fields = line.split(options.delimiter.encode())
-    if len(fields) != len(options.channels) + options.counter_column:
+    if len(fields) != options.columns + options.counter_column:
         return None
+    if options.counter_column and not fields[0].strip().isdigit():
+        return None
+    if options.kind == "profile":
+        at = int(options.counter_column)
+        heights = row_heights(fields[at:], options.no_return)
+        return None if heights is None else [*map(float, fields[:at]), *heights]
     try:
         values = [float(field) for field in fields]
     except ValueError:
         return None
-    if not all(map(math.isfinite, values)) or (options.counter_column and not fields[0].strip().isdigit()):
-        return None
-    return values
+    return values if all(map(math.isfinite, values)) else None

@@ -9,7 +9,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from drivers.base import DriverOptions, StreamKind
 from drivers.table import driver_class
@@ -77,10 +85,25 @@ class StreamConfig(_Section):
 
 
 class ViewConfig(_Section):
-    """`[views.NAME]`: a post-weld image; the first frame at or after the trigger plus `settle_ms`."""
+    """`[views.NAME]`: what is taken of the finished seam, on the PLC's trigger plus `settle_ms`.
+
+    On a camera: the first frame from then on. On a profile stream a *scan*: all rows of the `scan_s` from then on.
+    """
 
     stream: str
     settle_ms: Annotated[float, Field(ge=0)] = 0.0
+    scan_s: Annotated[float, Field(gt=0, le=600)] | None = None
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether it is a scan of a laser profiler and no image."""
+        return self.scan_s is not None
+
+    @model_serializer(mode="wrap")
+    def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Views of cameras read as they did before there were scans, so config_id and recordings stay the same.
+        values: dict[str, Any] = plain(self)
+        return {key: value for key, value in values.items() if key != "scan_s" or value is not None}
 
 
 class ProgramConfig(_Section):

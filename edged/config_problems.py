@@ -81,12 +81,7 @@ def _stream_problems(name: str, driver: str, stream: Mapping[str, Any]) -> tuple
 
 def reference_problems(config: "Config") -> list[str]:
     """Sections that name others which are not there, or that contradict each other."""
-    problems = []
-    for name, view in config.views.items():
-        if view.stream not in config.streams:
-            problems.append(f"views.{name}.stream: no stream {view.stream!r}; known: {', '.join(config.streams)}")
-        elif config.streams[view.stream].kind not in ("video", "result"):
-            problems.append(f"views.{name}.stream: {view.stream!r} is no camera")
+    problems = [problem for name in config.views if (problem := _view_problem(config, name))]
     kinds = {stream.kind for stream in config.streams.values()}
     if "welder" not in kinds:
         problems.append("streams: a stream of kind 'welder' is needed, arcs are detected on its current")
@@ -112,7 +107,8 @@ def _program_problems(path: str, program: "ProgramConfig", config: "Config") -> 
         for kind in program.required
         if kind != "result" and kind not in kinds
     ]
-    if "result" in (*program.required, *program.optional) and not program.views:
+    images = [view for view in program.views if view not in config.views or not config.views[view].is_scan]
+    if "result" in (*program.required, *program.optional) and not images:
         listed = "required" if "result" in program.required else "optional"
         problems.append(f"{path}.{listed}: a result is listed but the program has no views, so none would ever come")
     lists = {"views": program.views, "required": program.required, "optional": program.optional}
@@ -122,8 +118,43 @@ def _program_problems(path: str, program: "ProgramConfig", config: "Config") -> 
         for kind in dict.fromkeys(program.optional)
         if kind in program.required
     ]
+    problems += _scan_problems(path, program, config)
     if program.mode != "collecting" and program.model is None:
         problems.append(f"{path}.model: mode {program.mode!r} needs a model")
+    return problems
+
+
+def _view_problem(config: "Config", name: str) -> str | None:
+    view = config.views[name]
+    if view.stream not in config.streams:
+        return f"views.{name}.stream: no stream {view.stream!r}; known: {', '.join(config.streams)}"
+    kind = config.streams[view.stream].kind
+    if kind not in ("video", "result", "profile"):
+        return f"views.{name}.stream: {view.stream!r} is no camera and no laser profiler, but of kind {kind!r}"
+    if kind == "profile" and view.scan_s is None:
+        return f"views.{name}.scan_s: missing; say how many seconds a scan by {view.stream!r} takes"
+    if kind != "profile" and view.scan_s is not None:
+        return f"views.{name}.scan_s: {view.stream!r} is a camera; only views of profile streams take time"
+    return None
+
+
+def _scan_problems(path: str, program: "ProgramConfig", config: "Config") -> list[str]:
+    """A program's scan: one height map a seam, complete before the deadline."""
+    scans = [view for view in program.views if view in config.views and config.views[view].is_scan]
+    problems = []
+    if len(scans) > 1:
+        problems.append(f"{path}.views: {', '.join(scans)} are scans; a seam has one height map, list one")
+    has_profiler = any(stream.kind == "profile" for stream in config.streams.values())
+    if not scans and ("profile" in program.optional or ("profile" in program.required and has_profiler)):
+        problems.append(f"{path}.views: lists no scan, so no height map can belong to a seam; add one")
+    for scan in scans:
+        view = config.views[scan]
+        takes_s = view.settle_ms / 1e3 + (view.scan_s or 0.0)
+        if takes_s >= program.result_deadline_s:
+            problems.append(
+                f"{path}.result_deadline_s: {program.result_deadline_s:g} s after arc-off is too early: "
+                f"{scan!r} alone takes {takes_s:g} s"
+            )
     return problems
 
 

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OpenSeamStatus:
-    """One line of `status`: a seam that has no verdict yet. `views` are the images it has."""
+    """One line of `status`: a seam that has no verdict yet. `views` are the images and scans it has."""
 
     seam_id: str
     torch: str
@@ -99,7 +99,7 @@ class ControlDesk:
         """Every seam without a verdict, announced ones first."""
         announced = [_status(item.seam, SeamState.EXPECTED, None) for item in self._tracker.expected()]
         return announced + [
-            _status(work.seam, work.open.state, work.seam.arc_on_ns, tuple(sorted(self._views.views(seam_id))))
+            _status(work.seam, work.open.state, work.seam.arc_on_ns, self._views.taken(seam_id))
             for seam_id, work in self._work.items()
         ]
 
@@ -123,13 +123,14 @@ class ControlDesk:
             known = ", ".join(program.views) if program is not None and program.views else "none"
             raise ControlError(f"view: program {work.seam.program!r} has no view {message.view!r}; it has {known}")
         if work.window is not None:
-            raise ControlError(f"seam {work.seam.seam_id} is being judged already; the image comes too late")
+            raise ControlError(f"seam {work.seam.seam_id} is being judged already; its view comes too late")
         stream = self._config.views[message.view].stream
         seam_id = work.seam.seam_id
-        bound = self._views.trigger(seam_id, message.view, now_ns, self._last_seq.get(stream, -1))
+        taken = self._views.trigger(seam_id, message.view, now_ns, self._last_seq.get(stream, -1))
         self._guard.control(seam_id, now_ns, {**raw, "seam_id": seam_id})
-        if bound is not None and not work.aligner.recorded(bound.chunk.stream, bound.chunk.seq):
-            self._guard.chunk(seam_id, bound.chunk)
+        for chunk in taken:
+            if not work.aligner.recorded(chunk.stream, chunk.seq):
+                self._guard.chunk(seam_id, chunk)
         return {"ok": True, "seam_id": seam_id}
 
     def _find(self, message: View) -> Work:
@@ -142,7 +143,7 @@ class ControlDesk:
             ids = ", ".join(work.seam.seam_id for work in found)
             raise ControlError(f"seam_ref: {named!r} fits {len(found)} open seams; name one by seam_id: {ids}")
         if any(named in ids for ids in self._final):
-            raise ControlError(f"seam {named!r} has its verdict already; the image comes too late")
+            raise ControlError(f"seam {named!r} has its verdict already; its view comes too late")
         raise ControlError(f"no open seam {named!r}")
 
     def _part(self, message: Part, _raw: Mapping[str, Any], now_ns: int) -> dict[str, Any]:

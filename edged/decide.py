@@ -11,7 +11,7 @@ stream_broken          a required stream has gaps beyond its limits, or an arc's
 arc_too_short          no arc reached `min_arc_s`
 arc_count              arcs of at least `min_arc_s` differ from `expected_arcs` (shorter ones are failed ignitions)
 sync                   a required or optional stream's strike is off by more than `max_sync_residual_ms`
-no_result              a view of the program has no image
+no_result              a view of the program has no image, or its scan is not complete within its limits
 reply                  the scorer's own reason, or no usable number
 collecting, shadow     the program publishes 0 until it is armed
 score_above_threshold  score ≥ 1: NOK
@@ -24,12 +24,11 @@ verdict `degraded` and do not hide a score above the limit.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from drivers.base import StreamKind
 from edged.config import ProgramConfig
 from edged.scoring import ScoreReply
-from edged.types import Label
+from edged.types import RESULT_KINDS, Label
 from pipelines.window import Integrity
 
 __all__ = ["Case", "Decision", "decide"]
@@ -42,7 +41,8 @@ class Case:
     """All that a label depends on.
 
     `given` is a reason and detail the engine found on its own, which overrules everything. `blind_ms` is the longest
-    stretch without current at an edge of an arc, `max_blind_ms` that stream's limit. `views` are the bound ones.
+    stretch without current at an edge of an arc, `max_blind_ms` that stream's limit. `views` are the bound ones,
+    scans included; `scans` are those of the program's views that are scans.
     """
 
     program: ProgramConfig | None
@@ -50,6 +50,7 @@ class Case:
     arcs: tuple[tuple[int, int], ...] = ()
     integrity: Mapping[str, Integrity] = dataclasses.field(default_factory=dict)
     views: frozenset[str] = frozenset()
+    scans: frozenset[str] = frozenset()
     blind_ms: float = 0.0
     max_blind_ms: float = 0.0
     reply: ScoreReply | None = None
@@ -127,7 +128,8 @@ def _shadow(case: Case, label: Label) -> Label | None:
     return label if case.program is not None and case.program.mode == "shadow" else None
 
 
-def _of_kinds(case: Case, kinds: tuple[StreamKind, ...]) -> list[Integrity]:
+def _of_kinds(case: Case, kinds: Iterable[str]) -> list[Integrity]:
+    kinds = set(kinds)
     return [found for found in case.integrity.values() if found.kind in kinds]
 
 
@@ -135,30 +137,41 @@ def _degraded(case: Case) -> bool:
     if case.program is None or not case.integrity:
         return False
     kinds = {found.kind for found in case.integrity.values()}
-    absent = any(kind not in kinds for kind in case.program.optional if kind != "result")
-    listed = (*case.program.required, *case.program.optional)
-    views = "result" in case.program.optional and not set(case.program.views) <= case.views
+    absent = any(kind not in kinds for kind in case.program.optional if kind not in RESULT_KINDS)
+    views = any(_lacking(case, case.program, kind) for kind in RESULT_KINDS & set(case.program.optional))
+    # A scan within its limits may still lack rows, whether or not its kind is listed beside its view.
+    listed = (*case.program.required, *case.program.optional, "profile")
     return absent or views or any(found.state != "ok" for found in _of_kinds(case, listed))
+
+
+def _listed(case: Case, program: ProgramConfig, kind: str) -> list[str]:
+    """The program's views that are images ("result") or scans ("profile")."""
+    return [view for view in program.views if (view in case.scans) == (kind == "profile")]
+
+
+def _lacking(case: Case, program: ProgramConfig, kind: str) -> list[str]:
+    """Those of them that the seam does not have."""
+    return [view for view in _listed(case, program, kind) if view not in case.views]
 
 
 def _stream_missing(case: Case, program: ProgramConfig) -> str:
     kinds = {found.kind for found in case.integrity.values()}
-    absent = [f"torch has no {kind} stream" for kind in program.required if kind != "result" and kind not in kinds]
-    empty = [
-        f"{found.stream} gave nothing" for found in _of_kinds(case, program.required) if found.state == "missing"
-    ]
+    required = [kind for kind in program.required if kind not in RESULT_KINDS]
+    absent = [f"torch has no {kind} stream" for kind in required if kind not in kinds]
+    empty = [f"{found.stream} gave nothing" for found in _of_kinds(case, required) if found.state == "missing"]
     return ", ".join(absent + empty)
 
 
 def _stream_broken(case: Case, program: ProgramConfig) -> str:
-    lines = [
-        f"{found.stream} covers {found.coverage:.1%}, longest gap {found.longest_gap_ms:.0f} ms"
-        for found in _of_kinds(case, program.required)
-        if found.state not in ("ok", "degraded", "missing")
-    ]
+    required = [kind for kind in program.required if kind not in RESULT_KINDS]
+    lines = [_holes(found) for found in _of_kinds(case, required) if found.state not in ("ok", "degraded", "missing")]
     if case.blind_ms > case.max_blind_ms:
         lines.append(f"an arc's begin or end lies in {case.blind_ms:.0f} ms or more without current data")
     return ", ".join(lines)
+
+
+def _holes(found: Integrity) -> str:
+    return f"{found.stream} covers {found.coverage:.1%}, longest gap {found.longest_gap_ms:.0f} ms"
 
 
 def _full_arcs(case: Case, program: ProgramConfig) -> int:
@@ -190,12 +203,16 @@ def _sync(case: Case, program: ProgramConfig) -> str:
 
 
 def _no_result(case: Case, program: ProgramConfig) -> str:
-    if "result" in program.optional:
-        return ""
-    if "result" in program.required and not program.views:
-        return "the program requires a result but lists no views"
-    missing = [view for view in program.views if view not in case.views]
-    return f"no image of {', '.join(missing)} within {program.result_deadline_s:g} s" if missing else ""
+    lines = []
+    for kind, noun in (("result", "image"), ("profile", "complete scan")):
+        if kind in program.optional:
+            continue
+        if kind in program.required and not _listed(case, program, kind):
+            lines.append(f"the program requires a {kind} but lists no view for it")
+        if missing := _lacking(case, program, kind):
+            lines.append(f"no {noun} of {', '.join(missing)} within {program.result_deadline_s:g} s")
+            lines += [_holes(found) for found in _of_kinds(case, [kind]) if found.state == "broken"]
+    return ", ".join(lines)
 
 
 CHECKS: tuple[tuple[str, Callable[[Case, ProgramConfig], str]], ...] = (

@@ -47,6 +47,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the plan.")] = DEMO_SEED,
     out: Annotated[Path, typer.Option(help="Folder for recordings, journal and logs.")] = Path("demo-out"),
     model: Annotated[str, typer.Option(help="Model directory, or demo for the one that ships.")] = "demo",
+    profiler: Annotated[bool, typer.Option("--profiler", help="With a laser scan of every seam.")] = False,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the final table as SVG here.")] = None,
 ) -> None:
@@ -55,7 +56,7 @@ def demo(
 
     console = Console(record=picture is not None, width=118 if picture is not None else None)
     try:
-        report = run_plan(demo_plan(seams, seed), seed, out, model, console)
+        report = run_plan(demo_plan(seams, seed), seed, out, model, console, profiler=profiler)
     except DemoError as error:
         console.print(f"[red]demo failed:[/red] {error}")
         raise typer.Exit(1) from error
@@ -67,7 +68,9 @@ def demo(
         raise typer.Exit(1)
 
 
-def run_plan(plan: Sequence[SeamPlan], seed: int, out: Path, model: str, console: Console) -> dict[str, Any]:
+def run_plan(
+    plan: Sequence[SeamPlan], seed: int, out: Path, model: str, console: Console, *, profiler: bool = False
+) -> dict[str, Any]:
     """Run cell and daemon until every seam has its verdict; returns the report. Raises DemoError."""
     from drivers.sim.rendered_file import plans_to_json
 
@@ -81,10 +84,11 @@ def run_plan(plan: Sequence[SeamPlan], seed: int, out: Path, model: str, console
         plan_path = out / "plan.json"
         plan_path.write_text(plans_to_json(list(plan)), encoding="utf-8")
         command = ["drivers.sim.cell", "--plan", str(plan_path), "--workdir", str(run_dir), "--control", control]
+        command += ["--profiler"] * profiler
         cell = stack.enter_context(_process("cell", [*command, "--truth", str(out / "truth.jsonl")], out))
         with console.status("starting the virtual cell: rendering the first seam …"):
             endpoints = _wait_for_cell(cell, run_dir / "cell.json", out)
-        raw, _ = virtual_cell_config(out / "data", "armed", model, endpoints, verdicts)
+        raw, _ = virtual_cell_config(out / "data", "armed", model, endpoints, verdicts, profiler=profiler)
         raw["net"]["control"] = control
         config_path = out / "edged.toml"
         config_path.write_text(tomli_w.dumps(raw), encoding="utf-8")

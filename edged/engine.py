@@ -31,7 +31,7 @@ from edged.recording_guard import RecorderLike, RecordingGuard
 from edged.ring import Ring
 from edged.scoring import Scorer, ScoreReply
 from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
-from edged.types import PartVerdict, Verdict
+from edged.types import RESULT_KINDS, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
 from pipelines.window import Integrity, Seam, SeamWindow
@@ -83,7 +83,7 @@ class Engine:
         self._utc_ns = utc_ns
         self._identity = Identity(config.config_id, calibration_id, config.cell.is_simulated)
         self._tracker = SeamTracker(config, specs, new_id)
-        self._views = ViewBinder(config.views, rings)
+        self._views = ViewBinder(config.views, config.streams, rings)
         self._parts = PartTracker(config.cell.name, config.config_id, config.cell.is_simulated)
         self._work: dict[str, Work] = {}
         self._last_seq: dict[str, int] = {}
@@ -139,8 +139,8 @@ class Engine:
             work.aligner.add(chunk)
         for change in self._tracker.feed(chunk):
             self._apply(change, now_ns)
-        for bound in self._views.offer(chunk):
-            self._record_view(bound.seam_id, bound.chunk)
+        for seam_id, taken in self._views.offer(chunk):
+            self._record_view(seam_id, taken)
 
     def _apply(self, change: Change, now_ns: int) -> None:
         if change.expectation is not None:
@@ -162,7 +162,7 @@ class Engine:
         rings = {
             name: self._rings[name]
             for name, spec in self._specs.items()
-            if spec.kind != "result" and (spec.torch in (None, torch) or name == current)
+            if spec.kind not in RESULT_KINDS and (spec.torch in (None, torch) or name == current)
         }
         edge_ns = round(settings.merge_gap_s * 1e9 + self._config.arc.hold_ms * 1e6) + EDGE_MARGIN_NS
         aligner = Aligner(
@@ -217,7 +217,7 @@ class Engine:
 
     def _views_done(self, work: Work, now_ns: int) -> bool:
         program = work.open.program
-        if program is None or set(program.views) <= set(self._views.views(work.seam.seam_id)):
+        if program is None or set(program.views) <= self._views.done(work.seam.seam_id, now_ns):
             return True
         deadline_ns = work.seam.arc_off_ns + round(program.result_deadline_s * 1e9)
         return now_ns > deadline_ns + VIEW_GRACE_NS
@@ -242,15 +242,21 @@ class Engine:
 
     def _window(self, work: Work) -> SeamWindow:
         integrity, gaps = work.aligner.integrity(work.seam.arcs, self._config.streams)
-        views = self._views.views(work.seam.seam_id)
+        images = self._views.images(work.seam.seam_id)
+        wanted = set(work.open.settings.views)
+        scan = self._views.scan(work.seam.seam_id, work.open.settings.views)
+        if scan is not None:
+            integrity[scan.integrity.stream] = scan.integrity
+            gaps = (*gaps, *scan.gaps)
         return SeamWindow(
             seam=work.seam,
             streams=work.aligner.specs,
-            views=views,
+            views=images,
             integrity=integrity,
             gaps=gaps,
+            height_map_mm=None if scan is None else scan.height_map_mm,
             calibration_id=self._identity.calibration_id,
-            missing=_missing(work.open, integrity, set(views)),
+            missing=_missing(work.open, integrity, wanted - self._scans(work.open) <= set(images)),
         )
 
     def _answer(self, reply: ScoreReply, now_ns: int) -> None:
@@ -264,6 +270,7 @@ class Engine:
         """Decide, put the recording on disk, hand the verdict over. In this order."""
         seam = work.seam
         window = work.window or self._window(work)
+        scans = self._scans(work.open)
         current = self._config.streams[self._tracker.streams[seam.torch]]
         decision = decide(
             Case(
@@ -271,7 +278,8 @@ class Engine:
                 program_name=seam.program,
                 arcs=seam.arcs,
                 integrity=window.integrity,
-                views=frozenset(window.views),
+                views=frozenset(window.views) | (scans if window.height_map_mm is not None else frozenset()),
+                scans=scans,
                 blind_ms=work.open.blind_ns / 1e6,
                 max_blind_ms=current.max_gap_ms,
                 reply=reply,
@@ -294,8 +302,12 @@ class Engine:
         del self._work[seam.seam_id]
         waiting = self._views.forget(seam.seam_id)
         if waiting:
-            log.warning("images never came", seam_id=seam.seam_id, views=waiting)
+            log.warning("views never came", seam_id=seam.seam_id, views=waiting)
         self._publish(verdict, now_ns)
+
+    def _scans(self, seam: OpenSeam) -> frozenset[str]:
+        """Which of the program's views are scans."""
+        return frozenset(view for view in seam.settings.views if self._config.views[view].is_scan)
 
     def _length_mm(self, work: Work) -> float | None:
         lengths = [welded_length_mm(spec, chunks, work.seam.arcs) for spec, chunks in work.aligner.motion]
@@ -345,10 +357,10 @@ class Engine:
         return not_recorded(verdict, self._guard.take_error(seam.seam_id))
 
 
-def _missing(seam: OpenSeam, integrity: Mapping[str, Integrity], views: set[str]) -> tuple[str, ...]:
-    """Kinds without a usable stream; "result" where a view of the program is missing."""
+def _missing(seam: OpenSeam, integrity: Mapping[str, Integrity], has_images: bool) -> tuple[str, ...]:
+    """Kinds without a usable stream; "result" where an image of the program is missing."""
     kinds: dict[str, bool] = dict.fromkeys((*seam.settings.required, *seam.settings.optional), False)
     for found in integrity.values():
         kinds[found.kind] = kinds.get(found.kind, False) or found.state in ("ok", "degraded")
-    kinds["result"] = set(seam.settings.views) <= views
+    kinds["result"] = has_images
     return tuple(sorted(kind for kind, usable in kinds.items() if not usable))

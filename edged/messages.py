@@ -42,7 +42,7 @@ class Expect(_Message):
 
 
 class View(_Message):
-    """`view`: take the next image of `view` for an open seam, named by our id or by the PLC's reference."""
+    """`view`: the next image, or the scan that begins, is `view` of a seam, by our id or the PLC's reference."""
 
     op: Literal["view"]
     view: Name

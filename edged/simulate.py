@@ -52,6 +52,7 @@ def simulate(
     sessions: Annotated[int, typer.Option(min=1, help="Spread over this many sessions.")] = 8,
     severity: Annotated[int | None, typer.Option(min=1, max=5, help="Only this severity.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    profiler: Annotated[bool, typer.Option("--profiler", help="With a laser scan of every seam.")] = False,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write a summary here.")] = None,
 ) -> None:
     """Write recordings of the virtual cell, faster than real time."""
@@ -65,7 +66,11 @@ def simulate(
         console.print(f"[red]edged simulate:[/red] {error}")
         raise typer.Exit(2) from error
     made = simulate_recordings(
-        plans, out, jobs, lambda it: track(it, "simulating", total=len(plans), console=console)
+        plans,
+        out,
+        jobs,
+        lambda it: track(it, "simulating", total=len(plans), console=console),
+        profiler=profiler,
     )
     console.print(f"{len(plans)} recordings in {out} ({made} new)")
     if json_out is not None:
@@ -78,6 +83,8 @@ def simulate_recordings(
     out: Path,
     jobs: int,
     progress: Callable[[Iterator[tuple[str, dict[str, Any]]]], Any] = iter,
+    *,
+    profiler: bool = False,
 ) -> int:
     """Write one recording per plan into `out`; those already there are kept. Returns how many were made."""
     out.mkdir(parents=True, exist_ok=True)
@@ -86,7 +93,7 @@ def simulate_recordings(
     todo = [(index, plan) for index, plan in enumerate(plans) if seam_id(plan) not in known]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
-        results = pool.map(_simulate_one, [plan for _, plan in todo], [out] * len(todo))
+        results = pool.map(_simulate_one, [plan for _, plan in todo], [out] * len(todo), [profiler] * len(todo))
         # In plan order, so that manifest and truth do not depend on which process was faster.
         for name, truth in progress(results):
             part = out / f".{name}"
@@ -112,14 +119,17 @@ def seam_id(plan: SeamPlan) -> str:
 
 
 def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], start_ns: int) -> None:
-    """Feed one rendered seam through an engine as its devices and its PLC would, until its verdict is due."""
+    """Feed one rendered seam through an engine as its devices and its PLC would, until its verdict is due.
+
+    `rings` with a "profiler" want a scan.
+    """
     import numpy as np
 
     from drivers.sim.chunks import seam_chunks
 
     rng = np.random.default_rng([rendered.plan.seed, 0xC4])
     now_ns = start_ns
-    for now_ns, item in seam_chunks(rendered, start_ns, rng):
+    for now_ns, item in seam_chunks(rendered, start_ns, rng, profiler="profiler" in rings):
         if isinstance(item, Chunk):
             engine.step(rings[item.stream].append(item), now_ns)
         else:
@@ -130,7 +140,7 @@ def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], st
         engine.step(None, late_ns)
 
 
-def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
+def _simulate_one(plan: SeamPlan, out: Path, profiler: bool) -> tuple[str, dict[str, Any]]:
     from drivers.sim.chunks import stream_specs
     from drivers.sim.render import SIM_VERSION, render_seam
 
@@ -139,9 +149,9 @@ def _simulate_one(plan: SeamPlan, out: Path) -> tuple[str, dict[str, Any]]:
     shutil.rmtree(folder, ignore_errors=True)
     preset = IMAGE_PRESETS["small"]
     rendered = render_seam(plan, preset)
-    specs = {spec.name: spec for spec in stream_specs(preset)}
+    specs = {spec.name: spec for spec in stream_specs(preset, profiler=profiler)}
     rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
-    _, config = virtual_cell_config(NOWHERE)
+    _, config = virtual_cell_config(NOWHERE, profiler=profiler)
     # Training splits by session: without it, seams of one session would lie on both sides.
     config = config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
     start_ns = SEAM_PITCH_NS * (1 + plan.index)

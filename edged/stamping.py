@@ -18,6 +18,9 @@ EVENT_KINDS: frozenset[str] = frozenset({"result", "profile"})
 FUTURE_NS = 100_000_000
 """A counter that lies this far in the future has stepped; nothing was lost."""
 
+PAUSE_NS = 2_000_000_000
+"""An item that comes this much later than its counter says begins a new run of a device that had rested."""
+
 AGREES_NS = 100_000_000
 AGREES_SHARE = 0.2
 """A counter that went on while the device was closed is believed where host time agrees this well."""
@@ -68,6 +71,8 @@ class Stamper:
         if chunk.clock is not None:
             return chunk.counter, chunk.lost_before, chunk.clock
         counter, lost = self._continue(chunk)
+        if self._has_paused(chunk, counter):
+            self.clock.reset()
         steps = self.clock.steps
         clock = self.clock.update(counter + chunk.n, chunk.arrival_ns, chunk.n)
         if self.clock.steps != steps and lost == 0:
@@ -82,6 +87,13 @@ class Stamper:
         if self._is_reopened or skipped < 0 or self._in_future(chunk, skipped):
             return self._rebase(chunk, skipped, self._next)
         return chunk.counter + self._base, skipped or chunk.lost_before
+
+    def _has_paused(self, chunk: Chunk, counter: int) -> bool:
+        """Whether a device that counts only while triggered (a laser profiler) has rested since its last item."""
+        if self.spec.kind not in EVENT_KINDS or self._next is None:
+            return False
+        due_ns = self._end_ns + (counter + chunk.n - self._next) * self.spec.dt_ns
+        return chunk.arrival_ns - self._latency_ns - due_ns > PAUSE_NS
 
     def _in_future(self, chunk: Chunk, skipped: int) -> bool:
         if self.spec.tick != "counter" or skipped == 0:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipelines.window import Integrity, Score, Seam
 
-__all__ = ["REASONS", "Health", "Label", "Mode", "PartSeam", "PartVerdict", "StreamState", "Verdict"]
+__all__ = ["REASONS", "RESULT_KINDS", "Health", "Label", "Mode", "PartSeam", "PartVerdict", "StreamState", "Verdict"]
 
 
 class Label(IntEnum):
@@ -17,6 +17,9 @@ class Label(IntEnum):
     OK = 1
     NOK = 2
 
+
+RESULT_KINDS: frozenset[str] = frozenset({"result", "profile"})
+"""Stream kinds that show the finished seam: bound to it by trigger after arc-off, never cut with its arcs."""
 
 Mode = Literal["collecting", "shadow", "armed"]
 """How far a program has come; only `armed` publishes OK or NOK, shadow puts its label in `shadow_label`."""
@@ -28,7 +31,7 @@ REASONS: dict[str, str] = {
     "collecting": "the program is still collecting good welds",
     "shadow": "the program is in shadow: its label is in shadow_label",
     "no_arc": "a seam was announced but no arc was struck before its deadline",
-    "no_result": "no post-weld image came before result_deadline_s",
+    "no_result": "no post-weld image or no complete scan came before result_deadline_s",
     "no_model": "the program has no model, or its model cannot be loaded",
     "no_threshold": "the model has no threshold for this program and these streams",
     "stream_missing": "a required stream gave nothing during the seam",

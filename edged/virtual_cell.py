@@ -23,6 +23,7 @@ class CellEndpoints:
     result_url: str
     alsa_config: str
     microphone: str
+    profiler_port: str = "/dev/null"
 
 
 NOT_OPENED = CellEndpoints(
@@ -36,16 +37,19 @@ def virtual_cell_config(
     model: str | None = None,
     endpoints: CellEndpoints = NOT_OPENED,
     verdicts: str = "tcp://127.0.0.1:5560",
+    *,
+    profiler: bool = False,
 ) -> tuple[dict[str, Any], Config]:
-    """The cell as a TOML-ready dict and as the validated `Config`."""
+    """The cell as a TOML-ready dict and as the validated `Config`; `profiler`: with a laser that scans every seam."""
     from drivers.sim.chunks import MOTION_OPTIONS, WELDER_OPTIONS
     from drivers.sim.programs import PROGRAMS
+    from drivers.sim.scanner import PROFILER_OPTIONS, SCAN_S, SCAN_SETTLE_S, SCAN_VIEW
 
     programs = {
         name: {
             "mode": mode,
             "travel_speed_mm_s": program.travel_mm_s,
-            "views": ["top"],
+            "views": ["top", SCAN_VIEW] if profiler else ["top"],
             "required": ["welder", "audio", "video"],
             "optional": ["motion"],
             "result_deadline_s": 8.0,
@@ -86,6 +90,14 @@ def virtual_cell_config(
         "programs": programs,
         "net": {"verdicts": verdicts},
     }
+    if profiler:
+        raw["streams"]["profiler"] = {
+            "driver": "profile.csv_serial",
+            "kind": "profile",
+            "max_gap_ms": 50.0,
+            "options": {"port": endpoints.profiler_port, **PROFILER_OPTIONS},
+        }
+        raw["views"][SCAN_VIEW] = {"stream": "profiler", "settle_ms": SCAN_SETTLE_S * 1e3, "scan_s": SCAN_S}
     if endpoints.alsa_config:
         raw["children"] = {"env": {"ALSA_CONFIG_PATH": endpoints.alsa_config}}
     return raw, parse_config(raw, source="virtual cell")

@@ -201,7 +201,7 @@ class CausalHMScorer:
 
     def __init__(self, detector: CausalHM, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         detector.program(seam.program)
-        self._detector, self._kinds = detector, {s.name: s.kind for s in streams}
+        self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone)
         self._mamba: list[MambaState] | None = None
         self._states: list[torch.Tensor] = []
@@ -217,7 +217,7 @@ class CausalHMScorer:
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""
         features = self._extractor.finish(window)
-        broken = {self._kinds[name] for name, i in window.integrity.items() if i.state in MASKED_STATES}
+        broken = {i.kind for i in window.integrity.values() if i.state in MASKED_STATES}
         features = mask_kinds(features, broken | set(window.missing))
         begin, end = len(self._states) * BLOCK_STEPS, features.tokens * STEPS_PER_TOKEN
         for start in range(begin, end, BLOCK_STEPS):

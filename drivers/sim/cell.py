@@ -20,6 +20,7 @@ from drivers.sim.plc import Plc, PlcError
 from drivers.sim.process import die_with_parent, stop_on_signals
 from drivers.sim.rendered_file import plans_from_json
 from drivers.sim.renderer import RendererProcess
+from drivers.sim.scanner import RUN_ON_S, SCAN_SETTLE_S, SCAN_VIEW
 from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, announced
 from drivers.sim.transports import RESULT_FPS, Transports
 
@@ -64,7 +65,7 @@ class Cell:
                 return
 
     def weld(self, seam: RenderedSeam) -> None:
-        """One seam: part, expect, arc, end of part, its result views; then its line of truth."""
+        """One seam: part, expect, arc, end of part, its result views and scan; then its line of truth."""
         self._errors = []
         part_id, seam_ref = f"part-{seam.plan.index:05d}", f"seam-{seam.plan.index:05d}"
         self._ask("part", part_id=part_id, seams=[seam_ref])
@@ -80,10 +81,19 @@ class Cell:
             answers.append(self._ask("view", seam_ref=seam_ref, view=view))
             self._stop.wait(VIEW_AFTER_S)
         self._transports.show(None)
+        if self._transports.scanner is not None:
+            answers.append(self._scan(seam, seam_ref))
         if self._stop.is_set():
             return
         ids = [answer["seam_id"] for answer in answers if answer and answer.get("seam_id")]
         self._write_truth(seam, ids[-1] if ids else None, seam_ref, arc_on_ns)
+
+    def _scan(self, seam: RenderedSeam, seam_ref: str) -> dict[str, Any] | None:
+        """The robot moves the profiler along the seam once the daemon knows that it will."""
+        answer = self._ask("view", seam_ref=seam_ref, view=SCAN_VIEW)
+        begin_ns = time.monotonic_ns() + round((SCAN_SETTLE_S + RUN_ON_S) * 1e9)
+        self._wait_until(self._transports.scan(seam, begin_ns))
+        return answer
 
     def _write_truth(self, seam: RenderedSeam, seam_id: str | None, seam_ref: str, arc_on_ns: int) -> None:
         entry = {
@@ -152,7 +162,7 @@ def _run(
     seam = renderer.next()
     if seam is None:
         return 0
-    transports = Transports(workdir, seam, seam.plan.seed)
+    transports = Transports(workdir, seam, seam.plan.seed, profiler=arguments.profiler)
     stack.callback(transports.close)
     transports.start()
     faults = FaultSocket(workdir / "faults.sock", transports)
@@ -186,6 +196,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--control", required=True, help="control endpoint of the daemon, such as ipc:///run/c.sock")
     parser.add_argument("--truth", type=Path, help="file for one line of truth per seam (WORKDIR/truth.jsonl)")
     parser.add_argument("--preset", choices=sorted(IMAGE_PRESETS), default="small", help="sizes of the images")
+    parser.add_argument("--profiler", action="store_true", help="with a laser profiler, which scans every seam")
     return parser.parse_args(argv)
 
 

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, StreamSpec
 from drivers.sim.arc import WELDER_HZ, WELDER_SCALE
+from drivers.sim.profile import PROFILE_POINTS
 from drivers.sim.render import MOTION_HZ
+from drivers.sim.scanner import (
+    RUN_ON_S,
+    SCAN_HZ,
+    SCAN_S,
+    SCAN_SETTLE_S,
+    SCAN_VIEW,
+    plate_rows,
+    scan_rows,
+)
 from drivers.sim.seam import ImagePreset, RenderedSeam, announced
 from drivers.sim.sound import AUDIO_HZ
 from drivers.sim.timeline import idle_like
@@ -47,15 +57,23 @@ VIEW_S = 0.9
 """How long the result camera shows each view; `view` is sent a third into it."""
 END_S = 0.2
 
-USUAL_JITTER_S = {"welder": 0.0003, "mic": 0.0005, "arccam": 0.0006, "resultcam": 0.0006, "motion": 0.0005}
+USUAL_JITTER_S = {
+    "welder": 0.0003,
+    "mic": 0.0005,
+    "arccam": 0.0006,
+    "resultcam": 0.0006,
+    "motion": 0.0005,
+    "profiler": 0.0005,
+}
 RARE_JITTER_S = 0.005
 RARE_SHARE = 0.01
 
 
-def stream_specs(preset: ImagePreset) -> tuple[StreamSpec, ...]:
-    """What the real drivers of the virtual cell say about their streams: welder, mic, arccam, resultcam, motion."""
+def stream_specs(preset: ImagePreset, *, profiler: bool = False) -> tuple[StreamSpec, ...]:
+    """What the virtual cell's real drivers say of their streams: welder, mic, arccam, resultcam, motion, profiler."""
     scale = 1 / 32768.0
     welder = ("current", "voltage", "wire_feed_speed")
+    laser = StreamSpec("profiler", "profile", SCAN_HZ, (PROFILE_POINTS,), "float32")
     return (
         StreamSpec(
             "welder", "welder", WELDER_HZ, (3,), "int16", welder, ("A", "V", "m/min"), WELDER_SCALE, (0.0,) * 3
@@ -64,11 +82,12 @@ def stream_specs(preset: ImagePreset) -> tuple[StreamSpec, ...]:
         StreamSpec("arccam", "video", preset.arc_fps, (0, 0), "uint8", tick="arrival"),
         StreamSpec("resultcam", "result", RESULT_FPS, (0, 0), "uint8", tick="arrival"),
         StreamSpec("motion", "motion", MOTION_HZ, (3,), "float32", MOTION_CHANNELS, MOTION_UNITS),
+        *((laser,) if profiler else ()),
     )
 
 
 def seam_chunks(
-    rendered: RenderedSeam, start_ns: int, rng: np.random.Generator, *, stamped: bool = True
+    rendered: RenderedSeam, start_ns: int, rng: np.random.Generator, *, stamped: bool = True, profiler: bool = False
 ) -> Iterator[tuple[int, Chunk | dict[str, Any]]]:
     """Chunks and control messages of one seam by arrival time, ns.
 
@@ -77,19 +96,20 @@ def seam_chunks(
         start_ns: a multiple of `GRID_NS`; the next seam may start at `seam_end_ns`.
         rng: arrival jitter.
         stamped: with the clock that a settled ClockModel finds; else as drivers give them.
+        profiler: with a scan of the bead after the views.
 
     All streams go on with idle signal until `seam_end_ns`. A chunk's `counter` and `seq` follow from its time, so
     they grow from seam to seam; time between seams is a jump of both. Raises ValueError for a start off the grid.
     """
     if start_ns % GRID_NS:
         raise ValueError(f"start_ns is {start_ns}; it must be a multiple of {GRID_NS} ns")
-    events: list[tuple[int, Chunk | dict[str, Any]]] = list(_messages(rendered, start_ns))
+    events: list[tuple[int, Chunk | dict[str, Any]]] = list(_messages(rendered, start_ns, profiler))
     sampled = (
         ("welder", rendered.welder, rendered.welder_hz, WELDER_BLOCK),
         ("mic", rendered.audio, rendered.audio_hz, AUDIO_BLOCK),
         ("motion", rendered.motion, rendered.motion_hz, MOTION_BLOCK),
     )
-    length_s = (seam_end_ns(rendered, start_ns) - start_ns) / 1e9
+    length_s = (seam_end_ns(rendered, start_ns, profiler=profiler) - start_ns) / 1e9
     for name, items, rate_hz, block in sampled:
         padded = _with_idle(items, round(length_s * rate_hz), rate_hz, rendered, rng)
         events += _sampled(name, padded, rate_hz, block, start_ns, rng, stamped=stamped)
@@ -97,17 +117,20 @@ def seam_chunks(
     events += _images("arccam", frames, rendered.arc_fps, start_ns, rng, stamped=stamped)
     images = _result_images(rendered, round(length_s * RESULT_FPS))
     events += _images("resultcam", images, RESULT_FPS, start_ns, rng, stamped=stamped)
+    if profiler:
+        rows = _scanned(rendered, round(length_s * SCAN_HZ), rng)
+        events += _sampled("profiler", rows, SCAN_HZ, 1, start_ns, rng, stamped=stamped)
     # Stable: at equal times a message comes before the image that it asks for.
     return iter(sorted(events, key=lambda event: event[0]))
 
 
-def seam_end_ns(rendered: RenderedSeam, start_ns: int) -> int:
-    """When the seam's last view is over and its streams end: a multiple of `GRID_NS`."""
-    end_s = _views_begin_s(rendered) + len(rendered.views) * VIEW_S + END_S
+def seam_end_ns(rendered: RenderedSeam, start_ns: int, *, profiler: bool = False) -> int:
+    """When the seam's last view or scan is over and its streams end: a multiple of `GRID_NS`."""
+    end_s = _scan_begins_s(rendered) + profiler * (SCAN_SETTLE_S + SCAN_S) + END_S
     return start_ns + math.ceil(end_s * 1e9 / GRID_NS) * GRID_NS
 
 
-def _messages(rendered: RenderedSeam, start_ns: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _messages(rendered: RenderedSeam, start_ns: int, profiler: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     part_id, seam_ref = f"part-{rendered.plan.index:05d}", f"seam-{rendered.plan.index:05d}"
     begin_ns = start_ns + round((rendered.lead_s - min(EXPECT_BEFORE_S, rendered.lead_s)) * 1e9)
     yield begin_ns, {"op": "part", "part_id": part_id, "seams": [seam_ref]}
@@ -118,10 +141,26 @@ def _messages(rendered: RenderedSeam, start_ns: int) -> Iterator[tuple[int, dict
     for number, view in enumerate(rendered.views):
         at_ns = start_ns + round((shown_s + (number + 1 / 3) * VIEW_S) * 1e9)
         yield at_ns, {"op": "view", "seam_ref": seam_ref, "view": view}
+    if profiler:
+        at_ns = start_ns + round(_scan_begins_s(rendered) * 1e9)
+        yield at_ns, {"op": "view", "seam_ref": seam_ref, "view": SCAN_VIEW}
 
 
 def _views_begin_s(rendered: RenderedSeam) -> float:
     return rendered.lead_s + rendered.arc_s + VIEW_AFTER_ARC_S
+
+
+def _scan_begins_s(rendered: RenderedSeam) -> float:
+    return _views_begin_s(rendered) + len(rendered.views) * VIEW_S
+
+
+def _scanned(rendered: RenderedSeam, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The profiler's `n` rows: bare plate, and the bead while the robot moves along it."""
+    rows, bead = plate_rows(n, rng), scan_rows(rendered)
+    from_ns = round(_scan_begins_s(rendered) * 1e9) + round(SCAN_SETTLE_S * 1e9)
+    at = -(-from_ns // round(1e9 / SCAN_HZ)) + round(RUN_ON_S * SCAN_HZ)
+    rows[at : at + len(bead)] = bead
+    return rows
 
 
 def _result_images(rendered: RenderedSeam, n: int) -> list[bytes]:

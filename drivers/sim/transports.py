@@ -1,7 +1,8 @@
 """The virtual cell's sensors on their real transports, paced from one time base.
 
-Rendered seams come in; a pty carries the welder's block frames, a second one the motion lines, an HTTP server the
-two cameras, a FIFO under ALSA the microphone. Between seams they show idle signal.
+Rendered seams come in; a pty carries the welder's block frames, a second one the motion lines, a third one the
+profiler's rows, where there is one, an HTTP server the two cameras, a FIFO under ALSA the microphone. Between seams
+they show idle signal.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from drivers.serial_frame import encode_block
 from drivers.sim.alsa_fifo import FifoMicrophone
 from drivers.sim.mjpeg import MjpegServer
 from drivers.sim.pty_port import PtyPort
+from drivers.sim.scanner import SCAN_HZ, Scanner
 from drivers.sim.seam import RenderedSeam
 from drivers.sim.timeline import FrameTrack, Pacer, SampleTrack, idle_like
 
@@ -44,7 +46,7 @@ TRANSPORT_FAULTS = (
 class Transports:
     """Opens every transport in `workdir`; `example` sets rates, idle levels and image sizes."""
 
-    def __init__(self, workdir: Path, example: RenderedSeam, seed: int = 0) -> None:
+    def __init__(self, workdir: Path, example: RenderedSeam, seed: int = 0, *, profiler: bool = False) -> None:
         rng = np.random.default_rng(seed)
         self._cleanup = contextlib.ExitStack()
         with self._cleanup:  # closes what is open already when a later transport fails
@@ -52,6 +54,9 @@ class Transports:
             self._cleanup.callback(self.welder.close)
             self.motion = PtyPort(workdir / "motion", round(BACKLOG_S * example.motion_hz))
             self._cleanup.callback(self.motion.close)
+            self.scanner = Scanner(workdir, seed) if profiler else None
+            if self.scanner is not None:
+                self._cleanup.callback(self.scanner.close)
             self.microphone = FifoMicrophone(workdir)
             self._cleanup.callback(self.microphone.close)
             self.cameras = MjpegServer(("arc", "result"))
@@ -72,6 +77,8 @@ class Transports:
         add(example.motion_hz, 1, self._send_motion)
         add(example.arc_fps, 1, self._send_arc, at_end=False)
         add(RESULT_FPS, 1, self._send_result, at_end=False)
+        if self.scanner is not None:
+            add(SCAN_HZ, 1, self.scanner.send)
 
     def start(self) -> None:
         """Begin to send idle signal."""
@@ -86,6 +93,7 @@ class Transports:
             "result_url": self.cameras.url("result"),
             "alsa_config": str(self.microphone.config_path),
             "microphone": self.microphone.pcm,
+            **({} if self.scanner is None else {"profiler_port": str(self.scanner.port.link)}),
         }
 
     def schedule(self, seam: RenderedSeam, not_before_ns: int) -> int:
@@ -104,6 +112,16 @@ class Transports:
     def show(self, jpeg: bytes | None) -> None:
         """What the result camera sees from its next image on; None: nothing."""
         self._shown = self._dark if jpeg is None else jpeg
+
+    def scan(self, seam: RenderedSeam, not_before_ns: int) -> int:
+        """Move the profiler over the bead from `not_before_ns` on; host time at which the bead ends, ns.
+
+        Raises ValueError in a cell without one.
+        """
+        if self.scanner is None:
+            raise ValueError("this cell has no laser profiler; start it with --profiler")
+        end_s = self.scanner.move_over(seam, (not_before_ns - self.pacer.t0_ns) / 1e9)
+        return self.pacer.t0_ns + round(end_s * 1e9)
 
     def counts(self) -> dict[str, Any]:
         """What nobody took, what readers were too late for, readers of the cameras, the pacer's worst lateness."""

@@ -65,7 +65,8 @@ def csv_board(kind: str) -> Callable[[Path], contextlib.AbstractContextManager[D
     def present(_: Path) -> Iterator[Device]:
         with PtyBoard() as board:
             lines = b"".join(b"%d,1.5\r\n" % k for k in range(20))
-            options = {"port": board.port, "kind": kind, "channels": ["a", "b"], "units": ["A", "V"]}
+            columns = {"width": 2} if kind == "profile" else {"channels": ["a", "b"], "units": ["A", "V"]}
+            options = {"port": board.port, "kind": kind, **columns}
             yield Device(options, lambda: board.send(lines))
 
     return present
@@ -130,6 +131,7 @@ ROWS = [
     Row("welder.serial", serial_board, NO_PORT, "serial"),
     Row("welder.csv_serial", csv_board("welder"), NO_PORT, "serial"),
     Row("motion.csv_serial", csv_board("motion"), NO_PORT, "serial"),
+    Row("profile.csv_serial", csv_board("profile"), {**NO_PORT, "kind": "profile", "width": 2}, "serial"),
     Row("welder.file", csv_file("welder", columns=["a", "b"]), {**NO_FILE, "columns": ["a"]}),
     Row("motion.file", csv_file("motion", columns=["b"]), {**NO_FILE, "kind": "motion", "columns": ["a"]}),
     Row("profile.file", csv_file("profile", width=3), {**NO_FILE, "kind": "profile", "width": 3}),

@@ -38,7 +38,7 @@ def test_trigger_before_a_restrike_is_void_and_may_be_repeated() -> None:
 
 def test_late_trigger_is_refused_and_changes_nothing() -> None:
     cell = one_seam(Cell(), view_s=10.0)
-    assert cell.replies[-1] == {"ok": False, "error": "seam 'A' has its verdict already; the image comes too late"}
+    assert cell.replies[-1] == {"ok": False, "error": "seam 'A' has its verdict already; its view comes too late"}
     assert (cell.verdict.label, cell.verdict.reason) == (Label.INDETERMINATE, "no_result")
 
 

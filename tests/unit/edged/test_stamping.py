@@ -96,6 +96,25 @@ def test_kinds_that_wait_for_a_trigger_miss_nothing_by_silence(kind: StreamKind)
     assert (after.counter, after.lost_before) == (1, 0)
 
 
+@pytest.mark.parametrize("pause_ms", [3_000, 60_000])
+def test_a_profiler_that_counts_only_during_its_scans_is_on_time_from_the_first_row_of_each(pause_ms: int) -> None:
+    stamper = Stamper(dataclasses.replace(WELDER, kind="profile", rate_hz=100.0))
+    for i in range(300):
+        stamper.stamp(block(i, 10 * i + 10, n=1))
+    scan = [stamper.stamp(block(300 + i, 3_000 + pause_ms + 10 * i + 10, n=1)) for i in range(200)]
+    for i, chunk in enumerate(scan):
+        assert chunk.t_ns == pytest.approx((3_000 + pause_ms + 10 * i) * MS, abs=MS)
+    assert stamper.lost == 0
+
+
+def test_a_free_running_profiler_keeps_its_clock_when_rows_come_late() -> None:
+    stamper = Stamper(dataclasses.replace(WELDER, kind="profile", rate_hz=100.0))
+    for i in range(300):
+        stamper.stamp(block(i, 10 * i + 10, n=1))
+    late = [stamper.stamp(block(300 + i, 4_500, n=1)) for i in range(150)]
+    assert [round(chunk.t_ns / MS) for chunk in late] == [3_000 + 10 * i for i in range(150)]
+
+
 def test_a_device_that_paused_without_losing_count_shows_as_lost() -> None:
     stamper = Stamper(WELDER)
     for i in range(1_000):

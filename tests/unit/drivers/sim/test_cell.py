@@ -81,12 +81,12 @@ class Reader(threading.Thread):
 class Running:
     """A cell process, its stand-in daemon and readers of its serial ports and cameras."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, *arguments: str) -> None:
         self.workdir = workdir
         (workdir / "plan.json").write_text(plans_to_json(PLANS))
         self.daemon = Daemon(workdir / "control.sock")
         command = [sys.executable, "-m", "drivers.sim.cell", "--plan", str(workdir / "plan.json")]
-        command += ["--workdir", str(workdir), "--control", self.daemon.endpoint]
+        command += ["--workdir", str(workdir), "--control", self.daemon.endpoint, *arguments]
         self.process = subprocess.Popen(command, cwd=ROOT)
         wait_for(lambda: (workdir / "cell.json").exists() or self.process.poll() is not None)
         self.endpoints = json.loads((workdir / "cell.json").read_text())

@@ -11,6 +11,15 @@ from drivers.sim.chunks import GRID_NS, MOTION_OPTIONS, WELDER_OPTIONS, seam_chu
 from drivers.sim.plan import plan_seams
 from drivers.sim.render import render_seam
 from drivers.sim.rendered_file import load_rendered, plans_from_json, plans_to_json, save_rendered
+from drivers.sim.scanner import (
+    PROFILER_OPTIONS,
+    RUN_ON_S,
+    SCAN_HZ,
+    SCAN_S,
+    SCAN_SETTLE_S,
+    SCAN_VIEW,
+    scan_rows,
+)
 from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam
 from drivers.table import create_driver
 
@@ -97,6 +106,33 @@ def test_the_plc_speaks_in_time_and_the_camera_shows_what_it_asks_for(rendered: 
     assert chunks["resultcam"][0].data.tobytes() not in rendered.views.values()
 
 
+def test_with_a_profiler_the_bead_lies_in_the_scan_and_plate_around_it(rendered: RenderedSeam) -> None:
+    chunks, messages = split(seam_chunks(rendered, START_NS, np.random.default_rng(0), profiler=True))
+    at, message = messages[-1]
+    assert (message["op"], message["view"]) == ("view", SCAN_VIEW)
+    from_ns = at + round(SCAN_SETTLE_S * 1e9)
+    laser = chunks["profiler"]
+    assert laser[0].t_ns == START_NS
+    assert laser[-1].end_ns == seam_end_ns(rendered, START_NS, profiler=True) >= from_ns + round(SCAN_S * 1e9)
+    rows = np.concatenate([c.data for c in laser if from_ns <= c.t_ns < from_ns + round(SCAN_S * 1e9)])
+    bead = scan_rows(rendered)
+    assert bead.shape == rendered.profile.shape
+    begin = round(RUN_ON_S * SCAN_HZ)
+    np.testing.assert_array_equal(rows[begin : begin + len(bead)], bead)
+    around = np.concatenate([rows[:begin], rows[begin + len(bead) :]])
+    assert len(around) > 2 * begin
+    assert np.abs(around).max() < 0.2 < np.nanmax(bead)
+    seen = ~np.isnan(bead)
+    np.testing.assert_array_equal(bead[seen], rendered.profile[seen])
+    assert 0.9 < seen.mean() < 1
+
+
+def test_without_a_profiler_nothing_is_different(rendered: RenderedSeam, parts) -> None:
+    with_laser, _ = split(seam_chunks(rendered, START_NS, np.random.default_rng(0), profiler=True))
+    assert set(with_laser) - set(parts[0]) == {"profiler"}
+    assert seam_end_ns(rendered, START_NS) < seam_end_ns(rendered, START_NS, profiler=True)
+
+
 def test_a_start_off_the_grid_is_refused(rendered: RenderedSeam) -> None:
     with pytest.raises(ValueError, match="multiple of 100000000"):
         seam_chunks(rendered, START_NS + 1, np.random.default_rng(0))
@@ -110,7 +146,9 @@ def test_specs_are_those_of_the_real_drivers(rendered: RenderedSeam) -> None:
         create_driver("camera.opencv", "resultcam", {"source": "x", "kind": "result", "rate_hz": 10.0}),
         create_driver("motion.csv_serial", "motion", {"port": "x", **MOTION_OPTIONS}),
     )
+    laser = create_driver("profile.csv_serial", "profiler", {"port": "x", **PROFILER_OPTIONS})
     specs = stream_specs(SMALL)
+    assert stream_specs(SMALL, profiler=True) == (*specs, laser.spec)
     assert specs == tuple(driver.spec for driver in real)
     by_name = {spec.name: spec for spec in specs}
     assert by_name["welder"].scale == rendered.welder_scale
