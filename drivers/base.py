@@ -99,7 +99,8 @@ class StreamSpec:
     encoded images, `(0, 0)` where only the device knows.
     Raw items become physical ones by `raw * scale + offset`, per channel, in `units`; raw data is what is
     recorded. `tick`: "counter" where the device counts its items, so a `ClockModel` can be fitted;
-    "arrival" where only the host's arrival time is known.
+    "arrival" where only the host's arrival time is known. `exposure_ms` is how long one image of a camera collects
+    light after its time stamp, rolling read-out included; 0 where it is short or unknown.
     """
 
     name: str
@@ -113,6 +114,7 @@ class StreamSpec:
     offset: tuple[float, ...] = ()
     torch: str | None = None
     tick: Literal["counter", "arrival"] = "counter"
+    exposure_ms: float = 0.0
 
     @property
     def encoded(self) -> bool:

@@ -82,6 +82,8 @@ class StreamConfig(_Section):
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.95
     latency_ms: Annotated[float, Field(ge=0)] = 0.0
     """Constant delay from the world to the host's arrival time, subtracted when stamping."""
+    exposure_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """How long one image collects light after its stamp, rolling read-out included."""
 
 
 class ViewConfig(_Section):

@@ -3,8 +3,9 @@
 The strike shows in current, sound and light at once. Sound: the split of the samples around arc-on that best explains
 them as two Gaussians of different variance (maximum likelihood); unlike a threshold on the energy it needs no level
 and is sharp to a few samples, and the hiss of the gas before the arc is simply the quieter half. Light: brightness
-of the frames near the strike, decoded at an eighth of their size, halfway between dark and bright; the arc was struck
-between the last dark frame and the first bright one, so their midpoint is right to half a frame.
+of the frames near the strike, decoded at an eighth of their size. A first lit frame of partial brightness tells by
+its share when in its exposure the arc was struck; otherwise it was struck between the end of the last dark exposure
+and the first bright one, and their midpoint is right to half a frame.
 """
 
 from collections.abc import Sequence
@@ -23,12 +24,17 @@ MIN_VARIANCE_RATIO = 4.0
 MIN_SIDE_S = 0.02
 MIN_BRIGHTNESS_STEP = 8.0
 """Gray levels of 255; less is no arc but the room's lights."""
+LIT, FULLY_LIT = 0.1, 0.9
+"""Share of the arc's brightness above which a frame has seen some of it, and all of it."""
 
 
 def strike_residual_ms(spec: StreamSpec, chunks: Sequence[Chunk], arc_on_ns: int) -> float | None:
     """This stream's strike minus the current's, ms; None where none is seen or the kind shows none."""
-    find = {"audio": audio_residual_ms, "video": video_residual_ms}.get(spec.kind)
-    return find(chunks, arc_on_ns) if find is not None and chunks else None
+    if not chunks:
+        return None
+    if spec.kind == "audio":
+        return audio_residual_ms(chunks, arc_on_ns)
+    return video_residual_ms(chunks, arc_on_ns, spec.exposure_ms) if spec.kind == "video" else None
 
 
 def audio_residual_ms(chunks: Sequence[Chunk], arc_on_ns: int) -> float | None:
@@ -57,21 +63,24 @@ def _variance_split(samples: NDArray[np.float64], side: int) -> int | None:
     return int(k[best])
 
 
-def video_residual_ms(chunks: Sequence[Chunk], arc_on_ns: int) -> float | None:
-    """Midpoint between the last dark and the first bright frame, ms after `arc_on_ns`; None without a clear step."""
+def video_residual_ms(chunks: Sequence[Chunk], arc_on_ns: int, exposure_ms: float = 0.0) -> float | None:
+    """The strike as the camera saw it, ms after `arc_on_ns`; None without a clear step from dark to bright."""
     import cv2  # heavy, and only wanted where there is a camera
 
     near = [chunk for chunk in chunks if abs(chunk.t_ns - arc_on_ns) <= SEARCH_NS["video"]]
     decoded = [(chunk.t_ns, cv2.imdecode(chunk.data, cv2.IMREAD_REDUCED_GRAYSCALE_8)) for chunk in near]
-    frames = [(t_ns, float(image.mean())) for t_ns, image in decoded if image is not None]
+    frames = [((t_ns - arc_on_ns) / 1e6, float(image.mean())) for t_ns, image in decoded if image is not None]
     if len(frames) < 2:
         return None
     levels = np.array([level for _, level in frames])
     dark, bright = float(levels.min()), float(np.median(levels[len(levels) // 2 :]))
     if bright - dark < MIN_BRIGHTNESS_STEP:
         return None
-    lit = levels > (dark + bright) / 2
-    first = int(np.argmax(lit))
+    share = (levels - dark) / (bright - dark)
+    first = int(np.argmax(share > (LIT if exposure_ms else 0.5)))
     if first == 0:
         return None
-    return ((frames[first - 1][0] + frames[first][0]) / 2 - arc_on_ns) / 1e6
+    at_ms, before_ms = frames[first][0], frames[first - 1][0] + exposure_ms
+    if exposure_ms and share[first] < FULLY_LIT:
+        return float(at_ms + exposure_ms * (1 - share[first]))
+    return (min(before_ms, at_ms) + at_ms) / 2

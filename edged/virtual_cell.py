@@ -41,6 +41,7 @@ def virtual_cell_config(
     profiler: bool = False,
 ) -> tuple[dict[str, Any], Config]:
     """The cell as a TOML-ready dict and as the validated `Config`; `profiler`: with a laser that scans every seam."""
+    from drivers.sim.arc_camera import EXPOSURE_MS
     from drivers.sim.chunks import MOTION_OPTIONS, WELDER_OPTIONS
     from drivers.sim.programs import PROGRAMS
     from drivers.sim.scanner import PROFILER_OPTIONS, SCAN_S, SCAN_SETTLE_S, SCAN_VIEW
@@ -73,6 +74,7 @@ def virtual_cell_config(
             "arccam": {
                 "driver": "camera.opencv",
                 "kind": "video",
+                "exposure_ms": EXPOSURE_MS,
                 "options": {"source": endpoints.arc_url, "rate_hz": 30.0},
             },
             "resultcam": {

@@ -18,10 +18,12 @@ from drivers.sim.seam import ImagePreset
 from drivers.sim.sessions import Session
 from drivers.sim.variation import LATENT_HZ, Latents
 
-__all__ = ["exposed_power", "render_frames"]
+__all__ = ["EXPOSURE_MS", "exposed_power", "render_frames"]
 
 EXPOSURE_S = 0.006
 READOUT_S = 0.012
+EXPOSURE_MS = 1e3 * (EXPOSURE_S + READOUT_S)
+"""How long one frame collects light, first row to last."""
 REFERENCE_W = 4500.0
 
 Image = NDArray[np.float32]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, StreamSpec
 from drivers.sim.arc import WELDER_HZ, WELDER_SCALE
+from drivers.sim.arc_camera import EXPOSURE_MS
 from drivers.sim.profile import PROFILE_POINTS
 from drivers.sim.render import MOTION_HZ
 from drivers.sim.scanner import (
@@ -27,13 +28,11 @@ from drivers.sim.scanner import (
 )
 from drivers.sim.seam import ImagePreset, RenderedSeam, announced
 from drivers.sim.sound import AUDIO_HZ
-from drivers.sim.timeline import idle_like
+from drivers.sim.timeline import GRID_NS, idle_like
 from drivers.sim.transports import AUDIO_BLOCK, RESULT_FPS, WELDER_BLOCK, black_jpeg, quiet_of
 
 __all__ = ["GRID_NS", "MOTION_OPTIONS", "WELDER_OPTIONS", "seam_chunks", "seam_end_ns", "stream_specs"]
 
-GRID_NS = 100_000_000
-"""Seams begin on this grid, on which every stream's chunks begin too; so counters of many seams fit one line each."""
 
 MOTION_BLOCK = 1
 MOTION_CHANNELS = ("tcp_speed", "tcp_position", "gas_flow")
@@ -79,7 +78,7 @@ def stream_specs(preset: ImagePreset, *, profiler: bool = False) -> tuple[Stream
             "welder", "welder", WELDER_HZ, (3,), "int16", welder, ("A", "V", "m/min"), WELDER_SCALE, (0.0,) * 3
         ),
         StreamSpec("mic", "audio", AUDIO_HZ, (1,), "int16", ("microphone_1",), ("full_scale",), (scale,)),
-        StreamSpec("arccam", "video", preset.arc_fps, (0, 0), "uint8", tick="arrival"),
+        StreamSpec("arccam", "video", preset.arc_fps, (0, 0), "uint8", tick="arrival", exposure_ms=EXPOSURE_MS),
         StreamSpec("resultcam", "result", RESULT_FPS, (0, 0), "uint8", tick="arrival"),
         StreamSpec("motion", "motion", MOTION_HZ, (3,), "float32", MOTION_CHANNELS, MOTION_UNITS),
         *((laser,) if profiler else ()),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from drivers.base import MONOTONIC, HostClock
 
-__all__ = ["FrameTrack", "Pacer", "SampleTrack", "idle_like"]
+__all__ = ["GRID_NS", "FrameTrack", "Pacer", "SampleTrack", "idle_like"]
 
 MAX_SLEEP_NS = 50_000_000
 """The pacer looks this often whether it shall stop."""
@@ -25,6 +25,10 @@ def idle_like(quiet: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[
     noise = quiet.mean(axis=0) + quiet.std(axis=0) * rng.standard_normal((n, quiet.shape[1]))
     idle: NDArray[Any] = (np.rint(noise) if quiet.dtype.kind == "i" else noise).astype(quiet.dtype)
     return idle
+
+
+GRID_NS = 100_000_000
+"""Seams begin on this grid, on which every stream's chunks begin too; so counters of many seams fit one line each."""
 
 
 class SampleTrack:

@@ -19,7 +19,7 @@ from drivers.sim.mjpeg import MjpegServer
 from drivers.sim.pty_port import PtyPort
 from drivers.sim.scanner import SCAN_HZ, Scanner
 from drivers.sim.seam import RenderedSeam
-from drivers.sim.timeline import FrameTrack, Pacer, SampleTrack, idle_like
+from drivers.sim.timeline import GRID_NS, FrameTrack, Pacer, SampleTrack, idle_like
 
 __all__ = ["RESULT_FPS", "TRANSPORT_FAULTS", "Transports", "black_jpeg", "quiet_of"]
 
@@ -97,11 +97,12 @@ class Transports:
         }
 
     def schedule(self, seam: RenderedSeam, not_before_ns: int) -> int:
-        """Lay a seam over all streams at once, from the first arc frame at or after `not_before_ns` on.
+        """Lay a seam over all streams at once, from the first grid time at or after `not_before_ns` on.
 
-        Returns the host time of arc-on, ns. The start lies on a frame, since frames are the coarsest grid.
+        Returns the host time of arc-on, ns. The grid is that of the bulk simulation: an item of every stream lies on
+        it. On a grid of frames alone, motion would be laid up to half its period beside the other streams.
         """
-        start_frame = math.ceil((not_before_ns - self.pacer.t0_ns) * 1e-9 * seam.arc_fps)
+        start_frame = math.ceil((not_before_ns - self.pacer.t0_ns) / GRID_NS) * round(GRID_NS * 1e-9 * seam.arc_fps)
         start_s = start_frame / seam.arc_fps
         self._welder_track.add(round(start_s * seam.welder_hz), seam.welder)
         self._audio_track.add(round(start_s * seam.audio_hz), seam.audio)

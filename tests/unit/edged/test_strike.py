@@ -41,6 +41,29 @@ def test_light_is_right_to_half_a_frame(on_s: float) -> None:
     assert abs(found) <= 1000 / 30 / 2 + 1e-6
 
 
+@pytest.mark.parametrize("into_s", [0.001, 0.005, 0.012, 0.017, 0.020, 0.030])
+def test_a_partly_exposed_frame_tells_when_the_arc_was_struck(into_s: float) -> None:
+    exposure_s, period_s, on_s = 0.018, 1 / 30, 2.0 + into_s
+    spec = dataclasses.replace(camera_spec("arc_camera"), exposure_ms=1e3 * exposure_s)
+    plain = list(stream_chunks(camera_spec("arc_camera"), [(on_s, 4.0)], 1.5, 3.0))
+    frames = []
+    for chunk in plain:
+        lit = np.clip(1 - (t(on_s) - chunk.t_ns) / (1e9 * exposure_s), 0, 1)
+        frames.append(dataclasses.replace(chunk, data=grey(10 + 190 * float(lit))))
+    found = strike_residual_ms(spec, frames, t(on_s))
+    assert found is not None
+    # Within the exposure it is sharp; between two exposures nobody can know better than half the dark time.
+    assert abs(found) <= 1e3 * (period_s - exposure_s) / 2 + 1.0
+
+
+def grey(level: float) -> np.ndarray:
+    import cv2
+
+    ok, data = cv2.imencode(".jpg", np.full((48, 64), round(level), np.uint8))
+    assert ok
+    return data.ravel()
+
+
 def test_light_of_a_shifted_camera_is_seen() -> None:
     spec = camera_spec("arc_camera")
     late = [
