@@ -8,9 +8,13 @@ and excitation and with ReLU6.
 On the CPU it runs in ONNX Runtime, exported once into the cache directory; on CUDA in torch (untested).
 """
 
+import contextlib
 import hashlib
+import logging
 import os
 import tempfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -180,21 +184,36 @@ def _export(cache_dir: Path, part: str) -> Path:
             network.forward = network.middle  # type: ignore[assignment]
 
         def write(temporary: Path) -> None:
-            torch.onnx.export(
-                network,
-                (torch.zeros(2, 3, INPUT_PX, INPUT_PX),),
-                temporary,
-                dynamo=True,
-                external_data=False,
-                opset_version=OPSET,
-                input_names=["images"],
-                output_names=["fine", "coarse"] if part == "middle" else ["map"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                verbose=False,
-            )
+            with _quiet_exporter():
+                torch.onnx.export(
+                    network,
+                    (torch.zeros(2, 3, INPUT_PX, INPUT_PX),),
+                    temporary,
+                    dynamo=True,
+                    external_data=False,
+                    opset_version=OPSET,
+                    input_names=["images"],
+                    output_names=["fine", "coarse"] if part == "middle" else ["map"],
+                    dynamic_shapes=({0: torch.export.Dim("batch")},),
+                    verbose=False,
+                )
 
         _publish(path, write)
     return path
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """torch tells every user that torchvision, which edged does without, is missing, and that its own code is old."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _publish(path: Path, write: Any) -> None:
