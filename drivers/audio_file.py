@@ -1,6 +1,6 @@
 """`microphone.file`: sound from a WAV or FLAC file, paced like a microphone. First step of the data path."""
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class AudioFile:
     isolation: ClassVar[Isolation] = "thread"
     Options: ClassVar[type[FileOptions]] = AudioFileOptions
 
-    def __init__(self, name: str, options: AudioFileOptions, clock: HostClock) -> None:
+    def __init__(self, name: str, options: AudioFileOptions, clock: HostClock = MONOTONIC) -> None:
         self._options = options
         self._pacer = Pacer(clock, options.pace)
         self._file: soundfile.SoundFile | None = None
@@ -47,11 +47,6 @@ class AudioFile:
             offset=(0.0,) * options.channels,
             torch=options.torch,
         )
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for the stream `name` from `AudioFileOptions`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

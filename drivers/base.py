@@ -11,7 +11,7 @@ Errors::
 
 import dataclasses
 import time
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,6 +253,10 @@ class Driver(Protocol):
     isolation: ClassVar[Isolation]
     Options: ClassVar[type[DriverOptions]]
 
+    def __init__(self, name: str, options: Any, clock: HostClock = MONOTONIC) -> None:
+        """The driver for the stream `name` from its validated `Options`; opens nothing."""
+        ...
+
     @property
     def spec(self) -> StreamSpec:
         """What the stream will carry; must not touch the device."""
@@ -268,9 +272,4 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Release the device; safe to call twice and after a failed `open`."""
-        ...
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for the stream `name` from its validated `Options`; opens nothing."""
         ...

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,11 +91,6 @@ class CameraOpencv:
         self._lost = 0
         self._file_t0_ns: int | None = None
         self._file_frames = 0
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for stream `name`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

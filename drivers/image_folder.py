@@ -5,7 +5,7 @@ First step of the data path. JPEG files pass through byte for byte; others are e
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class ImageFolder:
     isolation: ClassVar[Isolation] = "thread"
     Options: ClassVar[type[FileOptions]] = ImageFolderOptions
 
-    def __init__(self, name: str, options: ImageFolderOptions, clock: HostClock) -> None:
+    def __init__(self, name: str, options: ImageFolderOptions, clock: HostClock = MONOTONIC) -> None:
         self._options = options
         self._pacer = Pacer(clock, options.pace)
         self._paths: list[Path] | None = None
@@ -53,11 +53,6 @@ class ImageFolder:
             dtype="uint8",
             torch=options.torch,
         )
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for the stream `name` from `ImageFolderOptions`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

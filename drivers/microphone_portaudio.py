@@ -6,7 +6,7 @@ child process that `Stream` can kill. ALSA reads its configuration when sounddev
 """
 
 import threading
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,11 +102,6 @@ class MicrophonePortaudio:
         self._last_callback_ns = 0
         self._captured_to_ns: int | None = None
         self._next_first = 0
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for stream `name`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

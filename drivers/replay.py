@@ -8,7 +8,7 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -72,7 +72,7 @@ class Replay:
     isolation: ClassVar[Isolation] = "thread"
     Options: ClassVar[type[DriverOptions]] = ReplayOptions
 
-    def __init__(self, name: str, options: ReplayOptions, clock: HostClock) -> None:
+    def __init__(self, name: str, options: ReplayOptions, clock: HostClock = MONOTONIC) -> None:
         self._name = name
         self._source = options.stream or name
         self._options = options
@@ -84,11 +84,6 @@ class Replay:
         self._lead_ns = 0
         self._last: Chunk | None = None
         self._shift = (0, 0)
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for the stream `name` from `ReplayOptions`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

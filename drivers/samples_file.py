@@ -6,7 +6,7 @@ First step of the data path; what follows cannot tell it from a real board.
 import csv
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self, TextIO
+from typing import Annotated, ClassVar, Literal, Self, TextIO
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -64,7 +64,7 @@ class SamplesFile:
     isolation: ClassVar[Isolation] = "thread"
     Options: ClassVar[type[FileOptions]] = SamplesFileOptions
 
-    def __init__(self, name: str, options: SamplesFileOptions, clock: HostClock) -> None:
+    def __init__(self, name: str, options: SamplesFileOptions, clock: HostClock = MONOTONIC) -> None:
         self._options = options
         self._pacer = Pacer(clock, options.pace)
         self._file: TextIO | None = None
@@ -85,11 +85,6 @@ class SamplesFile:
             offset=options.offset,
             torch=options.torch,
         )
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for the stream `name` from `SamplesFileOptions`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

@@ -45,4 +45,4 @@ def driver_class(kind: str) -> type[Driver]:
 def create_driver(kind: str, name: str, options: dict[str, Any], clock: HostClock = MONOTONIC) -> Driver:
     """Validate `options` and make the driver for stream `name`; opens nothing. Raises ValidationError."""
     cls = driver_class(kind)
-    return cls.create(name, cls.Options.model_validate(options), clock)
+    return cls(name, cls.Options.model_validate(options), clock)

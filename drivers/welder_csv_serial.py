@@ -7,7 +7,7 @@ line.
 
 import math
 from collections import deque
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -88,7 +88,7 @@ class WelderCsvSerial:
     isolation: ClassVar[Isolation] = "thread"
     Options: ClassVar[type[DriverOptions]] = WelderCsvSerialOptions
 
-    def __init__(self, name: str, options: WelderCsvSerialOptions, clock: HostClock) -> None:
+    def __init__(self, name: str, options: WelderCsvSerialOptions, clock: HostClock = MONOTONIC) -> None:
         self._options = options
         self._clock = clock
         self._port = SerialPort(options.port, options.baud, options.read_timeout_s)
@@ -115,11 +115,6 @@ class WelderCsvSerial:
             torch=options.torch,
             tick="counter" if options.counter_column else "arrival",
         )
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for the stream `name` from `WelderCsvSerialOptions`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

@@ -4,7 +4,7 @@ First step of the data path: port → `FrameParser` → `CounterUnwrapper` → C
 """
 
 from collections import deque
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -74,7 +74,7 @@ class WelderSerial:
     isolation: ClassVar[Isolation] = "thread"
     Options: ClassVar[type[DriverOptions]] = WelderSerialOptions
 
-    def __init__(self, name: str, options: WelderSerialOptions, clock: HostClock) -> None:
+    def __init__(self, name: str, options: WelderSerialOptions, clock: HostClock = MONOTONIC) -> None:
         self._options = options
         self._clock = clock
         self._port = SerialPort(options.port, options.baud, options.read_timeout_s)
@@ -95,11 +95,6 @@ class WelderSerial:
             offset=options.offset,
             torch=options.torch,
         )
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        """Make the driver for the stream `name` from `WelderSerialOptions`; opens nothing."""
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

@@ -124,7 +124,7 @@ class ProgramConfig(_Section):
     post_roll_s: Annotated[float, Field(ge=0, le=10)] = 0.3
     arc_deadline_s: Annotated[float, Field(gt=0)] = 60.0
     result_deadline_s: Annotated[float, Field(gt=0)] = 10.0
-    views: tuple[str, ...] = ()
+    views: Annotated[tuple[str, ...], Field(max_length=5)] = ()
     required: tuple[StreamKind, ...] = ("welder",)
     optional: tuple[StreamKind, ...] = ()
     max_sync_residual_ms: Annotated[float, Field(gt=0)] = 50.0

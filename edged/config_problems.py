@@ -69,7 +69,7 @@ def _stream_problems(name: str, driver: str, stream: Mapping[str, Any]) -> tuple
             first = error.errors()[0]
             return [f"streams.{name}.kind: {driver} does not deliver {kind!r}: {first['msg']}"], None
     try:
-        spec = cls.create(name, options).spec
+        spec = cls(name, options).spec
     except (DeviceError, ValueError):
         # A replay whose recording is not there yet: that is found when the stream is made.
         return [], None

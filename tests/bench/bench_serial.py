@@ -33,7 +33,7 @@ def measure(rate_hz: int, seconds: float = SECONDS) -> dict[str, float]:
     """CPU % of one core, samples read and lost, chunks a second."""
     with PtyBoard() as board:
         options = WelderSerialOptions(port=board.port, baud=3_000_000, rate_hz=rate_hz, block_samples=N)
-        driver = WelderSerial.create("welder", options)
+        driver = WelderSerial("welder", options)
         driver.open()
         sender = multiprocessing.get_context("fork").Process(target=play, args=(board.far, rate_hz, seconds))
         sender.start()

@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,14 +31,10 @@ class Counting:
     isolation: ClassVar[Isolation] = "thread"
     Options: ClassVar[type[DriverOptions]] = CountingOptions
 
-    def __init__(self, name: str, options: CountingOptions, clock: HostClock) -> None:
+    def __init__(self, name: str, options: CountingOptions, clock: HostClock = MONOTONIC) -> None:
         self._name, self._options, self._clock = name, options, clock
         self._next: int | None = None
         self._seq = 0
-
-    @classmethod
-    def create(cls, name: str, options: Any, clock: HostClock = MONOTONIC) -> Self:
-        return cls(name, options, clock)
 
     @property
     def spec(self) -> StreamSpec:

@@ -32,7 +32,7 @@ def fail(driver: MicrophonePortaudio) -> dict[str, object]:
 
 
 def main(options: str, *steps: str) -> None:
-    driver = MicrophonePortaudio.create("mic", MicrophonePortaudioOptions.model_validate_json(options))
+    driver = MicrophonePortaudio("mic", MicrophonePortaudioOptions.model_validate_json(options))
     for step in steps:
         verb, _, count = step.partition("=")
         answer: dict[str, object] = {}

@@ -53,7 +53,7 @@ def feeder(server: MjpegServer) -> Iterator[Feeder]:
 
 def camera(source: str, clock: ManualClock | None = None, **options: object) -> CameraOpencv:
     made = CameraOpencvOptions.model_validate({"source": source, **options})
-    return CameraOpencv.create("arccam", made, clock) if clock else CameraOpencv.create("arccam", made)
+    return CameraOpencv("arccam", made, clock) if clock else CameraOpencv("arccam", made)
 
 
 def read_images(driver: CameraOpencv, n: int) -> list[Chunk]:

@@ -157,11 +157,11 @@ def test_missing_portaudio_says_what_to_install(tmp_path: Path) -> None:
 
 def test_an_unopened_microphone_cannot_be_read() -> None:
     with pytest.raises(DeviceError, match="not open"):
-        MicrophonePortaudio.create("mic", MicrophonePortaudioOptions()).read()
+        MicrophonePortaudio("mic", MicrophonePortaudioOptions()).read()
 
 
 def test_spec_needs_no_device() -> None:
-    spec = MicrophonePortaudio.create("mic", MicrophonePortaudioOptions(channels=2, torch="left")).spec
+    spec = MicrophonePortaudio("mic", MicrophonePortaudioOptions(channels=2, torch="left")).spec
     assert (spec.kind, spec.rate_hz, spec.shape, spec.dtype, spec.torch) == ("audio", 48_000.0, (2,), "int16", "left")
     assert spec.physical(np.array([[-32768, 16384]], np.int16)).tolist() == [[-1.0, 0.5]]
 
@@ -183,7 +183,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def driver(clock: ManualClock) -> MicrophonePortaudio:
-    driver = MicrophonePortaudio.create("mic", MicrophonePortaudioOptions(), clock)
+    driver = MicrophonePortaudio("mic", MicrophonePortaudioOptions(), clock)
     driver._stream = CallbackOnly()  # type: ignore[assignment]
     return driver
 

@@ -52,7 +52,7 @@ def test_it_plays_the_recorded_items_with_counters_losses_and_delays(
 ) -> None:
     write(tmp_path / "a.mcap", 4000, 20, 9 * S)
     clock = ManualClock(77 * S)
-    driver = Replay.create("w1", ReplayOptions(path=str(tmp_path / "a.mcap"), stream="welder", pace=pace), clock)
+    driver = Replay("w1", ReplayOptions(path=str(tmp_path / "a.mcap"), stream="welder", pace=pace), clock)
     spec = driver.spec
     assert (spec.name, spec.kind, spec.rate_hz, spec.torch) == ("w1", "welder", 1000.0, "t1")
     driver.open()
@@ -93,7 +93,7 @@ def test_a_folder_plays_as_if_the_device_had_run_through(tmp_path: Path) -> None
     write(tmp_path / "a.mcap", 4000, 5, 9 * S)
     write(tmp_path / "b.mcap", 17, 5, 500 * S)
     write(tmp_path / "c.mcap", 17, 0, 900 * S)
-    driver = Replay.create("welder", ReplayOptions(path=str(tmp_path), gap_s=2.0), ManualClock())
+    driver = Replay("welder", ReplayOptions(path=str(tmp_path), gap_s=2.0), ManualClock())
     driver.open()
     got = drain(driver)
     assert [chunk.seq for chunk in got] == list(range(50, 60))
@@ -106,7 +106,7 @@ def test_a_folder_plays_as_if_the_device_had_run_through(tmp_path: Path) -> None
 
 def test_reopened_it_starts_over_and_counts_on(tmp_path: Path) -> None:
     write(tmp_path / "a.mcap", 4000, 3, 9 * S)
-    driver = Replay.create("welder", ReplayOptions(path=str(tmp_path / "a.mcap")), ManualClock())
+    driver = Replay("welder", ReplayOptions(path=str(tmp_path / "a.mcap")), ManualClock())
     driver.open()
     first = drain(driver)
     driver.open()
@@ -120,7 +120,7 @@ def test_reopened_it_starts_over_and_counts_on(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     def driver(path: Path, stream: str = "welder") -> Replay:
-        return Replay.create(stream, ReplayOptions(path=str(path)), ManualClock())
+        return Replay(stream, ReplayOptions(path=str(path)), ManualClock())
 
     with pytest.raises(DeviceError, match=r"none\.mcap: cannot be read: No such file"):
         driver(tmp_path / "none.mcap").open()

@@ -22,9 +22,7 @@ def board() -> Iterator[PtyBoard]:
 
 def driver(board: PtyBoard, clock: ManualClock | None = None, **options: Any) -> WelderCsvSerial:
     options = {"channels": ("current", "voltage"), "units": ("A", "V"), "read_timeout_s": 2.0, **options}
-    return WelderCsvSerial.create(
-        "welder", WelderCsvSerialOptions(port=board.port, **options), clock or ManualClock()
-    )
+    return WelderCsvSerial("welder", WelderCsvSerialOptions(port=board.port, **options), clock or ManualClock())
 
 
 def read_items(device: WelderCsvSerial, n: int) -> list[Chunk]:

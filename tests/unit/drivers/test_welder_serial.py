@@ -32,7 +32,7 @@ def board() -> Iterator[PtyBoard]:
 
 
 def driver(board: PtyBoard, clock: ManualClock | None = None, **options: Any) -> WelderSerial:
-    return WelderSerial.create(
+    return WelderSerial(
         "welder", WelderSerialOptions(port=board.port, read_timeout_s=2.0, **options), clock or ManualClock()
     )
 
@@ -150,7 +150,7 @@ def test_blocks_of_another_size_are_refused_with_the_fix(board: PtyBoard) -> Non
 
 
 def test_silence_is_none(board: PtyBoard) -> None:
-    device = WelderSerial.create("welder", WelderSerialOptions(port=board.port, read_timeout_s=0.02))
+    device = WelderSerial("welder", WelderSerialOptions(port=board.port, read_timeout_s=0.02))
     device.open()
     assert device.read() is None
     device.close()
