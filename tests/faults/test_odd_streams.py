@@ -153,13 +153,14 @@ def test_sound_that_lags_is_out_of_sync() -> None:
 
 
 def test_worker_that_never_answers() -> None:
+    """Not even that it is loading: the engine waits for start_timeout_s and finish_timeout_s together, then says so."""
     scorer = FakeScorer()
     scorer.silent = True
     cell = Cell(config({"fillet": {"views": []}}), scorer=scorer)
     cell.say(0.5, "expect", program="fillet")
     cell.weld([(2.0, 4.0)], to_s=8.0)
-    cell.run(26.0)
+    cell.run(144.0)
     assert cell.verdicts == []
-    cell.run(28.0)
+    cell.run(150.0)
     assert (cell.verdict.label, cell.verdict.reason) == (Label.INDETERMINATE, "worker_failed")
     assert scorer.dropped == ["seam-1"]

@@ -135,7 +135,7 @@ def test_a_worker_that_dies_never_blocks_who_pushes(start: Start) -> None:
     client = start()
     _ready(client)
     _begin(client, "burning")
-    (worker,) = psutil.Process().children()
+    worker = psutil.Process(client.health()["pid"])
     worker.kill()
     wait_until = time.monotonic() + PATIENCE_S
     while worker.status() != psutil.STATUS_ZOMBIE:
