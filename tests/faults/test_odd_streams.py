@@ -153,7 +153,7 @@ def test_sound_that_lags_is_out_of_sync() -> None:
 
 
 def test_worker_that_never_answers() -> None:
-    """Not even that it is loading: the engine waits for start_timeout_s and finish_timeout_s together, then says so."""
+    """Not even that it is loading: the engine waits for start and finish time-outs together, then says so."""
     scorer = FakeScorer()
     scorer.silent = True
     cell = Cell(config({"fillet": {"views": []}}), scorer=scorer)
