@@ -5,6 +5,7 @@
 
 import copy
 import hashlib
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -27,7 +28,6 @@ from edged.types import Mode
 __all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
 
 DEFAULT_DATA_DIR = Path("/var/lib/edged")
-LOOPBACK_HOSTS = ("127.", "localhost", "[::1]")
 
 
 class ConfigError(Exception):
@@ -43,12 +43,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _is_loopback(host: str) -> bool:
+    """Names are not looked up: what a name server says about them may change."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _loopback(endpoint: str) -> str:
     """Only loopback or ipc until there are keys: a verdict socket on the network could be spoofed."""
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc" and rest:
         return endpoint
-    if scheme == "tcp" and rest.startswith(LOOPBACK_HOSTS):
+    host, _, port = rest.rpartition(":")
+    if scheme == "tcp" and _is_loopback(host.strip("[]")) and (port.isdigit() or port == "*"):
         return endpoint
     raise ValueError(
         f"{endpoint!r} is not a loopback address; only tcp://127.0.0.1:PORT and ipc://PATH are allowed "
