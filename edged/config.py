@@ -20,8 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from drivers.base import DriverOptions, StreamKind
-from drivers.table import driver_class
+from drivers.base import StreamKind
 from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.types import Mode
 
@@ -216,11 +215,6 @@ class Config(_Section):
     def control_endpoint(self) -> str:
         """Where the control socket listens."""
         return self.net.control or f"ipc://{self.cell.data_dir}/run/control.sock"
-
-    def driver_options(self, name: str) -> DriverOptions:
-        """The validated options of stream `name`'s driver."""
-        stream = self.streams[name]
-        return driver_class(stream.driver).Options.model_validate(stream.options)
 
 
 def load_config(path: Path) -> Config:
