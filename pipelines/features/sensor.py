@@ -6,6 +6,7 @@ the share of samples whose voltage is below `SHORT_V` while current flows. A ste
 9 Hz log, holds the last one.
 """
 
+import abc
 import itertools
 
 import numpy as np
@@ -72,7 +73,7 @@ def _tracks(spec: StreamSpec, arc_on_ns: int) -> list["_Track"]:
     return found
 
 
-class _Track:
+class _Track(abc.ABC):
     """Accumulates one group of features; the open step's samples wait until a later sample closes it."""
 
     columns: list[int]
@@ -136,8 +137,9 @@ class _Track:
         first = table[np.flatnonzero(~np.isnan(table[:, 0]))[0]]
         return np.where(np.isnan(table), first, table).astype(np.float32)
 
+    @abc.abstractmethod
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        raise NotImplementedError
+        """One row of features from the samples `(n, channels)` of a step."""
 
 
 class _Waveforms(_Track):
