@@ -7,16 +7,14 @@ was recorded while collecting has none.
 import dataclasses
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from drivers.mcap_codec import RecordingReader
-from edged.engine import Engine
 from edged.manifest import read_manifest
 from edged.recording import recorded_config, recordings
-from edged.replay_engine import ReplaySetup, replay_recording
+from edged.replay_engine import replay_recording, replaying_engine
 from edged.scoring import Scorer
 from edged.types import Verdict
 
@@ -72,18 +70,4 @@ def rescore(path: Path, scorer: Scorer, model: str) -> Verdict:
         }
         config = config.model_copy(update={"programs": programs})
 
-    def engine(setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:
-        return Engine(
-            setup.config,
-            setup.specs,
-            setup.rings,
-            scorer,
-            None,
-            on_verdict,
-            lambda part: None,
-            setup.header.to_utc_ns,
-            lambda: setup.seam.seam_id,
-            setup.header.calibration_id,
-        )
-
-    return replay_recording(path, engine, config)
+    return replay_recording(path, lambda setup, say: replaying_engine(setup, scorer, say), config)

@@ -18,7 +18,7 @@ from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
 from edged.config import Config, ConfigError, load_config
 from edged.engine import Engine
 from edged.recording import recordings
-from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording
+from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording, replaying_engine
 from edged.types import Verdict
 from pipelines.models import ModelError, load_detector
 from pipelines.window import Detector
@@ -48,20 +48,7 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
         config = with_model(setup.config, model)
         wanted = config.programs.get(setup.seam.program)
         used = {} if wanted is None or wanted.model is None else {setup.seam.program: detector(wanted.model)}
-        ids = iter([setup.seam.seam_id])
-        return Engine(
-            config,
-            setup.specs,
-            setup.rings,
-            LocalScorer(used),
-            None,
-            on_verdict,
-            lambda part: None,
-            setup.header.to_utc_ns,
-            # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
-            lambda: next(ids, f"{setup.seam.seam_id}-next"),
-            setup.header.calibration_id,
-        )
+        return replaying_engine(dataclasses.replace(setup, config=config), LocalScorer(used), on_verdict)
 
     return make
 

@@ -9,24 +9,25 @@ import heapq
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 from drivers.base import Chunk, ManualClock, StreamSpec
 from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, RecordingReader
 from edged.config import Config
+from edged.engine import Engine
 from edged.recording import recorded_config, recorded_seam
 from edged.ring import Ring, make_ring
+from edged.scoring import Scorer
 from edged.types import Verdict
 from pipelines.window import Seam
 
 __all__ = [
     "EngineFactory",
-    "EngineLike",
     "Pace",
     "ReplaySetup",
     "in_arrival_order",
     "replay_recording",
     "replay_steps",
+    "replaying_engine",
 ]
 
 REORDER_NS = 30_000_000_000
@@ -34,18 +35,6 @@ REORDER_NS = 30_000_000_000
 IDLE_STEP_NS = 50_000_000
 IDLE_LIMIT_NS = 120_000_000_000
 """How long after the last event a verdict may take on the manual clock."""
-
-
-class EngineLike(Protocol):
-    """What replay asks of an engine; `edged.engine.Engine` is one."""
-
-    def step(self, chunk: Chunk | None, now_ns: int) -> None:
-        """Take the next chunk; None: only time has passed."""
-        ...
-
-    def control(self, message: Mapping[str, Any], now_ns: int) -> dict[str, Any]:
-        """Follow a control message."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,9 +48,27 @@ class ReplaySetup:
     rings: Mapping[str, Ring]
 
 
-EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], EngineLike]
+EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], Engine]
 Pace = Callable[[int], None]
 """Called with the recording's time before each event; waits as long as the user wants to."""
+
+
+def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None]) -> Engine:
+    """An engine that sees a recorded seam again: its config, clocks and id, recording nothing."""
+    ids = iter([setup.seam.seam_id])
+    return Engine(
+        setup.config,
+        setup.specs,
+        setup.rings,
+        scorer,
+        None,
+        on_verdict,
+        lambda part: None,
+        setup.header.to_utc_ns,
+        # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
+        lambda: next(ids, f"{setup.seam.seam_id}-next"),
+        setup.header.calibration_id,
+    )
 
 
 def replay_recording(

@@ -17,7 +17,7 @@ from drivers.mcap_codec import RecordingError, RecordingReader
 from edged.config import Config
 from edged.engine import Engine
 from edged.recording import relabel
-from edged.replay_engine import ReplaySetup, replay_steps
+from edged.replay_engine import ReplaySetup, replay_steps, replaying_engine
 from edged.scoring import Scorer, ScoreReply
 from edged.types import Verdict
 from edged.wire import TimePair
@@ -174,16 +174,4 @@ class Rescorer:
         relabel(path, verdict)
 
     def _engine(self, setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:
-        ids = iter([setup.seam.seam_id])
-        return Engine(
-            setup.config,
-            setup.specs,
-            setup.rings,
-            self._lane,
-            None,
-            on_verdict,
-            lambda part: None,
-            setup.header.to_utc_ns,
-            lambda: next(ids, f"{setup.seam.seam_id}-next"),
-            setup.header.calibration_id,
-        )
+        return replaying_engine(setup, self._lane, on_verdict)

@@ -17,8 +17,7 @@ from drivers.sim.scanner import PROFILER_OPTIONS, SCAN_HZ, SCAN_S, Scanner, scan
 from drivers.sim.seam import ImagePreset
 from drivers.sim.timeline import Pacer
 from edged.control import ask
-from edged.engine import Engine
-from edged.replay_engine import ReplaySetup, replay_recording
+from edged.replay_engine import replay_recording, replaying_engine
 from edged.types import Label
 from edged.watch import received
 from edged.wire import VerdictMessage
@@ -90,7 +89,7 @@ def test_a_triggered_scan_becomes_the_seams_height_map(folder: Path, laser: tupl
     assert verdict.integrity["laser"].items == pytest.approx(SCAN_S * SCAN_HZ, abs=2)
 
     scorer = FakeScorer()
-    again = replay_recording(Path(verdict.recording), lambda setup, out: _engine(setup, out, scorer))
+    again = replay_recording(Path(verdict.recording), lambda setup, say: replaying_engine(setup, scorer, say))
     assert again.integrity["laser"].items == verdict.integrity["laser"].items
     found = scorer.windows[0].height_map_mm
     assert found is not None
@@ -106,17 +105,3 @@ def _is_verdict(message: Any) -> bool:
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(np.isnan(a), np.isnan(b)) and np.nanmax(np.abs(a - b)) < 2e-3)
-
-
-def _engine(setup: ReplaySetup, on_verdict: Any, scorer: FakeScorer) -> Engine:
-    return Engine(
-        setup.config,
-        setup.specs,
-        setup.rings,
-        scorer,
-        None,
-        on_verdict,
-        lambda part: None,
-        setup.header.to_utc_ns,
-        lambda: setup.seam.seam_id,
-    )

@@ -1,7 +1,7 @@
 """A seam replayed from its file gives the verdict, the window and every pushed byte that it gave live."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,8 @@ import pytest
 from drivers.base import Chunk, ClockParams
 from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, RecordingReader, RecordingWriter
 from edged.config import Config
-from edged.engine import Engine
 from edged.recording import SeamRecorder, config_metadata, recordings
-from edged.replay_engine import EngineFactory, ReplaySetup, in_arrival_order, replay_recording
-from edged.types import Verdict
+from edged.replay_engine import EngineFactory, in_arrival_order, replay_recording, replaying_engine
 from tests.support.cell import Cell, FakeScorer, config, t
 
 S = 1_000_000_000
@@ -43,20 +41,7 @@ def live(folder: Path, cfg: Config | None = None, *, with_config: bool = True) -
 
 
 def engines(scorer: FakeScorer) -> EngineFactory:
-    def make(setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:
-        return Engine(
-            setup.config,
-            setup.specs,
-            setup.rings,
-            scorer,
-            None,
-            on_verdict,
-            lambda part: None,
-            setup.header.to_utc_ns,
-            lambda: setup.seam.seam_id,
-        )
-
-    return make
+    return lambda setup, on_verdict: replaying_engine(setup, scorer, on_verdict)
 
 
 def pushed(scorer: FakeScorer, seam_id: str) -> dict[str, bytes]:

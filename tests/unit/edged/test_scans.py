@@ -11,10 +11,9 @@ import pytest
 from drivers.base import Chunk, ClockParams, StreamSpec
 from drivers.mcap_codec import RecordingHeader, RecordingReader
 from edged.config import Config, ConfigError, ViewConfig, parse_config
-from edged.engine import Engine
 from edged.recording import SeamRecorder, config_metadata, recordings
-from edged.replay_engine import ReplaySetup, replay_recording
-from edged.types import Label, Verdict
+from edged.replay_engine import EngineFactory, replay_recording, replaying_engine
+from edged.types import Label
 from edged.virtual_cell import virtual_cell_config
 from pipelines.window import SeamWindow
 from tests.support.cell import MS, T0, Cell, FakeScorer, S, audio_spec, camera_spec, config, t, welder_spec
@@ -305,21 +304,8 @@ def test_a_replay_from_the_file_binds_the_same_rows_again(tmp_path: Path, lost: 
         np.testing.assert_array_equal(window.height_map_mm, before.height_map_mm)
 
 
-def _engines(scorer: FakeScorer) -> Callable[[ReplaySetup, Callable[[Verdict], None]], Engine]:
-    def make(setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:
-        return Engine(
-            setup.config,
-            setup.specs,
-            setup.rings,
-            scorer,
-            None,
-            on_verdict,
-            lambda part: None,
-            setup.header.to_utc_ns,
-            lambda: setup.seam.seam_id,
-        )
-
-    return make
+def _engines(scorer: FakeScorer) -> EngineFactory:
+    return lambda setup, on_verdict: replaying_engine(setup, scorer, on_verdict)
 
 
 def raw_config() -> dict[str, Any]:
