@@ -48,7 +48,10 @@ class Cell:
         self._errors: list[str] = []
 
     def wait_for_daemon(self) -> None:
-        """Until the daemon answers and reads every device; after `READY_TIMEOUT_S` say so and go on."""
+        """Until the daemon reads every device and its model is there; after `READY_TIMEOUT_S` say so and go on.
+
+        As a PLC waits for Ready: a seam welded while a model is loading has its verdict only when it is there.
+        """
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         read_since_s: float | None = None
         before = self._not_taken()
@@ -58,10 +61,12 @@ class Cell:
             is_read = after == before and counts["arc_readers"] and counts["result_readers"]
             before = after
             read_since_s = (read_since_s or now_s) if is_read else None
-            if read_since_s is not None and now_s - read_since_s >= READ_FOR_S and self._ask("ping") is not None:
+            if read_since_s is not None and now_s - read_since_s >= READ_FOR_S and self._can_score():
                 return
             if now_s > deadline_s:
-                _report("the daemon does not read every device", counts=counts)
+                _report(
+                    "the daemon is not ready: it does not read every device or its model is not there", counts=counts
+                )
                 return
 
     def weld(self, seam: RenderedSeam) -> None:
@@ -118,6 +123,10 @@ class Cell:
                 self._errors.append(str(error))
                 _report("control message failed", op=op, error=str(error))
             return None
+
+    def _can_score(self) -> bool:
+        status = self._ask("status")
+        return status is not None and status.get("health", {}).get("worker", {}).get("state", "ready") == "ready"
 
     def _wait_until(self, t_ns: int) -> None:
         self._stop.wait(max(0.0, (t_ns - time.monotonic_ns()) / 1e9))

@@ -204,16 +204,18 @@ def _export(cache_dir: Path, part: str) -> Path:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """torch tells every user that torchvision, which edged does without, is missing, and that its own code is old."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """The exporter tells every step it takes, that torchvision is missing, and that torch's own code is old."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _publish(path: Path, write: Any) -> None:
