@@ -101,6 +101,7 @@ def run_plan(
                 report.add(topic, message)
                 usage.sample()
                 live.update(verdict_table(report))
+        console.print()  # the live table ends without a line break
         report.add_truth(out / "truth.jsonl")
         report.usage = usage
     result = report.as_json()
