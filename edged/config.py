@@ -136,7 +136,6 @@ class ProgramConfig(_Section):
     required: tuple[StreamKind, ...] = ("welder",)
     optional: tuple[StreamKind, ...] = ()
     max_sync_residual_ms: Annotated[float, Field(gt=0)] = 50.0
-    record_audio: Literal["full", "off"] = "full"
 
 
 class ArcConfig(_Section):
