@@ -1,10 +1,20 @@
 #!/usr/bin/env bash
 # Installs edged on this box: user, /opt/edged/venv, units, udev rules, a config to edit. Run again to upgrade.
-#   sudo systemd/install.sh [--no-start]
+#   sudo systemd/install.sh [--no-start] [--venv DIR]
+#     --no-start  enable the service, start it yourself
+#     --venv DIR  offline: use an environment that has edged in it already; /opt/edged/venv becomes a link to it
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 start=yes
-[ "${1:-}" = --no-start ] && start=no
+prepared=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --no-start) start=no ;;
+    --venv) prepared=${2:?install.sh: --venv needs a directory}; shift ;;
+    *) echo "install.sh: unknown argument $1; known: --no-start, --venv DIR" >&2; exit 2 ;;
+  esac
+  shift
+done
 
 if [ "$(id -u)" != 0 ]; then
   echo "install.sh: must run as root: sudo $0" >&2
@@ -14,7 +24,17 @@ command -v systemctl >/dev/null || { echo "install.sh: this box has no systemd; 
 
 install -d -m 0755 /opt/edged
 install -m 0644 "$here/README.md" /opt/edged/README.md
-bash "$here/.ci/setup" /opt/edged/venv --product
+if [ -z "$prepared" ]; then
+  bash "$here/.ci/setup" /opt/edged/venv --product
+else
+  prepared=$(realpath -- "$prepared")
+  [ -x "$prepared/bin/edged" ] || { echo "install.sh: $prepared has no bin/edged: install edged into that environment first" >&2; exit 2; }
+  if [ -d /opt/edged/venv ] && [ ! -L /opt/edged/venv ] && [ "$prepared" != /opt/edged/venv ]; then
+    echo "install.sh: /opt/edged/venv is an environment of its own: move it away, then run again with --venv" >&2
+    exit 2
+  fi
+  [ "$prepared" = /opt/edged/venv ] || ln -sfnT "$prepared" /opt/edged/venv
+fi
 install -m 0644 "$here/systemd/sysusers.d-edged.conf" /usr/lib/sysusers.d/edged.conf
 install -m 0644 "$here/systemd/tmpfiles.d-edged.conf" /usr/lib/tmpfiles.d/edged.conf
 install -m 0644 "$here/systemd/60-edged.rules" /etc/udev/rules.d/60-edged.rules
