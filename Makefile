@@ -5,7 +5,7 @@ STAMP  := $(VENV)/.edged-installed
 OUT    ?= demo-out
 SEAMS  ?= 24
 
-.PHONY: setup demo test check bench bench-far demo-model clean
+.PHONY: setup demo test test-systemd check bench bench-far demo-model clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -19,6 +19,10 @@ demo: setup
 
 test: setup
 	$(PY) -m pytest
+
+# As root: boots Debian in a container and lets its systemd run edged (docs/systemd.md). Not part of `make test`.
+test-systemd: setup
+	VENV=$(VENV) bash systemd/test/boot-test.sh
 
 check: setup
 	$(VENV)/bin/ruff check .

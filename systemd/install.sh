@@ -49,6 +49,10 @@ if [ -d /run/systemd/system ]; then
   udevadm control --reload || echo "install.sh: udev rules take effect after a reboot" >&2
   systemctl daemon-reload
   systemctl enable edged.service
+  if [ "$start" = yes ] && grep -q CHANGE-ME /etc/edged/edged.toml; then
+    echo "install.sh: /etc/edged/edged.toml still says CHANGE-ME" >&2
+    start=no
+  fi
   if [ "$start" = yes ] && /opt/edged/venv/bin/edged check --config /etc/edged/edged.toml; then
     systemctl restart edged.service
     echo "install.sh: edged runs; see 'systemctl status edged' and 'edged status'"

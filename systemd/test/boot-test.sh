@@ -25,12 +25,15 @@ if [ ! -e "$base" ]; then
   mv "$base.part" "$base"
 fi
 root=$work/rootfs
-rm -rf "$root" "$work/wheel"
+rm -rf "$root" "$work/wheel" "$work/source"
 mkdir "$root"
 tar -xf "$base" -C "$root"
 
 # The environment that install.sh is given: Debian's Python, edged's own wheel, and the dependencies mounted read-only.
-"$venv/bin/python" -m pip wheel "$here" --quiet --disable-pip-version-check --no-deps --wheel-dir "$work/wheel"
+# Built from a copy: a build/ of before in the checkout would bring back modules that are gone.
+mkdir "$work/source"
+cp -r "$here"/{edged,drivers,pipelines,calibration,pyproject.toml,README.md} "$work/source/"
+"$venv/bin/python" -m pip wheel "$work/source" --quiet --disable-pip-version-check --no-deps --wheel-dir "$work/wheel"
 site=$root/srv/venv/lib/python3.11/site-packages
 mkdir -p "$site" "$root/srv/venv/bin" "$root/srv/deps" "$root/srv/edged"
 printf 'home = /usr/bin\ninclude-system-site-packages = false\n' > "$root/srv/venv/pyvenv.cfg"
