@@ -21,7 +21,7 @@ mkdir -p "$work"
 work=$(cd "$work" && pwd)
 base=$work/bookworm.tar
 if [ ! -e "$base" ]; then
-  mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,udev,dbus,python3,libportaudio2,procps bookworm "$base.part"
+  mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,python3,libportaudio2,procps bookworm "$base.part"
   mv "$base.part" "$base"
 fi
 root=$work/rootfs
