@@ -69,6 +69,11 @@ def ready_worker() -> dict[str, Any]:
     return answer if answer and answer["health"]["worker"]["state"] == "ready" else {}
 
 
+def stream_states() -> dict[str, str]:
+    """State by stream, as the daemon tells it."""
+    return {name: found["state"] for name, found in status().get("health", {}).get("streams", {}).items()}
+
+
 def write_cell() -> None:
     """A weld of 1.5 s at 150 A, sound and images, for as long as the test takes."""
     import cv2
@@ -136,8 +141,7 @@ def scores() -> str:
     assert set(worker["models"]) == {"T1", "spray-lap-5"}, worker
     maps = Path(f"/proc/{worker['pid']}/maps").read_text()
     assert "libtorch" in maps or "onnxruntime" in maps, "neither torch nor onnxruntime in the scoring process"
-    streams = {name: found["state"] for name, found in wait_for("an answer", status)["health"]["streams"].items()}
-    assert set(streams.values()) == {"ok"}, streams
+    wait_for("all streams are ok", lambda: set(stream_states().values()) == {"ok"})
     wait_for("a verdict", lambda: status().get("last_sequence"))
     topic, payload = ask(CONTROL, {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"][0]
     verdict = msgpack.unpackb(payload)
