@@ -1,6 +1,7 @@
 """`edged status`: asks the running daemon over its control socket, and says so plainly when there is none."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ def status(
 ) -> None:
     """Show streams, scoring process and open seams of the running daemon. Exit code 1 when it is down."""
     where = endpoint or _endpoint(config)
+    _must_be_allowed(where)
     try:
         answer = ask(where, {"op": "status"}, TIMEOUT_S)
     except (TimeoutError, WireError) as error:
@@ -44,6 +46,18 @@ def _endpoint(config: Path | None) -> str:
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
+
+
+def _must_be_allowed(endpoint: str) -> None:
+    """A socket that may not be used looks like a daemon that is down; say which of the two it is."""
+    path = Path(endpoint.removeprefix("ipc://"))
+    try:
+        refused = endpoint.startswith("ipc://") and path.exists() and not os.access(path, os.R_OK | os.W_OK)
+    except PermissionError:
+        refused = True
+    if refused:
+        typer.echo(f"{path}: you may not ask edged; try again as root or as the user edged", err=True)
+        raise typer.Exit(1)
 
 
 def _show(console: Console, answer: dict[str, Any]) -> None:
