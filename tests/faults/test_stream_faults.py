@@ -294,18 +294,20 @@ from edged.stream import Stream
 config = StreamConfig(driver="counting_driver:CountingChild", kind="welder", options={{"silent": True}})
 stream = Stream("welder", config, lambda chunk: None)
 stream.start()
-while stream.health().reconnects + (stream.health().state == "down") < 1 or stream.child_pid is None:
+pid = None
+while stream.health().reconnects + (stream.health().state == "down") < 1 or pid is None:
     time.sleep(0.01)
-print(stream.child_pid, flush=True)
+    pid = stream.child_pid  # None while a silent child is being replaced
+print(pid, flush=True)
 time.sleep(60)
 """
-    daemon = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert daemon.stdout is not None
-    pid = next(int(line) for line in daemon.stdout if line.strip().isdigit())
-    assert psutil.pid_exists(pid)
-    daemon.kill()
-    daemon.wait()
-    daemon.stdout.close()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        try:
+            pid = next(int(line) for line in daemon.stdout if line.strip().isdigit())
+            assert psutil.pid_exists(pid)
+        finally:
+            daemon.kill()
     wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
