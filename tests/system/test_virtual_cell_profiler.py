@@ -10,7 +10,7 @@ from drivers.sim.render import render_seam
 from drivers.sim.scanner import PROFILER_OPTIONS, SCAN_HZ, SCAN_S, SCAN_SETTLE_S, SCAN_VIEW, scan_rows
 from drivers.sim.seam import IMAGE_PRESETS
 from drivers.table import create_driver
-from tests.unit.drivers.sim.test_cell import PLANS, Reader, Running, wait_for
+from tests.system.test_virtual_cell import PLANS, Reader, Running, wait_for
 
 
 @pytest.fixture

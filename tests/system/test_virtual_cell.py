@@ -24,7 +24,7 @@ from drivers.sim.rendered_file import plans_to_json
 from drivers.sim.seam import IMAGE_PRESETS
 from drivers.table import create_driver
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[2]
 PLANS = plan_seams(2, seed=11)
 
 
