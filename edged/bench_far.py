@@ -60,9 +60,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def real_time_goods(out: Path, seams: int, model: str, console: Console) -> dict[str, Any]:
     """Good seams at real time; the demo's report with the false-alarm rate and its interval."""
+    from drivers.sim.demo_plan import DEMO_PROGRAMS
     from drivers.sim.plan import plan_seams
 
-    plan = plan_seams(seams, FAR_SEED, "good", sessions=session_names_of(FAR_SEED, FAR_SESSIONS))
+    plan = plan_seams(seams, FAR_SEED, "good", DEMO_PROGRAMS, sessions=session_names_of(FAR_SEED, FAR_SESSIONS))
     report = run_plan(plan, FAR_SEED, out, model, console)
     # Truth lines and verdicts are both in the order of welding; a seam's session is its plan's.
     sessions = [seam.session for seam in plan]
@@ -79,10 +80,11 @@ def real_time_goods(out: Path, seams: int, model: str, console: Console) -> dict
 
 def mixed_seams(out: Path, model: str, console: Console) -> dict[str, Any]:
     """Fresh mixed seams of a seed never trained on, evaluated with the set-point baseline beside."""
+    from drivers.sim.demo_plan import DEMO_PROGRAMS
     from drivers.sim.plan import plan_seams
 
     sessions = session_names_of(MIXED_SEED, MIXED_SESSIONS)
-    plan = plan_seams(MIXED_SEAMS, MIXED_SEED, "mix", sessions=sessions)
+    plan = plan_seams(MIXED_SEAMS, MIXED_SEED, "mix", DEMO_PROGRAMS, sessions=sessions)
     folder = out / "mixed"
     simulate_recordings(plan, folder, JOBS, lambda it: track(it, "simulating", total=len(plan), console=console))
     return evaluate_model(folder, model, out / "cache", JOBS, console)

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from drivers.sim.demo_plan import DEMO_PROGRAMS
 from drivers.sim.plan import plan_seams
 from edged.simulate import session_names_of, simulate_recordings
 from edged.train import train_model
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(stderr=True)
     goods = arguments.work / "goods"
     sessions = session_names_of(CORPUS_SEED, CORPUS_SESSIONS)
-    plans = plan_seams(CORPUS_SEAMS, CORPUS_SEED, "good", sessions=sessions)
+    plans = plan_seams(CORPUS_SEAMS, CORPUS_SEED, "good", DEMO_PROGRAMS, sessions=sessions)
     simulate_recordings(plans, goods, JOBS, lambda it: track(it, "simulating", total=len(plans), console=console))
     fresh = arguments.work / "model"
     shutil.rmtree(fresh, ignore_errors=True)

@@ -43,14 +43,14 @@ def virtual_cell_config(
     """The cell as a TOML-ready dict and as the validated `Config`; `profiler`: with a laser that scans every seam."""
     from drivers.sim.arc_camera import EXPOSURE_MS
     from drivers.sim.chunks import MOTION_OPTIONS, WELDER_OPTIONS
-    from drivers.sim.programs import PROGRAMS
+    from drivers.sim.programs import PROGRAMS, VIEW_NAMES
     from drivers.sim.scanner import PROFILER_OPTIONS, SCAN_S, SCAN_SETTLE_S, SCAN_VIEW
 
     programs = {
         name: {
             "mode": mode,
             "travel_speed_mm_s": program.travel_mm_s,
-            "views": ["top", SCAN_VIEW] if profiler else ["top"],
+            "views": [*program.views, *((SCAN_VIEW,) if profiler else ())],
             "required": ["welder", "audio", "video"],
             "optional": ["motion"],
             "result_deadline_s": 8.0,
@@ -88,7 +88,7 @@ def virtual_cell_config(
                 "options": {"port": endpoints.motion_port, **MOTION_OPTIONS},
             },
         },
-        "views": {"top": {"stream": "resultcam", "settle_ms": 150.0}},
+        "views": {name: {"stream": "resultcam", "settle_ms": 150.0} for name in VIEW_NAMES},
         "programs": programs,
         "net": {"verdicts": verdicts},
     }

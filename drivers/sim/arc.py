@@ -138,7 +138,7 @@ def _contact_ohm(state: Latents, seed: int, n: int, per: int) -> Array:
 
 
 def sample_welder(
-    program: Program, state: Latents, trace: ArcTrace, seed: int, lead_s: float, tail_s: float
+    program: Program, session: Session, state: Latents, trace: ArcTrace, seed: int, lead_s: float, tail_s: float
 ) -> NDArray[np.int16]:
     """What the welder's sampler gives from `lead_s` before arc-on: (n, 3) int16; physical = raw * `WELDER_SCALE`."""
     from scipy.signal import resample_poly
@@ -161,6 +161,7 @@ def sample_welder(
     out[lead - run_in : lead, 2] = 0.5 * motor[0] * 0.06
     out[lead : lead + n, 2] = motor * 0.06
     out[lead + n :, 2] = motor[-1] * 0.06 * np.exp(-np.arange(tail) / WELDER_HZ / 0.02)
+    out[:, :2] *= session.current_gain, session.voltage_gain
     noise = generator(seed, "welder", "noise").standard_normal(out.shape)
     out += noise * (0.6, 0.05, 0.012)
     return np.clip(np.rint(out / WELDER_SCALE), -32768, 32767).astype(np.int16)

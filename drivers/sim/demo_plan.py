@@ -11,7 +11,10 @@ from drivers.sim.programs import PROGRAMS
 from drivers.sim.randomness import generator
 from drivers.sim.seam import SeamPlan
 
-__all__ = ["DEMO_FAULTS", "demo_plan"]
+__all__ = ["DEMO_FAULTS", "DEMO_PROGRAMS", "demo_plan"]
+
+DEMO_PROGRAMS = ("short-butt-3", "globular-fillet-6", "spray-lap-5")
+"""The programs that the shipped model knows; the virtual cell has more."""
 
 DEMO_FAULTS = (
     "gas_loss", "burn_through", "wire_slip", "undercut", "convexity", "tip_wear",
@@ -27,11 +30,10 @@ def demo_plan(seams: int, seed: int) -> list[SeamPlan]:
     Sessions carry the seed in their names, so they are none that a model was trained on.
     """
     rng = generator(seed, "demo")
-    programs = tuple(PROGRAMS)
     plans = []
     for index in range(seams):
         session = f"demo-{seed}-{index // SEAMS_PER_SESSION:02d}"
-        plan = SeamPlan(index, programs[index % len(programs)], session, int(rng.integers(1 << 62)))
+        plan = SeamPlan(index, DEMO_PROGRAMS[index % len(DEMO_PROGRAMS)], session, int(rng.integers(1 << 62)))
         if index < seams // 2:
             plan = _faulty(plan, DEMO_FAULTS[index % len(DEMO_FAULTS)], float(rng.uniform(0.2, 0.6)))
         plans.append(plan)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from drivers.sim.programs import Program
 from drivers.sim.seam import Family, Fault
+from drivers.sim.sessions import Session
 from drivers.sim.variation import LATENT_HZ, Latents
 
-__all__ = ["FAULTS", "FaultType", "apply_fault", "check_fault", "fault_gate", "fault_of"]
+__all__ = ["FAULTS", "FaultType", "apply_fault", "check_fault", "fault_gate", "fault_of", "sensed_session"]
 
 Array = NDArray[np.float64]
 Act = Callable[[Latents, Array, float], None]
+Sense = Callable[[Session, float], Session]
 
 EDGE_S = 0.08
 """A fault sets in and leaves over this time: slack in hoses, rollers and pool."""
@@ -26,7 +28,9 @@ EDGE_S = 0.08
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FaultType:
-    """One row: `act(latents, gate, value)` changes the latent state in place; None for the *result* family.
+    """One row: `act(latents, gate, value)` changes the latent state in place; None for *result* and *drift*.
+
+    `sense(session, value)` gives the session with changed sensors (*drift*): the weld stays what it was.
 
     `extent_s` limits how long one occurrence lasts; None: to the end of the seam. `bounded_by` names the program's
     quantity that the value may not exceed.
@@ -41,6 +45,7 @@ class FaultType:
     act: Act | None
     extent_s: float | None = None
     bounded_by: str | None = None
+    sense: Sense | None = None
 
 
 def _gas_loss(state: Latents, gate: Array, lost_l_min: float) -> None:
@@ -133,3 +138,9 @@ def apply_fault(state: Latents, fault: Fault, program: Program) -> None:
     act = FAULTS[fault.type].act
     if act is not None:
         act(state, fault_gate(fault, len(state.position_mm)), fault.value)
+
+
+def sensed_session(session: Session, fault: Fault | None) -> Session:
+    """The session as its sensors show it: other than it is only under a fault of the *drift* family."""
+    sense = FAULTS[fault.type].sense if fault is not None else None
+    return session if sense is None or fault is None else sense(session, fault.value)

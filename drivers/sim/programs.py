@@ -8,10 +8,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-__all__ = ["PROGRAMS", "WIRE_AREA_MM2", "Joint", "Program", "Transfer", "program_named"]
+__all__ = ["PROGRAMS", "VIEW_NAMES", "WIRE_AREA_MM2", "Joint", "Program", "Transfer", "program_named"]
 
 Transfer = Literal["short_circuit", "globular", "spray"]
 Joint = Literal["butt", "lap", "fillet"]
+
+VIEW_NAMES = ("top", "left", "right", "start", "end")
+"""Photographs that a program can ask for; every program has "top". "left" and "right" look obliquely across the seam,
+"start" and "end" are close-ups of its ends."""
 
 WIRE_AREA_MM2 = 1.131
 """Cross-section of 1.2 mm wire."""
@@ -54,6 +58,8 @@ class Program:
     gap_share: float
     """Part of the joint gap's cross-section that the bead fills before it stands above the plate."""
     gap_max_mm: float = 0.8
+    views: tuple[str, ...] = ("top",)
+    """Photographs after the seam, in the order in which the robot shows them."""
 
     def __post_init__(self) -> None:
         """Raise ValueError with quantity, value and range when a set-point is physically impossible."""
@@ -61,6 +67,12 @@ class Program:
             value = getattr(self, quantity)
             if not low <= value <= high:
                 raise ValueError(f"program {self.name}: {quantity} is {value}; it must lie in {low}–{high}")
+        unknown = [view for view in self.views if view not in VIEW_NAMES]
+        if unknown or "top" not in self.views:
+            raise ValueError(
+                f"program {self.name}: views are {', '.join(self.views)}; they must include top"
+                f" and be of {', '.join(VIEW_NAMES)}"
+            )
         if self.gap_max_mm > self.plate_mm:
             raise ValueError(
                 f"program {self.name}: gap_max_mm is {self.gap_max_mm}; it must lie in 0–{self.plate_mm} (the plate)"

@@ -5,6 +5,7 @@ Each observation draws its noise from its own generator, so a fault changes only
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,17 @@ from numpy.typing import NDArray
 
 from drivers.sim import SIM_VERSION, arc, arc_camera, damage, photograph, profile, sound
 from drivers.sim.bead import Bead, form_bead
-from drivers.sim.faults import FAULTS, apply_fault
+from drivers.sim.faults import FAULTS, apply_fault, sensed_session
 from drivers.sim.programs import Program, program_named
 from drivers.sim.randomness import generator
 from drivers.sim.seam import ImagePreset, RenderedSeam, SeamPlan
 from drivers.sim.sessions import Session, session_named
 from drivers.sim.variation import LATENT_HZ, Latents, draw_latents
 
-__all__ = ["MOTION_HZ", "SIM_VERSION", "TAIL_S", "VIEW_NAMES", "check_plan", "render_seam"]
+__all__ = ["MOTION_HZ", "SIM_VERSION", "TAIL_S", "check_plan", "render_process", "render_result", "render_seam"]
 
 MOTION_HZ = 100.0
 TAIL_S = 0.5
-VIEW_NAMES = ("top",)
 GRADES = (0.5, 1.0, 1.5, 2.5)
 """Latent distance of a pair, in standard deviations, that separates its severities 1 to 5."""
 NORMAL_SPREAD = {"width_mm": 0.035, "height_mm": 0.05, "area_mm2": 0.05}
@@ -45,14 +45,20 @@ def render_seam(plan: SeamPlan, preset: ImagePreset) -> RenderedSeam:
 
     Raises ValueError naming quantity, value and range when the plan is physically impossible.
     """
+    views, heights = render_result(plan, preset)
+    return dataclasses.replace(render_process(plan, preset), views=views, profile=heights)
+
+
+def render_process(plan: SeamPlan, preset: ImagePreset) -> RenderedSeam:
+    """The process half of `render_seam`, with truth: `views` empty, `profile` without rows.
+
+    A *result* seam's process is bit-identical to its good twin's, so a study of thousands need not render it twice.
+    """
     check_plan(plan)
-    program, session = program_named(plan.program), session_named(plan.session)
-    state = draw_latents(program, session, plan.seed)
-    if plan.fault is not None:
-        apply_fault(state, plan.fault, program)
+    program, session, state = _cause(plan, plan.seed)
+    sensed = sensed_session(session, plan.fault)
     lead_s = round(float(generator(plan.seed, "lead").uniform(0.6, 1.0)), 3)
     trace = arc.simulate_arc(program, session, state, plan.seed)
-    result = _result_of(plan, program, session, state)
     seed = plan.seed
     return RenderedSeam(
         plan=plan,
@@ -61,22 +67,43 @@ def render_seam(plan: SeamPlan, preset: ImagePreset) -> RenderedSeam:
         tail_s=TAIL_S,
         welder_hz=arc.WELDER_HZ,
         welder_scale=arc.WELDER_SCALE,
-        welder=arc.sample_welder(program, state, trace, seed, lead_s, TAIL_S),
+        welder=arc.sample_welder(program, sensed, state, trace, seed, lead_s, TAIL_S),
         audio_hz=sound.AUDIO_HZ,
-        audio=sound.render_sound(program, session, state, trace, seed, lead_s, TAIL_S),
+        audio=sound.render_sound(program, sensed, state, trace, seed, lead_s, TAIL_S),
         arc_fps=preset.arc_fps,
-        frames=arc_camera.render_frames(program, session, state, trace, seed, lead_s, TAIL_S, preset),
+        frames=arc_camera.render_frames(program, sensed, state, trace, seed, lead_s, TAIL_S, preset),
         motion_hz=MOTION_HZ,
         motion=_motion(program, state, seed, lead_s),
-        views={
-            name: photograph.render_view(program, session, result.bead, result.marks, result.seed, preset)
-            for name in VIEW_NAMES
-        },
-        profile=_profile(result),
+        views={},
+        profile=np.zeros((0, profile.PROFILE_POINTS), np.float32),
         profile_mm_per_row=profile.PROFILE_MM_PER_ROW,
         set_points=program.set_points(),
-        truth=_truth(plan, program, session, state, result.bead),
+        truth=_truth(plan, program, session, state, _result_of(plan).bead),
     )
+
+
+def render_result(plan: SeamPlan, preset: ImagePreset) -> tuple[Mapping[str, bytes], NDArray[np.float32]]:
+    """The result half of `render_seam`: view name → JPEG, and the height map (rows, `PROFILE_POINTS`) float32 mm.
+
+    A *process* seam's result is bit-identical to its good twin's.
+    """
+    check_plan(plan)
+    program, session = program_named(plan.program), session_named(plan.session)
+    result = _result_of(plan)
+    views = {
+        name: photograph.render_view(program, session, result.bead, result.marks, result.seed, preset)
+        for name in program.views
+    }
+    return views, _profile(result)
+
+
+def _cause(plan: SeamPlan, seed: int) -> tuple[Program, Session, Latents]:
+    """Program, session and latent state of the seam with that seed; the plan's fault acts on the plan's own seed."""
+    program, session = program_named(plan.program), session_named(plan.session)
+    state = draw_latents(program, session, seed)
+    if plan.fault is not None and seed == plan.seed:
+        apply_fault(state, plan.fault, program)
+    return program, session, state
 
 
 def check_plan(plan: SeamPlan) -> None:
@@ -94,12 +121,10 @@ def check_plan(plan: SeamPlan) -> None:
         raise ValueError(f"seam {plan.index}: family {plan.family!r} needs a fault")
 
 
-def _result_of(plan: SeamPlan, program: Program, session: Session, state: Latents) -> _Result:
+def _result_of(plan: SeamPlan) -> _Result:
     """The part that lies under the result camera: this seam's own, or a pair's partner."""
-    seed = plan.seed
-    if plan.pair_seed is not None:
-        seed = plan.pair_seed
-        state = draw_latents(program, session, seed)
+    seed = plan.seed if plan.pair_seed is None else plan.pair_seed
+    program, session, state = _cause(plan, seed)
     bead = form_bead(program, session, state, seed)
     marks = damage.place_marks(plan.fault, bead, state, program.length_mm, seed)
     return _Result(seed, state, bead, marks)

@@ -7,6 +7,8 @@ import dataclasses
 import zlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from drivers.sim.randomness import generator
 
 __all__ = ["Session", "session_named", "session_names"]
@@ -33,6 +35,13 @@ class Session:
     light_warmth: float
     plate_tone: float
     hum_hz: float
+    current_gain: float
+    """Gain error of the current sensor; calibration holds it within a few percent. Likewise `voltage_gain`."""
+    voltage_gain: float
+    mic_agc: bool
+    """The microphone's preamplifier sets its own gain, slowly."""
+    lens_growth: float
+    """Spots that spatter adds to the cover glass per seam of the session."""
 
 
 def session_named(name: str) -> Session:
@@ -56,6 +65,10 @@ def session_named(name: str) -> Session:
         light_warmth=float(rng.normal(0.0, 0.03)),
         plate_tone=float(rng.uniform(0.42, 0.58)),
         hum_hz=float(rng.uniform(22.0, 29.0)),
+        current_gain=float(1 + np.clip(rng.normal(0, 0.01), -0.02, 0.02)),
+        voltage_gain=float(1 + np.clip(rng.normal(0, 0.004), -0.01, 0.01)),
+        mic_agc=bool(rng.uniform() < 0.25),
+        lens_growth=float(rng.uniform(0.0, 0.4)),
     )
 
 

@@ -50,6 +50,10 @@ class Latents:
     """Gas burst activity of sub-surface pores, 0–1."""
     sink_mm: Array
     """Pool surface below its normal level (burn-through)."""
+    overlap_mm: Array
+    """Metal rolled over the toe without fusing to the plate."""
+    crater_fill_missing_s: float
+    """How much of the crater fill the source leaves out at the seam's end."""
     plate_c: float
     width_factor: Array
     reinforcement_factor: Array
@@ -121,6 +125,8 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
         sidewall_mm=zeros.copy(),
         hydrogen=zeros.copy(),
         sink_mm=zeros.copy(),
+        overlap_mm=zeros.copy(),
+        crater_fill_missing_s=0.0,
         plate_c=plate_c,
         width_factor=1 + _around(n, 0.012, seed, "wetting"),
         reinforcement_factor=1 + _around(n, 0.008, seed, "recovery"),
