@@ -1,4 +1,6 @@
 """The virtual cell: physics renders a seam, transports play it over the wires that real devices use."""
 
-SIM_VERSION = "0.1"
+SIM_VERSION = "1.0"
 """Of physics and severities; recordings, models and results carry it."""
+FROZEN_DIGEST = "0000000000000000"
+"""What `digest.physics_digest` gives for `SIM_VERSION`."""
