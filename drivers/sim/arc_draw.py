@@ -38,9 +38,9 @@ def draw_frame(stage: Stage, scene: Scene, k: int, light: Image) -> Image:
         _joint_and_bead(image, stage, scene, k, dy)
         drift, side = (k * 3) % rows, (k * 5) % cols
         smoke = stage.fume[rows - drift : 2 * rows - drift, side : side + cols] * np.float32(scene.fume[k])
-        smoke += 1
-        smoke *= _window(stage, stage.halo, dx, dy)
+        smoke *= _window(stage, stage.plume, dx, dy)
         image += smoke
+        image += _window(stage, stage.halo, dx, dy)
         image *= (light * np.float32(scene.shade[k]))[:, np.newaxis]
     else:
         image = np.zeros((rows, cols), np.float32)
@@ -102,9 +102,10 @@ def _joint_and_bead(image: Image, stage: Stage, scene: Scene, k: int, dy: int) -
     ripple *= np.clip(behind_mm / 2.0, 0, 1)
     image[top:bottom, left:cx] *= 1 + crown * ripple.astype(np.float32)
     step = ((position_mm - behind_mm) / TRAIL_STEP_MM).astype(int)
-    open_share = np.clip(scene.trail_sink_mm[np.clip(step, 0, len(scene.trail_sink_mm) - 1)] / 0.8, 0, 1)
+    open_share = np.clip(scene.trail_sink_mm[np.clip(step, 0, len(scene.trail_sink_mm) - 1)] / 1.4, 0, 1)
     if open_share.any():
-        image[top:bottom, left:cx] *= 1 - (0.95 * open_share).astype(np.float32) * np.minimum(1.6 * crown, 1)
+        open_share *= 0.95 * np.clip(behind_mm / 2.0, 0, 1)
+        image[top:bottom, left:cx] *= 1 - open_share.astype(np.float32) * np.minimum(1.6 * crown, 1)
 
 
 def _pool_into(cv2: Any, image: Image, stage: Stage, scene: Scene, k: int, root: Point, light: Image) -> None:

@@ -19,7 +19,7 @@ __all__ = ["MAX_STREAKS", "Scene"]
 
 MAX_STREAKS: Final = 24
 SPATTER_BASE: Final = {"short_circuit": 0.4, "globular": 2.4, "spray": 0.35, "pulsed": 0.2}
-"""Grains a frame that fly without a short circuit, before `mess` weighs them."""
+"""Grains that come loose a frame without a short circuit; a third of them is seen while the gas holds."""
 ROOT_WANDER_MM: Final = {"short_circuit": 0.12, "globular": 0.4, "spray": 0.08, "pulsed": 0.08}
 """A globular arc pushes its drop about, and its root with it."""
 DROP_MAX_MM3: Final = 8.0
@@ -30,6 +30,7 @@ THERMAL_S: Final = 0.18
 GROWTH_S: Final = 0.6
 """After so long at nominal power the pool has its full size."""
 TRAIL_STEP_MM: Final = 0.2
+TRAIL_EDGE_MM: Final = 2.0
 
 Array = NDArray[np.float64]
 
@@ -66,10 +67,7 @@ class Scene:
         self.glow = self.glow * (1 + 0.12 * np.minimum(self.hydrogen, 1) * self.flicker[:, 1])
         self.drop_mm = _drop_mm(state, trace, ends_s, at)
         self.spatter = self._spatter(program, state, trace, ends_s, at, rng)
-        steps = np.arange(0.0, program.length_mm + TRAIL_STEP_MM, TRAIL_STEP_MM)
-        self.trail_sink_mm = state.sink_mm[
-            np.minimum(np.searchsorted(state.position_mm, steps), len(state.sink_mm) - 1)
-        ]
+        self.trail_sink_mm = _trail(state, program.length_mm)
 
     def _spatter(
         self,
@@ -86,12 +84,21 @@ class Scene:
         """
         period_s = float(ends_s[1] - ends_s[0]) if len(ends_s) > 1 else 0.0
         ruptures = np.searchsorted(trace.ruptures_s, ends_s) - np.searchsorted(trace.ruptures_s, ends_s - period_s)
-        mess = 0.35 + 2.2 * (1 - state.shielding()[at])
+        bare = 1 - state.shielding()[at]
         power = np.clip(self.glow, 0, 1) * ((ends_s > 0) & (ends_s < state.arc_s + period_s))
-        rate = (0.9 * ruptures + SPATTER_BASE[program.transfer] * power) * mess
+        thrown = 0.9 * ruptures + SPATTER_BASE[program.transfer] * power
+        rate = 0.35 * thrown + 2.2 * bare * (thrown + power)
         # A uniform for every frame alike, so that a good twin keeps its own grains.
         grains = (rate + rng.uniform(0, 1, len(ends_s))).astype(int) * (power > 0.02)
         return np.asarray(np.minimum(grains, MAX_STREAKS))
+
+
+def _trail(state: Latents, length_mm: float) -> Array:
+    """Sink of the bead behind the arc, per `TRAIL_STEP_MM`; the pool drags its edge along, never ahead."""
+    steps = np.arange(0.0, length_mm + TRAIL_STEP_MM, TRAIL_STEP_MM)
+    sink = state.sink_mm[np.minimum(np.searchsorted(state.position_mm, steps), len(state.sink_mm) - 1)]
+    cells = round(TRAIL_EDGE_MM / TRAIL_STEP_MM)
+    return np.convolve(sink, np.full(cells, 1 / cells))[: len(sink)]
 
 
 def _column_v(trace: ArcTrace, starts_s: Array, exposed_s: float) -> Array:

@@ -47,7 +47,7 @@ Image = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Still parts of one seam's frames. `falloff` and `halo` exceed the frame by `margin` px so that they can shift.
+    """Still parts of one seam's frames. `falloff`, `halo` and `plume` exceed the frame by `margin` px, to be shifted.
 
     `mask` is what nozzle and cover glass let through; `noise` holds the black level and exceeds the frame too.
     """
@@ -57,6 +57,7 @@ class Stage:
     margin: int
     falloff: Image
     halo: Image
+    plume: Image
     cores: tuple[Image, ...]
     pool: Image
     drop: tuple[Image, Image]
@@ -75,7 +76,7 @@ def build_stage(program: Program, session: Session, seed: int, preset: ImagePres
     scale = cols / FIELD_MM
     cx = int(cols * 0.56 + session.camera_shift_mm[0] * scale)
     cy = int(rows * 0.66 + session.camera_shift_mm[1] * 0.5 * scale)
-    falloff, halo = _light_maps(rows, cols, cx, cy)
+    falloff, halo, plume = _light_maps(rows, cols, cx, cy)
     noise = generator(seed, "camera", "noise").standard_normal((2 * rows, cols + 97), np.float32)
     # Fume is soft: drawn at a quarter of the size.
     soft = generator(seed, "camera", "fume").standard_normal((rows // 2, cols // 2), np.float32)
@@ -86,6 +87,7 @@ def build_stage(program: Program, session: Session, seed: int, preset: ImagePres
         margin=round(MARGIN_MM * scale),
         falloff=falloff,
         halo=halo,
+        plume=plume,
         cores=_cores(scale),
         pool=_pool_template(),
         drop=_drop_template(),
@@ -98,14 +100,18 @@ def build_stage(program: Program, session: Session, seed: int, preset: ImagePres
 
 
 @functools.lru_cache(maxsize=4)
-def _light_maps(rows: int, cols: int, cx: int, cy: int) -> tuple[Image, Image]:
-    """Light of the arc on the plate, and around the arc itself, per unit of power."""
+def _light_maps(rows: int, cols: int, cx: int, cy: int) -> tuple[Image, Image, Image]:
+    """Light of the arc on the plate, around the arc itself, and on fume above it, per unit of power."""
     scale = cols / FIELD_MM
     m = round(MARGIN_MM * scale)
     yy, xx = np.mgrid[-m : rows + m, -m : cols + m].astype(np.float32)
     yy, xx = (yy - cy) / scale, (xx - cx) / scale
     r2 = xx * xx + (yy * 1.5) ** 2
-    return 95.0 / (1 + r2 / 20.0) ** np.float32(1.3), 95.0 * np.exp(-np.sqrt(r2 + 0.3) / 2.1)
+    halo = 95.0 * np.exp(-np.sqrt(r2 + 0.3) / 2.1)
+    # Fume rises: a plume over the arc, wider with height, lit from below.
+    rise = np.clip(0.5 - yy, 0, None)
+    plume = 80.0 * np.exp(-rise / 5.0 - (xx / (1.6 + 0.45 * rise)) ** 2 - (np.clip(yy, 0, None) / 0.8) ** 2)
+    return 95.0 / (1 + r2 / 20.0) ** np.float32(1.3), halo, plume
 
 
 def _plate(program: Program, seed: int, rows: int, cols: int, cy: int) -> Image:
