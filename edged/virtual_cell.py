@@ -74,6 +74,7 @@ def virtual_cell_config(
             "arccam": {
                 "driver": "camera.opencv",
                 "kind": "video",
+                "latency_ms": EXPOSURE_MS,
                 "exposure_ms": EXPOSURE_MS,
                 "options": {"source": endpoints.arc_url, "rate_hz": 30.0},
             },

@@ -23,7 +23,7 @@ __all__ = ["EXPOSURE_MS", "GAIN_RANGE", "exposed_power", "frame_starts_s", "next
 EXPOSURE_S = 0.006
 READOUT_S = 0.012
 EXPOSURE_MS = 1e3 * (EXPOSURE_S + READOUT_S)
-"""How long one frame collects light, first row to last."""
+"""How long one frame collects light, first row to last; so late is it there, and stamped with when it opened."""
 REFERENCE_W = 4500.0
 WHITE = 255.0
 GAIN_RANGE = (0.85, 1.15)
@@ -36,8 +36,11 @@ Array = NDArray[np.float64]
 
 
 def frame_starts_s(count: int, fps: float, lead_s: float) -> Array:
-    """When the first row of each frame opens, seconds after arc-on, shape (count,)."""
-    return np.asarray(np.arange(count) / fps - lead_s)
+    """When the first row of each frame opens, seconds after arc-on, shape (count,).
+
+    A camera gives a frame away when its last row is read: frame k is there at k / `fps`, `EXPOSURE_MS` later.
+    """
+    return np.asarray(np.arange(count) / fps - lead_s - EXPOSURE_MS * 1e-3)
 
 
 def exposed_power(trace: ArcTrace, starts_s: Array, rows: int) -> Array:
@@ -72,7 +75,7 @@ def render_frames(
     tail_s: float,
     preset: ImagePreset,
 ) -> tuple[bytes, ...]:
-    """One JPEG each 1/`arc_fps`, the first `lead_s` before arc-on."""
+    """One JPEG each 1/`arc_fps`, the first read out `lead_s` before arc-on."""
     import cv2
 
     rows, cols = preset.arc_px

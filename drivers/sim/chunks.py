@@ -65,6 +65,8 @@ USUAL_JITTER_S = {
     "profiler": 0.0005,
 }
 RARE_JITTER_S = 0.005
+LATENCY_MS = {"arccam": EXPOSURE_MS}
+"""`streams.X.latency_ms` of the virtual cell: a frame comes once exposed and read out, stamped with its start."""
 RARE_SHARE = 0.01
 
 
@@ -209,8 +211,8 @@ def _images(
     out: list[tuple[int, Chunk | dict[str, Any]]] = []
     for number, (at, jpeg) in enumerate(zip(_arrivals(name, due_ns, rng).tolist(), images, strict=True)):
         chunk = Chunk(name, first + number, first + number, at, 0, np.frombuffer(jpeg, np.uint8))
-        # A camera has no counter: its images lie where they arrived.
-        clock = ClockParams(chunk.counter, at, 1e9 / rate_hz)
+        # A camera has no counter: its images lie where they arrived, less what the configuration knows of the way.
+        clock = ClockParams(chunk.counter, at - round(LATENCY_MS.get(name, 0.0) * 1e6), 1e9 / rate_hz)
         out.append((at, dataclasses.replace(chunk, clock=clock) if stamped else chunk))
     return out
 
