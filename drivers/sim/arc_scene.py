@@ -130,9 +130,10 @@ def _pool(
     heat = lfilter([lag], [1.0, lag - 1.0], after)
     grown = np.sqrt(np.minimum(np.cumsum(after) / (GROWTH_S * LATENT_HZ), 1.0))
     moment = np.clip((ends_s * LATENT_HZ).astype(int), 0, len(after) - 1)
-    heat_in = np.sqrt(
-        quasi_static_current(state) * state.source_v / np.maximum(state.travel_mm_s, 0.6 * program.travel_mm_s)
-    )[at]
+    travel = np.maximum(state.travel_mm_s, 0.6 * program.travel_mm_s)
+    fed = np.sqrt(quasi_static_current(state) * state.source_v / travel)
+    # The melt has its own inertia: it does not vanish with the source.
+    heat_in = lfilter([lag], [1.0, lag - 1.0], fed, zi=[(1 - lag) * fed[0]])[0][at]
     glow = heat[moment]
     # It freezes from its end while it cools.
     return glow, (2.2 + 0.17 * heat_in) * grown[moment] * np.clip(glow / 0.5, 0.05, 1) ** 0.3
