@@ -122,12 +122,15 @@ def _pool(values: Array, cells: int) -> Array:
 
 
 def _deposit(values: Array, cells: int) -> Array:
-    """Spread what is fed at x over the pool behind it; what would land before the start piles up there."""
-    spread = np.convolve(values, _kernel(cells)[::-1])
+    """Spread what is fed at x over the pool behind it, most of it near the arc: the volume stays to the last mm³.
+
+    What would land before the start makes the start higher: the plate there was cold.
+    """
+    behind = (1 - (np.arange(cells) + 0.5) / cells) ** 2
+    spread = np.convolve(values, (behind / behind.sum())[::-1])
     out = spread[cells - 1 :].copy()
-    lump = spread[: cells - 1]
-    out[: cells - 1] += lump[::-1]
-    return np.asarray(out)
+    start = np.clip(1 - np.arange(len(out)) / cells, 0, None)
+    return np.asarray(out + spread[: cells - 1].sum() * start / start.sum())
 
 
 def form_bead(program: Program, session: Session, state: Latents, seed: int) -> Bead:
@@ -151,9 +154,9 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
 
     oxide = 1 - _pool(state.shielding()[index], cells)
     width = _width(program, state, heat, volts, index, cells) * (1 - 0.06 * oxide)
-    # Metal that no arc wets any more balls up: a half circle is as narrow as it gets.
-    width = np.maximum(width, np.maximum(1.6 * np.sqrt(area), 0.5))
-    overlap = _pool(state.overlap_mm[index], max(3, cells // 2)) * _uneven(len(x), 12, 0.35, seed, "overlap")
+    # Metal that no arc wets any more balls up, and is no narrower than that.
+    width = np.maximum(width, np.maximum(1.3 * np.sqrt(area), 0.5))
+    overlap = _pool(state.overlap_mm[index], max(3, cells // 2)) * _uneven(len(x), 34, 0.30, seed, "overlap")
     height = _cap_height(area, width, overlap) * _pool(state.reinforcement_factor[index], cells)
     digging = _pool(state.arc_length_extra_mm[index], cells)
     toe = generator(seed, "bead", "toe").uniform(0.92, 1.08) * _uneven(len(x), 20, 0.10, seed, "undercut")

@@ -102,7 +102,7 @@ def _line(image: Image, points_mm: NDArray[np.float64], canvas: Canvas, wide_px:
 
 def _crack(image: Image, arm: NDArray[np.float64], canvas: Canvas) -> None:
     """A fine dark line that thins out."""
-    for stop, wide_mm in ((len(arm), 0.12), (len(arm) // 2 + 1, 0.2)):
+    for stop, wide_mm in ((len(arm), 0.09), (len(arm) // 2 + 1, 0.14)):
         cover = _line(image, arm[:stop], canvas, wide_mm * canvas.px_per_mm)
         image *= 1 - np.float32(0.75) * cover[..., np.newaxis]
 

@@ -69,7 +69,7 @@ def render_view(
         part = foreshorten(part, height, canvas, tilt)
     pose = pose_of(view, rows, cols, seed)
     lying = pose @ place_part(canvas, program.length_mm, tilt, seed)
-    seen = cv2.warpPerspective(part, lying, (cols, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.warpPerspective(part, lying, (cols, rows), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     picture = np.asarray(seen, np.uint8)
     put_markers(picture, view, canvas, program.length_mm, tilt, pose)
     return _expose(picture, session, seed, preset, view)

@@ -85,7 +85,7 @@ def _heights(
         z -= undercut * np.where(steep, 1.0, 0.5).astype(np.float32) * np.exp(-(beyond**2))
     _pits(z, bead, x, y)
     for arm in bead.cracks:
-        _groove(z, x, y, arm, 0.35, 0.16)
+        _groove(z, x, y, arm, 0.35, 0.13)
     if hole.any():
         z = np.where(np.abs(off) < hole, np.float32(-HOLE_DEPTH_MM), z)
     return np.asarray(z, np.float32)

@@ -116,8 +116,10 @@ def foreshorten(flat: Picture, height_mm: NDArray[np.float32], canvas: Canvas, t
     index = np.arange(rows, dtype=np.float64)[near_first]
     plane = np.interp(wanted / squeeze, away[near_first], index)
     source = np.repeat(plane[:, np.newaxis], cols, axis=1).astype(np.float32)
-    raised = np.flatnonzero(np.abs(height_mm).max(axis=0) > 0.02)
-    reached = away[near_first, np.newaxis] * squeeze + height_mm[near_first][:, raised] * lean
+    raised = np.flatnonzero(height_mm.max(axis=0) > 0.02)
+    # A hole's black floor shows no parallax.
+    raised_mm = np.maximum(height_mm[near_first][:, raised], -0.4)
+    reached = away[near_first, np.newaxis] * squeeze + raised_mm * lean
     reached = np.maximum.accumulate(reached, axis=0)
     for k, column in enumerate(raised):
         source[:, column] = np.interp(wanted, reached[:, k], index)
