@@ -14,7 +14,15 @@ from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
 from drivers.sim.variation import LATENT_HZ, Latents
 
-__all__ = ["BEAD_STEP_MM", "DEPOSITION", "Bead", "contact_angle_deg", "form_bead", "pool_length_mm", "quasi_static_current"]
+__all__ = [
+    "BEAD_STEP_MM",
+    "DEPOSITION",
+    "Bead",
+    "contact_angle_deg",
+    "form_bead",
+    "pool_length_mm",
+    "quasi_static_current",
+]
 
 BEAD_STEP_MM = 0.1
 DEPOSITION = 0.955
@@ -100,6 +108,7 @@ def pool_length_mm(program: Program) -> float:
     From the set-points, not from a seam's own heat: a late fault must not change metal that froze before it.
     """
     return 2.0 + 0.011 * program.voltage_v * program.current_a / program.travel_mm_s
+
 
 def quasi_static_current(state: Latents) -> Array:
     """Current that melts the wire as fast as it is fed: root of αI + βL_eI² = WFS."""
@@ -211,13 +220,15 @@ def flank_power(overlap_mm: Array) -> Array:
 
 def _uneven(count: int, cells: int, sigma: float, seed: int, name: str) -> Array:
     """Factor around 1 along the seam, correlated over `cells`, shape (count,)."""
-    noise = np.convolve(generator(seed, "bead", name).standard_normal(count), np.hanning(cells + 2)[1:-1], mode="same")
+    noise = np.convolve(
+        generator(seed, "bead", name).standard_normal(count), np.hanning(cells + 2)[1:-1], mode="same"
+    )
     return np.asarray(np.clip(1 + sigma * noise / np.sqrt(0.375 * cells), 0.25, 2.0))
 
 
 def _hole(sink: Array, width: Array, seed: int) -> Array:
     """Half width of the hole that a sagging pool tears, ragged along its edge."""
-    half = width * np.clip(0.36 * (sink - HOLE_FROM_SINK_MM), 0, 0.40) * _uneven(len(sink), 9, 0.15, seed, "hole")
+    half = width * np.clip(0.36 * (sink - HOLE_FROM_SINK_MM), 0, 0.40) * _uneven(len(sink), 20, 0.12, seed, "hole")
     return np.where(half > 0.12, half, 0.0)
 
 

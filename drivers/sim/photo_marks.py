@@ -47,7 +47,12 @@ def draw_marks(image: Image, program: Program, bead: Bead, marks: Marks, canvas:
 
 
 def blob(
-    image: Image, canvas: Canvas, at_mm: tuple[float, float], axes_mm: tuple[float, float], bgr: Colour, opacity: float
+    image: Image,
+    canvas: Canvas,
+    at_mm: tuple[float, float],
+    axes_mm: tuple[float, float],
+    bgr: Colour,
+    opacity: float,
 ) -> None:
     """An ellipse; `opacity` below 1 lets what lies under it show."""
     import cv2

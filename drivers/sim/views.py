@@ -12,8 +12,20 @@ from numpy.typing import NDArray
 
 from drivers.sim.randomness import generator
 
-__all__ = ["FIELD_MM", "MARKER_DICTIONARY", "VIEWS", "Canvas", "View", "canvas_of", "foreshorten", "marker_centres_mm",
-           "place_part", "pose_of", "put_markers", "tilt_of"]  # fmt: skip
+__all__ = [
+    "FIELD_MM",
+    "MARKER_DICTIONARY",
+    "VIEWS",
+    "Canvas",
+    "View",
+    "canvas_of",
+    "foreshorten",
+    "marker_centres_mm",
+    "place_part",
+    "pose_of",
+    "put_markers",
+    "tilt_of",
+]
 
 FIELD_MM = (90.0, 30.0)
 """Field of the whole-seam views along and across the seam, centred on its middle: 10.7 px/mm at 960 px."""
@@ -131,7 +143,7 @@ def foreshorten(flat: Picture, height_mm: NDArray[np.float32], canvas: Canvas, t
 
 
 def place_part(canvas: Canvas, length_mm: float, tilt_rad: float, seed: int) -> Array:
-    """How the part lies off its nominal place, 3 × 3 in the picture's pixels: the same mm and degrees in every view."""
+    """How the part lies off its nominal place, 3 × 3 in pixels: the same mm and degrees in every view."""
     rng = generator(seed, "photo", "fixture")
     dx, dy = np.clip(rng.normal(0, (0.35, 0.25)), -0.8, 0.8) * canvas.px_per_mm
     turn = float(np.clip(rng.normal(0, np.deg2rad(0.2)), -0.009, 0.009))
