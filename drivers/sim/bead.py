@@ -5,6 +5,7 @@ length / v. Volume is conserved to the last mm³; what falls through a gap is ke
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,7 +214,7 @@ def _cap_height(area: Array, width: Array, overlap: Array) -> Array:
     return np.asarray(area / (width / 3 + (width / 2 + overlap) * full))
 
 
-def flank_power(overlap_mm: Array) -> Array:
+def flank_power(overlap_mm: NDArray[np.floating[Any]]) -> Array:
     """Power p of the flank (1 − u²)^p: 1 a wetted toe, towards 0.4 a wall that leans over the plate."""
     return np.asarray(1 - 0.6 * overlap_mm / (overlap_mm + 0.3))
 
@@ -256,7 +257,7 @@ def _cracks(x: float, y: float, width: float, missing_s: float, seed: int) -> tu
         heading = first + 2 * np.pi * (k + rng.uniform(-0.25, 0.25)) / arms + np.cumsum(rng.normal(0, 0.22, 7))
         step = reach * (1.0 if k == 0 else rng.uniform(0.5, 0.95)) * np.diff(steps)
         line = np.cumsum(step[:, np.newaxis] * np.stack([np.cos(heading), np.sin(heading)], axis=1)[1:], axis=0)
-        out.append(np.concatenate([[[0.0, 0.0]], line]) + (x, y))
+        out.append(np.concatenate([[[0.0, 0.0]], line]) + np.array([x, y]))
     return tuple(out)
 
 

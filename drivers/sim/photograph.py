@@ -96,7 +96,7 @@ def _plate(program: Program, session: Session, canvas: Canvas, bead: Bead, seed:
     outside = np.maximum(np.maximum(-canvas.x, canvas.x - bead.x_mm[-1]), 0.0).astype(np.float32)
     far = np.sqrt(np.maximum(beyond, 0) ** 2 + outside**2) / (3.0 + half).astype(np.float32)
     heat = np.clip(1 - far, 0, 1) + np.float32(0.02) * stain
-    image = _TINT[np.clip(heat * 255, 0, 255).astype(np.uint8)]
+    image: Image = _TINT[np.clip(heat * 255, 0, 255).astype(np.uint8)]
     image *= tone[..., np.newaxis]
     _joint(image, program, canvas)
     return image
@@ -114,7 +114,7 @@ def _joint(image: Image, program: Program, canvas: Canvas) -> None:
 
 
 def _bead_skin(albedo: Image, bead: Bead, canvas: Canvas, surface: Surface, seed: int) -> None:
-    """Weld metal is silver grey; without gas a dull dark oxide, and beside it soot. Rolled metal leaves a dark seam."""
+    """Weld metal is silver grey; without gas a dull dark oxide with soot beside it."""
     window = albedo[surface.rows, surface.columns]
     x = canvas.x[surface.columns]
     # Distance in half widths of the metal that lies there, so that rolled metal is metal.

@@ -1,9 +1,10 @@
-"""The bead's surface: from the cross-section along the seam to heights over a grid, ripples, grooves and cracks included.
+"""The bead's surface: from the cross-section along the seam to heights over a grid, ripples and cracks included.
 
 Photograph and laser profiler both look at this one surface.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,10 @@ def bead_surface(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> Surface:
     rows = slice(*np.searchsorted(y_mm, (-ASIDE_MM, ASIDE_MM)))
     x, y = x_mm[columns], y_mm[rows]
     half, taper = _outline(bead, x)
-    overlap = _along(bead, bead.overlap_mm, x) * taper
+    overlap = np.asarray(_along(bead, bead.overlap_mm, x) * taper, np.float32)
     off = (y[:, np.newaxis] - np.interp(x, bead.x_mm, bead.centre_mm)).astype(np.float32)
     steep = off * np.float32(bead.steep_side) > 0
-    u = off / np.where(steep, half + overlap, half)
+    u = np.asarray(off / np.where(steep, half + overlap, half), np.float32)
     z = _heights(bead, x, y, off, u, steep, half, taper, overlap, seed)
     height = np.zeros((len(y_mm), len(x_mm)), np.float32)
     height[rows, columns] = z
@@ -128,7 +129,7 @@ def _groove(z: Grid, x: Array, y: Array, line: Array, depth_mm: float, wide_mm: 
     rows = slice(*np.searchsorted(y, (line[:, 1].min() - margin, line[:, 1].max() + margin)))
     gx, gy = x[columns], y[rows, np.newaxis]
     cut = np.zeros((rows.stop - rows.start, columns.stop - columns.start))
-    for k, (a, b) in enumerate(zip(line[:-1], line[1:], strict=True)):
+    for k, (a, b) in enumerate(itertools.pairwise(line)):
         d = b - a
         share = np.clip(((gx - a[0]) * d[0] + (gy - a[1]) * d[1]) / float(d @ d), 0, 1)
         r2 = (gx - a[0] - share * d[0]) ** 2 + (gy - a[1] - share * d[1]) ** 2
