@@ -69,8 +69,8 @@ VIEWS: Mapping[str, View] = {
     "top": View(90.0, None, 0.0, 0.0, 6.0, 0.9, (38.0, 10.0), 1.0),
     "left": View(90.0, None, -40.0, 2.0, 6.0, 0.9, (38.0, 10.0), 1.0),
     "right": View(90.0, None, 40.0, -1.1, 6.0, 0.9, (38.0, 10.0), 1.0),
-    "start": View(51.0, 0, 0.0, 0.8, 2.0, 0.3, (22.0, 6.6), 0.55),
-    "end": View(51.0, 1, 0.0, -0.8, 2.0, 0.3, (22.0, 6.6), 0.55),
+    "start": View(51.0, 0, 0.0, 0.8, 1.9, 0.4, (22.0, 6.3), 0.45),
+    "end": View(51.0, 1, 0.0, -0.8, 1.9, 0.4, (22.0, 6.3), 0.45),
 }
 
 
@@ -165,7 +165,7 @@ def pose_of(name: str, rows: int, cols: int, seed: int) -> Array:
     rng = generator(seed, "photo", "pose", *([] if name == "top" else [name]))
     corners = np.array([[0, 0], [cols, 0], [cols, rows], [0, rows]], np.float32)
     centre = corners.mean(0)
-    turn = np.deg2rad(rng.normal(0, 0.5))
+    turn = np.deg2rad(view.jitter * rng.normal(0, 0.5))
     zoom = 1 + rng.normal(0, 0.008)
     rotation = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     shift = np.clip(rng.normal(0, 0.4, 2), -0.9, 0.9) * scale
