@@ -13,8 +13,8 @@ __all__ = ["PHYSICS", "physics_digest", "source_digest"]
 
 PHYSICS = (
     "arc", "arc_camera", "arc_draw", "arc_kernel", "arc_scene", "arc_stage", "bead", "damage", "faults",
-    "photo_marks", "photograph", "profile", "programs", "randomness", "render", "sessions", "sound", "surface", "truth",
-    "variation", "views",
+    "photo_marks", "photograph", "profile", "programs", "randomness", "render", "sessions", "sound", "surface",
+    "truth", "variation", "views",
 )  # fmt: skip
 """Modules of this package that decide what a seam looks like and how grave a fault is."""
 
