@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drivers.sim import SIM_VERSION, arc, arc_camera, damage, photograph, profile, sound
 from drivers.sim.bead import Bead, form_bead
-from drivers.sim.faults import FAULTS, apply_fault, sensed_session
+from drivers.sim.faults import FAULTS, apply_fault, check_fault, sensed_session
 from drivers.sim.programs import Program, program_named
 from drivers.sim.randomness import generator
 from drivers.sim.seam import ImagePreset, RenderedSeam, SeamPlan
@@ -103,16 +103,20 @@ def _cause(plan: SeamPlan, seed: int) -> tuple[Program, Session, Latents]:
 
 
 def check_plan(plan: SeamPlan) -> None:
-    """Raise ValueError when family and fault contradict each other or the plan cannot be."""
+    """Raise ValueError when program, family and fault contradict each other or the fault cannot be."""
+    program = program_named(plan.program)
     if (plan.family == "pair") != (plan.pair_seed is not None):
         raise ValueError(
             f"seam {plan.index}: family {plan.family!r} with pair_seed {plan.pair_seed}; only pairs have one"
         )
-    family = FAULTS[plan.fault.type].family if plan.fault is not None and plan.fault.type in FAULTS else None
-    if plan.fault is not None and family is not None and family != plan.family:
+    if plan.fault is None:
+        if plan.family not in ("good", "pair"):
+            raise ValueError(f"seam {plan.index}: family {plan.family!r} needs a fault")
+        return
+    check_fault(plan.fault, program)
+    family = FAULTS[plan.fault.type].family
+    if family != plan.family:
         raise ValueError(f"seam {plan.index}: {plan.fault.type} belongs to family {family!r}, not {plan.family!r}")
-    if plan.fault is None and plan.family not in ("good", "pair"):
-        raise ValueError(f"seam {plan.index}: family {plan.family!r} needs a fault")
 
 
 def _result_of(plan: SeamPlan) -> _Result:
