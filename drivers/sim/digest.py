@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["PHYSICS", "physics_digest", "source_digest"]
 
 PHYSICS = (
-    "arc", "arc_camera", "arc_draw", "arc_kernel", "arc_scene", "arc_stage", "bead", "damage", "faults",
+    "arc", "arc_camera", "arc_draw", "arc_kernel", "arc_scene", "arc_stage", "bead", "damage", "faults", "pairs",
     "photograph", "profile", "programs", "randomness", "render", "sessions", "sound", "truth", "variation",
 )  # fmt: skip
 """Modules of this package that decide what a seam looks like and how grave a fault is."""
