@@ -43,8 +43,10 @@ def demo_plan(seams: int, seed: int) -> list[SeamPlan]:
 
 def _faulty(plan: SeamPlan, type_name: str, where: float) -> SeamPlan:
     row = FAULTS[type_name]
-    arc_s = PROGRAMS[plan.program].arc_s
+    program = PROGRAMS[plan.program]
+    arc_s = program.arc_s
     # Every third fault begins in mid-seam, as in the bulk plans.
     onset_s = round(where * arc_s, 3) if row.extent_s or plan.index % 3 == 2 else 0.0
     end_s = onset_s + row.extent_s if row.extent_s else 2 * arc_s
-    return dataclasses.replace(plan, family=row.family, fault=fault_of(type_name, DEMO_SEVERITY, onset_s, end_s))
+    fault = fault_of(type_name, DEMO_SEVERITY, onset_s, end_s, program)
+    return dataclasses.replace(plan, family=row.family, fault=fault)

@@ -6,28 +6,24 @@ Each observation draws its noise from its own generator, so a fault changes only
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.sim import SIM_VERSION, arc, arc_camera, damage, photograph, profile, sound
 from drivers.sim.bead import Bead, form_bead
-from drivers.sim.faults import FAULTS, apply_fault, sensed_session
+from drivers.sim.faults import FAULTS, apply_fault, check_fault, sensed_session
 from drivers.sim.programs import Program, program_named
 from drivers.sim.randomness import generator
 from drivers.sim.seam import ImagePreset, RenderedSeam, SeamPlan
 from drivers.sim.sessions import Session, session_named
+from drivers.sim.truth import truth_of
 from drivers.sim.variation import LATENT_HZ, Latents, draw_latents
 
 __all__ = ["MOTION_HZ", "SIM_VERSION", "TAIL_S", "check_plan", "render_process", "render_result", "render_seam"]
 
 MOTION_HZ = 100.0
 TAIL_S = 0.5
-GRADES = (0.5, 1.0, 1.5, 2.5)
-"""Latent distance of a pair, in standard deviations, that separates its severities 1 to 5."""
-NORMAL_SPREAD = {"width_mm": 0.035, "height_mm": 0.05, "area_mm2": 0.05}
-"""Relative standard deviation of good beads within a program."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +55,7 @@ def render_process(plan: SeamPlan, preset: ImagePreset) -> RenderedSeam:
     sensed = sensed_session(session, plan.fault)
     lead_s = round(float(generator(plan.seed, "lead").uniform(0.6, 1.0)), 3)
     trace = arc.simulate_arc(program, session, state, plan.seed)
-    seed = plan.seed
+    seed, part = plan.seed, _result_of(plan)
     return RenderedSeam(
         plan=plan,
         lead_s=lead_s,
@@ -78,7 +74,7 @@ def render_process(plan: SeamPlan, preset: ImagePreset) -> RenderedSeam:
         profile=np.zeros((0, profile.PROFILE_POINTS), np.float32),
         profile_mm_per_row=profile.PROFILE_MM_PER_ROW,
         set_points=program.set_points(),
-        truth=_truth(plan, program, session, state, _result_of(plan).bead),
+        truth=truth_of(plan, program, session, state, trace, part.state, part.bead),
     )
 
 
@@ -107,18 +103,20 @@ def _cause(plan: SeamPlan, seed: int) -> tuple[Program, Session, Latents]:
 
 
 def check_plan(plan: SeamPlan) -> None:
-    """Raise ValueError when family and fault contradict each other or the plan cannot be."""
-    if plan.seed < 0:
-        raise ValueError(f"seed is {plan.seed}; it must be 0 or more")
+    """Raise ValueError when program, family and fault contradict each other or the fault cannot be."""
+    program = program_named(plan.program)
     if (plan.family == "pair") != (plan.pair_seed is not None):
         raise ValueError(
             f"seam {plan.index}: family {plan.family!r} with pair_seed {plan.pair_seed}; only pairs have one"
         )
-    family = FAULTS[plan.fault.type].family if plan.fault is not None and plan.fault.type in FAULTS else None
-    if plan.fault is not None and family is not None and family != plan.family:
+    if plan.fault is None:
+        if plan.family not in ("good", "pair"):
+            raise ValueError(f"seam {plan.index}: family {plan.family!r} needs a fault")
+        return
+    check_fault(plan.fault, program)
+    family = FAULTS[plan.fault.type].family
+    if family != plan.family:
         raise ValueError(f"seam {plan.index}: {plan.fault.type} belongs to family {family!r}, not {plan.family!r}")
-    if plan.fault is None and plan.family not in ("good", "pair"):
-        raise ValueError(f"seam {plan.index}: family {plan.family!r} needs a fault")
 
 
 def _result_of(plan: SeamPlan) -> _Result:
@@ -146,55 +144,3 @@ def _motion(program: Program, state: Latents, seed: int, lead_s: float) -> NDArr
     position = state.position_mm[at] + 0.02 * noise[:, 1]
     flow = np.where(t > -sound.PRE_FLOW_S, state.meter_l_min[at] * (1 + 0.005 * noise[:, 2]), 0.0)
     return np.stack([speed, position, flow], axis=1).astype(np.float32)
-
-
-def _truth(plan: SeamPlan, program: Program, session: Session, state: Latents, bead: Bead) -> dict[str, Any]:
-    """JSON-ready truth of one seam, for evaluation only."""
-    truth: dict[str, Any] = {
-        "sim_version": SIM_VERSION,
-        "family": plan.family,
-        "type": None,
-        "severity": None,
-        "value": None,
-        "unit": None,
-        "onset_s": None,
-        "end_s": None,
-        "onset_mm": None,
-        "end_mm": None,
-        "arc_s": state.arc_s,
-        "seed": plan.seed,
-        "pair_seed": plan.pair_seed,
-        "bead": bead.summary(),
-        "gap_mm": float(state.gap_mm.mean()),
-        "plate_c": state.plate_c,
-    }
-    if plan.fault is not None:
-        end_s = min(plan.fault.end_s, state.arc_s)
-        truth |= {
-            "type": plan.fault.type,
-            "severity": plan.fault.severity,
-            "value": plan.fault.value,
-            "unit": plan.fault.unit,
-        } | _extent(state, plan.fault.onset_s, end_s)
-    if plan.pair_seed is not None:
-        own = form_bead(program, session, state, plan.seed).summary()
-        distance = pair_distance(own, bead.summary())
-        truth |= {
-            "type": "derangement",
-            "severity": 1 + int(np.searchsorted(GRADES, distance)),
-            "value": distance,
-            "unit": "sigma",
-        } | _extent(state, 0.0, state.arc_s)
-    return truth
-
-
-def _extent(state: Latents, onset_s: float, end_s: float) -> dict[str, float]:
-    last = len(state.position_mm) - 1
-    onset_mm, end_mm = (float(state.position_mm[min(int(t * LATENT_HZ), last)]) for t in (onset_s, end_s))
-    return {"onset_s": onset_s, "end_s": end_s, "onset_mm": onset_mm, "end_mm": end_mm}
-
-
-def pair_distance(own: dict[str, float], shown: dict[str, float]) -> float:
-    """Root mean square distance of two beads' means in units of the normal spread within the program."""
-    steps = [(shown[k] - own[k]) / (own[k] * spread) for k, spread in NORMAL_SPREAD.items()]
-    return float(np.sqrt(np.mean(np.square(steps))))

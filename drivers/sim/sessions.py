@@ -4,14 +4,36 @@ A session is known by its name alone; its state is drawn from that name.
 """
 
 import dataclasses
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from drivers.sim.randomness import generator
 
 __all__ = ["Session", "session_named", "session_names"]
+
+
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "tip_mohm": (0.0, 50.0),
+    "tip_noise_mohm": (0.0, 40.0),
+    "co2_percent": (0.0, 100.0),
+    "mic_distance_m": (0.05, 2.0),
+    "mic_gain": (0.01, 10.0),
+    "neighbour_level": (0.0, 1.0),
+    "lens_spots": (0, 500),
+    "arc_gain": (0.01, 10.0),
+    "light_gain": (0.01, 10.0),
+    "light_angle_rad": (-math.pi / 2, math.pi / 2),
+    "light_warmth": (-0.5, 0.5),
+    "plate_tone": (0.05, 1.0),
+    "hum_hz": (1.0, 500.0),
+    "current_gain": (0.5, 1.5),
+    "voltage_gain": (0.5, 1.5),
+    "lens_growth": (0.0, 20.0),
+}
+"""What a cell can be at all: the booth is 2 m deep, a sensor off by more than half is a dead one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,6 +64,13 @@ class Session:
     """The microphone's preamplifier sets its own gain, slowly."""
     lens_growth: float
     """Spots that spatter adds to the cover glass per seam of the session."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError with quantity, value and range when the cell cannot be like that."""
+        for quantity, (low, high) in LIMITS.items():
+            value = getattr(self, quantity)
+            if not low <= value <= high:
+                raise ValueError(f"session {self.name}: {quantity} is {value}; it must lie in {low:g}–{high:g}")
 
 
 def session_named(name: str) -> Session:

@@ -13,7 +13,7 @@ from drivers.sim.programs import Program
 from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
 
-__all__ = ["LATENT_HZ", "Latents", "ar1", "draw_latents"]
+__all__ = ["CRATER_FILL_S", "LATENT_HZ", "Latents", "ar1", "arc_time_s", "draw_latents"]
 
 LATENT_HZ = 1000.0
 CRATER_FILL_S = 0.25
@@ -96,8 +96,6 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
     travel, position = _travel(program, seed)
     n = len(position)
     wire = program.wire_feed_m_min * 1000 / 60 * (1 + np.clip(_around(n, 0.03, seed, "wire"), -0.12, 0.12))
-    gap_rng = generator(seed, "variation", "gap")
-    gap = np.clip(gap_rng.uniform(0, program.gap_max_mm) + ar1(n, 1.0, 0.05, gap_rng), 0, None)
     source = np.full(n, program.voltage_v + program.source_mohm * 1e-3 * program.current_a)
     source *= 1 + 0.004 * generator(seed, "variation", "source").standard_normal()
     plate_c = float(generator(seed, "variation", "plate").uniform(20, 150))
@@ -113,7 +111,7 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
         wire_mm_s=wire,
         ctwd_mm=program.ctwd_mm + np.clip(_around(n, 1.5, seed, "ctwd"), -4, 4),
         lateral_mm=_around(n, 0.3, seed, "lateral"),
-        gap_mm=gap,
+        gap_mm=_gap(program, n, seed),
         source_v=source,
         lead_mohm=np.full(n, 2.0),
         meter_l_min=meter,
@@ -131,6 +129,20 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
         width_factor=1 + _around(n, 0.012, seed, "wetting"),
         reinforcement_factor=1 + _around(n, 0.008, seed, "recovery"),
     )
+
+
+def _gap(program: Program, n: int, seed: int) -> Array:
+    """Uniform over 0 … `gap_max_mm` in all, mostly from part to part and a little along the seam."""
+    from scipy.special import ndtr
+
+    rng = generator(seed, "variation", "gap")
+    z = rng.standard_normal() * 0.98 + ar1(n, 1.0, 0.2, rng)
+    return np.asarray(program.gap_max_mm * ndtr(z))
+
+
+def arc_time_s(program: Program, seed: int) -> float:
+    """Arc time of the seam with that seed, crater fill and all: it follows from the travel alone."""
+    return len(_travel(program, seed)[0]) / LATENT_HZ
 
 
 def _travel(program: Program, seed: int) -> tuple[Array, Array]:

@@ -156,7 +156,7 @@ def test_what_stays_below_the_surface_leaves_the_bead_as_it_was(name: str, hidde
 def test_slipping_wire_leaves_less_metal_and_a_lower_bead() -> None:
     good, slipped = bead_of("spray-lap-5", 23), bead_of("spray-lap-5", 23, "wire_slip")
     here = int(20 / BEAD_STEP_MM)
-    assert slipped.area_mm2[here] < 0.88 * good.area_mm2[here]
+    assert slipped.area_mm2[here] < 0.9 * good.area_mm2[here]
     assert slipped.height_mm[here] < good.height_mm[here]
 
 
