@@ -217,7 +217,7 @@ def _scratch(image: Image, marks: Marks, canvas: _Canvas) -> None:
 def _grains(image: Image, program: Program, bead: Bead, canvas: _Canvas, seed: int) -> None:
     """Fine spatter stuck to the plate: some always, more without gas."""
     rng = generator(seed, "photo", "grains")
-    usual = {"short_circuit": 22, "globular": 40, "spray": 10}[program.transfer] * rng.uniform(0.6, 1.4)
+    usual = {"short_circuit": 22, "globular": 40, "spray": 10, "pulsed": 8}[program.transfer] * rng.uniform(0.6, 1.4)
     draws = rng.uniform(size=(260, 5))
     for u in draws:
         cell = int(u[0] * (len(bead.x_mm) - 1))

@@ -4,6 +4,8 @@ Sound pressure of an arc follows the change of its power, d(U·I)/dt, delayed by
 follows the flow that really leaves the nozzle; the booth adds reverberation, fans and at times a neighbour's arc.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ AUDIO_HZ = 48_000.0
 PRE_FLOW_S = 0.45
 """Gas flows this long before the arc, and to the end of the tail after it."""
 SPEED_OF_SOUND_M_S = 343.0
-EFFICIENCY: dict[Transfer, float] = {"short_circuit": 1.0, "globular": 2.9, "spray": 5.9}
+EFFICIENCY: Mapping[Transfer, float] = {"short_circuit": 1.0, "globular": 2.9, "spray": 5.9, "pulsed": 1.0}
 """Pressure per dP/dt relative to short-circuit: how strongly a mode's power changes couple to the plasma column.
 
 Set so that the RMS of the three modes stand as 80 : 133 : 39, the published ratio; the model's single column has no

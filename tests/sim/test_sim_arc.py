@@ -13,7 +13,7 @@ from drivers.sim.sound import arc_pressure
 from drivers.sim.variation import draw_latents
 
 SEEDS = (3, 4, 5)
-BY_TRANSFER = {program.transfer: name for name, program in PROGRAMS.items()}
+BY_TRANSFER = {program.transfer: name for name, program in reversed(PROGRAMS.items())}
 
 
 @cache
