@@ -93,6 +93,7 @@ def simulate_arc(program: Program, session: Session, state: Latents, seed: int) 
         pool_kick=_slow(kick, per, n) * generator(seed, "arc", "pool").standard_normal(n),
         neck_draws=generator(seed, "arc", "neck").lognormal(0.0, 0.22, 8192),
         drop_draws=generator(seed, "arc", "drop").lognormal(0.0, 0.13, 8192),
+        hole_draws=generator(seed, "arc", "hole").uniform(size=8192),
     )
     trace = kernel.integrate(seam, _source(program, session), n, per, 1 / ARC_HZ)
     return ArcTrace(
@@ -143,11 +144,17 @@ def _coloured(seed: int, name: str, n: int, tau_s: float) -> Array:
     """Unit-variance noise of two equal poles at `tau_s`: smooth, as a plasma with heat capacity is."""
     from scipy.signal import lfilter
 
-    rho = float(np.exp(-1 / (ARC_HZ * tau_s)))
-    white = generator(seed, "arc", name).standard_normal(n)
+    # Twenty values a time constant are enough; between them a straight line.
+    stride = max(int(tau_s * ARC_HZ / 20), 1)
+    count = n // stride + 2
+    rho = float(np.exp(-stride / (ARC_HZ * tau_s)))
+    white = generator(seed, "arc", name).standard_normal(count)
     # Variance of white noise through 1/(1 − ρz⁻¹)² is (1 + ρ²)/(1 − ρ²)³.
     gain = np.sqrt((1 - rho * rho) ** 3 / (1 + rho * rho))
-    return np.asarray(lfilter([gain], [1.0, -2 * rho, rho * rho], white))
+    coarse = lfilter([gain], [1.0, -2 * rho, rho * rho], white)
+    if stride == 1:
+        return np.asarray(coarse[:n])
+    return np.asarray(np.interp(np.arange(n) / stride, np.arange(count), coarse))
 
 
 def _arc_noise(program: Program, state: Latents, shield: Array, seed: int, n: int, per: int) -> Array:

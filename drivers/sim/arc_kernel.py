@@ -29,7 +29,11 @@ POOL_RAD_S = 2 * math.pi * 45.0
 POOL_DAMPING = 0.25
 RIM = 0.7
 """Over a hole the arc burns to its rim: this part of the sink does not lengthen it, but a drop must bridge it all."""
+FALL_PER_MM, FALL_MOST = 0.6, 0.72
+"""Share of touching drops that fall through the hole instead of bridging to its rim, per mm of sink and at most."""
 KEEP_ALIVE_A = 8.0
+OUT_A = 0.5
+"""No column lives on less."""
 OFF_V = 8.0
 """A source set below this gives nothing: no arc can stand on it."""
 OPEN_CONTACT_V = 4.0
@@ -49,7 +53,7 @@ MAX_EVENTS = 8192
 
 
 class Seam(NamedTuple):
-    """What the source and the wire meet: five arrays on the latent grid, then five of a value per step."""
+    """What source and wire meet: six arrays on the latent grid, four of a value per step, and draws per event."""
 
     wire_mm_s: Array
     ctwd_mm: Array
@@ -63,6 +67,7 @@ class Seam(NamedTuple):
     pool_kick: Array
     neck_draws: Array
     drop_draws: Array
+    hole_draws: Array
 
 
 class Source(NamedTuple):
@@ -147,7 +152,7 @@ def _after_the_arc(i, dark_s, on, contact_open, dt):  # type: ignore[no-untyped-
     if i < KEEP_ALIVE_A and on and not contact_open:
         # The source's keep-alive current: the arc does not go out between drops.
         return KEEP_ALIVE_A, 0.0
-    if i <= 0.0:
+    if i < OUT_A:
         return 0.0, dt
     return i, 0.0
 
@@ -194,7 +199,15 @@ def integrate(seam, source, n, per, dt):  # type: ignore[no-untyped-def]
         else:
             ignition_v -= ignition_v * dt / IGNITION_S
             v_arc = seam.fall_v[k] + ARC_V_PER_MM * max(gap - RIM * seam.sink_mm[j], 0.0) + ARC_OHM * i + ignition_v
-            if gap <= 0.0 and on:
+            falls = seam.hole_draws[(n_rupt + n_drop) % MAX_EVENTS] < min(FALL_PER_MM * seam.sink_mm[j], FALL_MOST)
+            if gap <= 0.0 and falls and n_drop < MAX_EVENTS:
+                detachments[n_drop] = k
+                n_drop += 1
+                drop = 0.10
+                hang = _drop_reach(drop)
+                # The metal falls through, and the arc on the rim burns the wire's end back.
+                tip = max(tip, 0.55 - (1.0 - RIM) * seam.sink_mm[j])
+            elif gap <= 0.0 and on:
                 short, dark_s = True, 0.0
                 neck = seam.neck_draws[n_rupt % MAX_EVENTS]
             elif drop > limit * seam.drop_draws[n_drop % MAX_EVENTS] and n_drop < MAX_EVENTS:

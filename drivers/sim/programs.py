@@ -151,9 +151,9 @@ _TABLE = (
         "globular-fillet-6", "globular", "fillet", 6.0, 30.0, 210.0, 22.2, 5.2, 6.0, 17.0, 15.0, 0.30, 16.0, 0.22,
     ),
     Program("spray-lap-5", "spray", "lap", 5.0, 40.0, 275.0, 29.5, 8.0, 8.0, 19.0, 16.0, 0.30, 12.0, 0.30),
-    Program("short-lap-3", "short_circuit", "lap", 3.0, 24.0, 150.0, 17.4, 3.2, 4.8, 15.0, 12.0, 0.22, 14.0, 0.34),
+    Program("short-lap-3", "short_circuit", "lap", 3.0, 24.0, 150.0, 17.4, 3.2, 4.8, 15.0, 14.0, 0.22, 14.0, 0.34),
     Program(
-        "short-fillet-4", "short_circuit", "fillet", 4.0, 20.0, 155.0, 17.7, 3.3, 4.2, 15.0, 13.0, 0.21, 14.0, 0.30,
+        "short-fillet-4", "short_circuit", "fillet", 4.0, 20.0, 155.0, 17.7, 3.3, 4.2, 15.0, 14.0, 0.21, 14.0, 0.30,
         views=_OBLIQUE,
     ),
     Program("globular-butt-8", "globular", "butt", 8.0, 25.0, 220.0, 23.0, 5.7, 4.8, 18.0, 16.0, 0.32, 16.0, 0.22),
