@@ -7,13 +7,13 @@ shorts, current climbs until the neck ruptures; above the transition current dro
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim.programs import WIRE_AREA_MM2, Program, Transfer
+from drivers.sim.programs import Program, Transfer
 from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
 from drivers.sim.variation import LATENT_HZ, Latents
@@ -27,19 +27,21 @@ WELDER_SCALE = (0.02, 0.005, 0.001)
 OPEN_CIRCUIT_S = 0.06
 """The source is on and the wire runs in for this long before it touches the plate."""
 
-ALPHA = 0.27
-"""Melting by the arc, mm/(A·s)."""
-BETA = 5.9e-5
-"""Melting by resistance, mm/(A²·s) per mm of extension."""
 ARC_FALL_V = 14.6
 ARC_V_PER_MM = 1.15
 ARC_OHM = 0.019
-EXTENSION_OHM_PER_MM = 5.5e-4
+POOL_RAD_S, POOL_DAMPING = 2 * np.pi * 45.0, 0.25
 BASE_NOISE_V = 0.25
-POOL_MM: dict[Transfer, float] = {"short_circuit": 0.16, "globular": 0.60, "spray": 0.12}
+POOL_MM: Mapping[Transfer, float] = {"short_circuit": 0.16, "globular": 0.60, "spray": 0.12, "pulsed": 0.12}
 """Standard deviation of the distance pool to drop; globular drops are large, and pushed about by their own arc."""
-WANDER_V: dict[Transfer, float] = {"short_circuit": 0.3, "globular": 1.1, "spray": 0.25}
+WANDER_V: Mapping[Transfer, float] = {"short_circuit": 0.3, "globular": 1.1, "spray": 0.25, "pulsed": 0.25}
 """Slow wander of the arc root; a globular drop is pushed about by its own arc."""
+PINCH_S: Mapping[Transfer, float] = {"short_circuit": 12e-3, "globular": 12e-3, "spray": 12e-3, "pulsed": 0.9e-3}
+"""How long a current must flow to neck the drop: the small drop of a pulse goes within it."""
+BREAK_RATE_HZ = 60.0
+BREAKS_HZ_PER_MOHM = 6.0
+BREAK_FREE_MOHM = 0.5
+"""A tip that flickers more than this loses contact now and then; at most `BREAK_RATE_HZ` times a second."""
 
 Array = NDArray[np.float64]
 
@@ -57,44 +59,81 @@ class ArcTrace:
     shorted: NDArray[np.uint8]
     ruptures_s: Array
     detachments_s: Array
+    pulses_s: Array
+    """When each pulse of a pulsed program begins; empty for the others."""
 
 
 @functools.cache
-def _kernel() -> Callable[..., Any]:
+def _kernel() -> ModuleType:
     """The compiled integrator; numba is loaded on first use only."""
-    from drivers.sim.arc_kernel import integrate
+    from drivers.sim import arc_kernel
 
-    return integrate
+    return arc_kernel
 
 
 def simulate_arc(program: Program, session: Session, state: Latents, seed: int) -> ArcTrace:
     """Integrate one seam. Stochastic draws depend on seed alone, so a good twin meets the same ones."""
     n = round(state.arc_s * ARC_HZ)
     per = round(ARC_HZ / LATENT_HZ)
+    kernel = _kernel()
     shield = state.shielding()
     fall_v = _slow(ARC_FALL_V + 1.8 * (1 - shield) + 0.08 * (session.co2_percent - 20.0), per, n)
-    resistance = program.source_mohm + state.lead_mohm
-    current, voltage, arc_v, shorted, ruptures, detachments = _kernel()(
-        n,
-        1 / ARC_HZ,
-        per,
-        state.wire_mm_s,
-        state.ctwd_mm - 0.12 * np.abs(state.lateral_mm) - 0.25 * state.sidewall_mm,
-        state.sink_mm,
-        state.source_v,
-        resistance * 1e-3,
-        program.source_mohm * 1e-3,
-        _contact_ohm(state, seed, n, per),
-        fall_v + _arc_noise(program, state, shield, seed, n, per),
-        generator(seed, "arc", "pool").standard_normal(n),
-        POOL_MM[program.transfer] + 0.10 * (1 - shield) + 0.08 * state.hydrogen + 0.05 * state.gap_mm,
-        generator(seed, "arc", "neck").lognormal(0.0, 0.22, 8192),
-        generator(seed, "arc", "drop").lognormal(0.0, 0.13, 8192),
-        program.inductance_mh * 1e-3,
-        228.0 + 2.2 * (session.co2_percent - 20.0),
-        np.array([ALPHA, BETA, ARC_V_PER_MM, ARC_OHM, EXTENSION_OHM_PER_MM, WIRE_AREA_MM2]),
+    pool_mm = POOL_MM[program.transfer] + 0.10 * (1 - shield) + 0.08 * state.hydrogen + 0.05 * state.gap_mm
+    kick = pool_mm * np.sqrt(4 * POOL_DAMPING * POOL_RAD_S**3 / ARC_HZ)
+    seam = kernel.Seam(
+        wire_mm_s=state.wire_mm_s,
+        ctwd_mm=state.ctwd_mm - 0.12 * np.abs(state.lateral_mm) - 0.25 * state.sidewall_mm,
+        sink_mm=state.sink_mm,
+        source_v=_source_v(program, state),
+        lead_ohm=state.lead_mohm * 1e-3,
+        pulse_hz=_pulse_hz(program, state),
+        contact_ohm=_contact_ohm(state, seed, n, per),
+        contact_v=_contact_breaks(state, seed, n, per),
+        fall_v=fall_v + _arc_noise(program, state, shield, seed, n, per),
+        pool_kick=_slow(kick, per, n) * generator(seed, "arc", "pool").standard_normal(n),
+        neck_draws=generator(seed, "arc", "neck").lognormal(0.0, 0.22, 8192),
+        drop_draws=generator(seed, "arc", "drop").lognormal(0.0, 0.13, 8192),
+        hole_draws=generator(seed, "arc", "hole").uniform(size=8192),
     )
-    return ArcTrace(current, voltage, current * arc_v, shorted, ruptures / ARC_HZ, detachments / ARC_HZ)
+    trace = kernel.integrate(seam, _source(program, session), n, per, 1 / ARC_HZ)
+    return ArcTrace(
+        current_a=trace.current_a,
+        voltage_v=trace.voltage_v,
+        power_w=trace.current_a * trace.arc_v,
+        shorted=trace.shorted,
+        ruptures_s=trace.ruptures / ARC_HZ,
+        detachments_s=trace.detachments / ARC_HZ,
+        pulses_s=trace.pulses / ARC_HZ,
+    )
+
+
+def _source(program: Program, session: Session) -> tuple[float, ...]:
+    pulse = program.pulse
+    source: tuple[float, ...] = _kernel().Source(
+        inductance_h=program.inductance_mh * 1e-3,
+        ohm=program.source_mohm * 1e-3,
+        transition_a=228.0 + 2.2 * (session.co2_percent - 20.0),
+        pinch_s=PINCH_S[program.transfer],
+        peak_a=pulse.peak_a if pulse else 0.0,
+        base_a=pulse.base_a if pulse else 0.0,
+        pulse_s=pulse.pulse_ms * 1e-3 if pulse else 1.0,
+    )
+    return source
+
+
+def _source_v(program: Program, state: Latents) -> Array:
+    """Open-circuit voltage of a constant-voltage source; of a pulsing one the mean terminal voltage that it holds."""
+    if program.pulse is None:
+        return state.source_v
+    return np.asarray(state.source_v - np.minimum(program.source_mohm * 1e-3 * program.current_a, state.source_v))
+
+
+def _pulse_hz(program: Program, state: Latents) -> Array:
+    """The synergic line: pulses in proportion to the wire that the feeder's encoder counts."""
+    if program.pulse is None:
+        return np.zeros_like(state.motor_mm_s)
+    nominal = program.wire_feed_m_min * 1000 / 60
+    return np.asarray(program.pulse.frequency_hz * np.clip(state.motor_mm_s / nominal, 0.3, 1.3))
 
 
 def _slow(values: Array, per: int, n: int) -> Array:
@@ -105,11 +144,17 @@ def _coloured(seed: int, name: str, n: int, tau_s: float) -> Array:
     """Unit-variance noise of two equal poles at `tau_s`: smooth, as a plasma with heat capacity is."""
     from scipy.signal import lfilter
 
-    rho = float(np.exp(-1 / (ARC_HZ * tau_s)))
-    white = generator(seed, "arc", name).standard_normal(n)
+    # Twenty values a time constant are enough; between them a straight line.
+    stride = max(int(tau_s * ARC_HZ / 20), 1)
+    count = n // stride + 2
+    rho = float(np.exp(-stride / (ARC_HZ * tau_s)))
+    white = generator(seed, "arc", name).standard_normal(count)
     # Variance of white noise through 1/(1 − ρz⁻¹)² is (1 + ρ²)/(1 − ρ²)³.
     gain = np.sqrt((1 - rho * rho) ** 3 / (1 + rho * rho))
-    return np.asarray(lfilter([gain], [1.0, -2 * rho, rho * rho], white))
+    coarse = lfilter([gain], [1.0, -2 * rho, rho * rho], white)
+    if stride == 1:
+        return np.asarray(coarse[:n])
+    return np.asarray(np.interp(np.arange(n) / stride, np.arange(count), coarse))
 
 
 def _arc_noise(program: Program, state: Latents, shield: Array, seed: int, n: int, per: int) -> Array:
@@ -135,6 +180,22 @@ def _contact_ohm(state: Latents, seed: int, n: int, per: int) -> Array:
     """Wire to contact tip: a worn tip makes and breaks contact within milliseconds."""
     flicker = _coloured(seed, "tip", n, 2e-3) ** 2
     return (_slow(state.tip_mohm, per, n) + _slow(state.tip_noise_mohm, per, n) * flicker) * 1e-3
+
+
+def _contact_breaks(state: Latents, seed: int, n: int, per: int) -> Array:
+    """Voltage over a tip that loses contact for a moment: a tiny arc inside it, at times the end of the other one."""
+    rng = generator(seed, "arc", "breaks")
+    count = rng.poisson(BREAK_RATE_HZ * n / ARC_HZ)
+    start = rng.integers(0, n, count)
+    steps = (rng.uniform(0.3e-3, 1.2e-3, count) * ARC_HZ).astype(int)
+    volts = 9.0 + rng.exponential(5.0, count)
+    chance = rng.uniform(size=count) * BREAK_RATE_HZ
+    flicker = state.tip_noise_mohm[np.minimum(start // per, len(state.tip_noise_mohm) - 1)]
+    active = chance < BREAKS_HZ_PER_MOHM * (flicker - BREAK_FREE_MOHM)
+    out = np.zeros(n)
+    for at, size, height in zip(start[active], steps[active], volts[active], strict=True):
+        out[at : at + size] = height
+    return out
 
 
 def sample_welder(

@@ -2,8 +2,7 @@
 
 from collections import Counter
 
-from drivers.sim.demo_plan import DEMO_FAULTS, demo_plan
-from drivers.sim.programs import PROGRAMS
+from drivers.sim.demo_plan import DEMO_FAULTS, DEMO_PROGRAMS, demo_plan
 from drivers.sim.render import check_plan
 
 
@@ -12,7 +11,7 @@ def test_24_seams_are_12_goods_and_each_listed_fault_once() -> None:
     faults = [seam.fault.type for seam in plan if seam.fault is not None]
     assert Counter(faults) == Counter(DEMO_FAULTS)
     assert sum(seam.family == "good" for seam in plan) == 12
-    assert {seam.program for seam in plan} == set(PROGRAMS)
+    assert {seam.program for seam in plan} == set(DEMO_PROGRAMS)
     assert [seam.index for seam in plan] == list(range(24))
     for seam in plan:
         check_plan(seam)
