@@ -19,6 +19,7 @@ from drivers.sim.seam import SeamPlan
 from edged.bulk_pool import bulk_pool
 from edged.simulated_folder import TRUTH_NAME, simulated_folder
 from edged.simulated_seam import Bulk, seam_id_of, simulate_seam
+from edged.virtual_cell import PROFILES, Profile, profile_named
 
 __all__ = ["TRUTH_NAME", "session_names_of", "simulate", "simulate_features", "simulate_recordings"]
 
@@ -44,6 +45,7 @@ def simulate(
     session: Annotated[
         list[str] | None, typer.Option(help="Only these sessions' seams of the plan, the same to the byte.")
     ] = None,
+    profile: Annotated[str, typer.Option(help=f"Shape of the data: {' or '.join(PROFILES)}.")] = "cell",
     features: Annotated[bool, typer.Option("--features", help="Features for `edged train`, no recordings.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     profiler: Annotated[bool, typer.Option("--profiler", help="With a laser scan of every seam.")] = False,
@@ -55,11 +57,11 @@ def simulate(
     from drivers.sim.render import SIM_VERSION
 
     console = Console(stderr=True)
-    bulk = Bulk(cache_dir.expanduser() if features else None, profiler)
     begin = time.perf_counter()
     try:
+        bulk = Bulk(cache_dir.expanduser() if features else None, profiler, profile_named(profile))
         names = session_names_of(seed, sessions)
-        plans = plan_seams(seams, seed, family, program, fault, severity[0] if severity else None, names)
+        plans = plan_seams(seams, seed, family, program, fault, severity, names)
         plans = _of_sessions(plans, session, names)
         with Progress(*COLUMNS, console=console) as bars:
             made = _simulate(plans, out, jobs, bulk, lambda it: bars.track(it, description="simulating"))
@@ -81,6 +83,7 @@ def simulate(
             "severities": severity,
             "programs": sorted({plan.program for plan in plans}),
             "sessions": sorted({plan.session for plan in plans}),
+            "profile": profile,
             "sim_version": SIM_VERSION,
             "jobs": jobs,
             "wall_s": round(wall_s, 2),
@@ -94,20 +97,32 @@ Progressing = Callable[[Iterable[str]], Iterable[str]]
 
 
 def simulate_recordings(
-    plans: Sequence[SeamPlan], out: Path, jobs: int, progress: Progressing = iter, *, profiler: bool = False
+    plans: Sequence[SeamPlan],
+    out: Path,
+    jobs: int,
+    progress: Progressing = iter,
+    *,
+    profiler: bool = False,
+    profile: Profile = "cell",
 ) -> int:
     """Write one recording per plan into `out`; those already there are kept. Returns how many were made.
 
     Raises ValueError where `out` holds something else.
     """
-    return _simulate(plans, out, jobs, Bulk(profiler=profiler), progress)
+    return _simulate(plans, out, jobs, Bulk(None, profiler, profile), progress)
 
 
 def simulate_features(
-    plans: Sequence[SeamPlan], out: Path, jobs: int, cache_dir: Path, progress: Progressing = iter
+    plans: Sequence[SeamPlan],
+    out: Path,
+    jobs: int,
+    cache_dir: Path,
+    progress: Progressing = iter,
+    *,
+    profile: Profile = "cell",
 ) -> int:
     """Like `simulate_recordings`, but of each seam its features only; `cache_dir` is for exported graphs."""
-    return _simulate(plans, out, jobs, Bulk(cache_dir), progress)
+    return _simulate(plans, out, jobs, Bulk(cache_dir, profile=profile), progress)
 
 
 def session_names_of(seed: int, count: int) -> list[str]:

@@ -6,25 +6,25 @@ chunks, stamps and window as a recording that is read again for training, so the
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ulid import ULID
 
-from drivers.base import Chunk
+from drivers.base import Chunk, StreamSpec
 from drivers.mcap_codec import RecordingHeader
-from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, SeamPlan
+from drivers.sim.seam import IMAGE_PRESETS, ImagePreset, RenderedSeam, SeamPlan
 from edged.config import Config
 from edged.engine import Engine
 from edged.manifest import FEATURES_DATA, RECORDING_DATA
 from edged.null_scorer import NullScorer
 from edged.recording import SeamRecorder, config_metadata
 from edged.recording_guard import RecorderLike
-from edged.ring import make_ring
+from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
 from edged.types import Verdict
-from edged.virtual_cell import virtual_cell_config
+from edged.virtual_cell import Profile, virtual_cell_config
 
 __all__ = ["Bulk", "seam_id_of", "simulate_seam"]
 
@@ -45,11 +45,12 @@ class Bulk:
     """What is made of every seam of a folder.
 
     `cache_dir` holds the backbone's graphs; with it a seam becomes features, without it a recording. `profiler`: with
-    a laser scan of every seam.
+    a laser scan of every seam. `profile`: see `edged.virtual_cell`.
     """
 
     cache_dir: Path | None = None
     profiler: bool = False
+    profile: Profile = "cell"
 
     @property
     def data(self) -> str:
@@ -62,7 +63,7 @@ class Bulk:
         from pipelines.features.extractor import FEATURES_VERSION
 
         holds = "recordings" if self.cache_dir is None else f"features of version {FEATURES_VERSION}"
-        return {"sim_version": SIM_VERSION, "holds": holds, "profiler": self.profiler}
+        return {"sim_version": SIM_VERSION, "holds": holds, "profile": self.profile, "profiler": self.profiler}
 
     def prepare(self) -> None:
         """Do once what every process would begin with."""
@@ -82,16 +83,15 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
 
     Raises RuntimeError when the engine gives it no recorded verdict.
     """
-    from drivers.sim.chunks import stream_specs
     from drivers.sim.render import SIM_VERSION, render_seam
 
     name = seam_id_of(plan)
     preset = IMAGE_PRESETS["small"]
     rendered = render_seam(plan, preset)
-    specs = {spec.name: spec for spec in stream_specs(preset, profiler=bulk.profiler)}
+    specs = {spec.name: spec for spec in _specs(bulk, preset)}
     rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
     model = None if bulk.cache_dir is None else "features"
-    _, config = virtual_cell_config(NOWHERE, model=model, profiler=bulk.profiler)
+    _, config = virtual_cell_config(NOWHERE, model=model, profiler=bulk.profiler, profile=bulk.profile)
     # Training splits by session: without it, seams of one session would lie on both sides.
     config = config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
     start_ns = SEAM_PITCH_NS * (1 + plan.index)
@@ -110,22 +110,39 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
         lambda now_ns: EPOCH_UTC_NS + now_ns,
         lambda: name,
     )
-    _run(rendered, engine, rings, start_ns, profiler=bulk.profiler)
+    _run(_events(bulk, rendered, start_ns), engine, rings, start_ns)
     if len(verdicts) != 1 or verdicts[0].recording is None:
         said = "; ".join(f"{verdict.reason}: {verdict.detail}" for verdict in verdicts)
         raise RuntimeError(f"seam {name} ({plan}) gave {len(verdicts)} verdicts instead of a recorded one ({said})")
     return dict(rendered.truth)
 
 
-def _run(rendered: RenderedSeam, engine: Engine, rings: Mapping[str, Any], start_ns: int, *, profiler: bool) -> None:
-    """Feed one rendered seam through an engine as its devices and its PLC would, until its verdict is due."""
+def _specs(bulk: Bulk, preset: ImagePreset) -> tuple[StreamSpec, ...]:
+    from drivers.sim.chunks import stream_specs
+    from drivers.sim.intel import intel_specs
+
+    return intel_specs(preset) if bulk.profile == "intel" else stream_specs(preset, profiler=bulk.profiler)
+
+
+def _events(bulk: Bulk, rendered: RenderedSeam, start_ns: int) -> Iterator[tuple[int, Chunk | dict[str, Any]]]:
+    """What devices and PLC give of the seam, by arrival time."""
     import numpy as np
 
     from drivers.sim.chunks import seam_chunks
+    from drivers.sim.intel import intel_chunks
 
     rng = np.random.default_rng([rendered.plan.seed, 0xC4])
+    if bulk.profile == "intel":
+        return intel_chunks(rendered, start_ns, rng)
+    return seam_chunks(rendered, start_ns, rng, profiler=bulk.profiler)
+
+
+def _run(
+    events: Iterator[tuple[int, Chunk | dict[str, Any]]], engine: Engine, rings: Mapping[str, Ring], start_ns: int
+) -> None:
+    """Feed a seam through an engine until its verdict is due."""
     now_ns = start_ns
-    for at_ns, item in seam_chunks(rendered, start_ns, rng, profiler=profiler):
+    for at_ns, item in events:
         if at_ns - now_ns > QUIET_NS:
             _pass_time(engine, now_ns, at_ns)
         now_ns = at_ns
