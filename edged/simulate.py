@@ -37,7 +37,7 @@ def simulate(
     out: Annotated[Path, typer.Option(help="Folder to fill; one that a run left unfinished is resumed.")],
     seams: Annotated[int, typer.Option(min=1, help="How many seams.")] = 24,
     seed: Annotated[int, typer.Option(help="Seed of the plan.")] = 0,
-    family: Annotated[str, typer.Option(help="good, process, result, pair, both, or mix (half good).")] = "mix",
+    family: Annotated[str, typer.Option(help="One family of seams, or mix: half good.")] = "mix",
     program: Annotated[list[str] | None, typer.Option(help="Only these programs.")] = None,
     fault: Annotated[list[str] | None, typer.Option("--type", help="Only these fault types.")] = None,
     severity: Annotated[list[int] | None, typer.Option(help="Only these severities, 1 to 5.")] = None,
@@ -54,7 +54,6 @@ def simulate(
 ) -> None:
     """Write recordings of the virtual cell, or their features, faster than real time."""
     from drivers.sim.plan import plan_seams
-    from drivers.sim.render import SIM_VERSION
 
     console = Console(stderr=True)
     begin = time.perf_counter()
@@ -74,7 +73,6 @@ def simulate(
     if json_out is not None:
         summary = {
             "out": str(out),
-            "holds": holds,
             "seams": len(plans),
             "new": made,
             "seed": seed,
@@ -83,8 +81,7 @@ def simulate(
             "severities": severity,
             "programs": sorted({plan.program for plan in plans}),
             "sessions": sorted({plan.session for plan in plans}),
-            "profile": profile,
-            "sim_version": SIM_VERSION,
+            **bulk.about(),
             "jobs": jobs,
             "wall_s": round(wall_s, 2),
             "cpu_s": round(cpu_s, 2),

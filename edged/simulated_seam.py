@@ -59,11 +59,17 @@ class Bulk:
 
     def about(self) -> dict[str, Any]:
         """What all seams of a folder must share: JSON-ready."""
-        from drivers.sim.render import SIM_VERSION
+        from drivers.sim import SIM_VERSION
+        from drivers.sim.digest import physics_digest
         from pipelines.features.extractor import FEATURES_VERSION
 
-        holds = "recordings" if self.cache_dir is None else f"features of version {FEATURES_VERSION}"
-        return {"sim_version": SIM_VERSION, "holds": holds, "profile": self.profile, "profiler": self.profiler}
+        return {
+            "sim_version": SIM_VERSION,
+            "digest": physics_digest(),
+            "holds": "recordings" if self.cache_dir is None else f"features of version {FEATURES_VERSION}",
+            "profile": self.profile,
+            "profiler": self.profiler,
+        }
 
     def prepare(self) -> None:
         """Do once what every process would begin with."""
@@ -83,7 +89,8 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
 
     Raises RuntimeError when the engine gives it no recorded verdict.
     """
-    from drivers.sim.render import SIM_VERSION, render_seam
+    from drivers.sim import SIM_VERSION
+    from drivers.sim.render import render_seam
 
     name = seam_id_of(plan)
     preset = IMAGE_PRESETS["small"]
