@@ -86,7 +86,7 @@ def mixed_seams(out: Path, model: str, console: Console) -> dict[str, Any]:
     sessions = session_names_of(MIXED_SEED, MIXED_SESSIONS)
     plan = plan_seams(MIXED_SEAMS, MIXED_SEED, "mix", DEMO_PROGRAMS, sessions=sessions)
     folder = out / "mixed"
-    simulate_recordings(plan, folder, JOBS, lambda it: track(it, "simulating", total=len(plan), console=console))
+    simulate_recordings(plan, folder, JOBS, lambda it: track(it, "simulating", console=console))
     return evaluate_model(folder, model, out / "cache", JOBS, console)
 
 

@@ -15,7 +15,7 @@ from rich.progress import track
 
 from drivers.sim.demo_plan import DEMO_PROGRAMS
 from drivers.sim.plan import plan_seams
-from edged.simulate import session_names_of, simulate_recordings
+from edged.simulate import session_names_of, simulate_features
 from edged.train import train_model
 
 __all__ = ["main"]
@@ -29,17 +29,18 @@ JOBS = 2
 def main(argv: list[str] | None = None) -> int:
     """Simulate what is not there yet, train, and replace the model in `--out`. Returns 0."""
     parser = argparse.ArgumentParser(description="Make the model that ships with edged.")
-    parser.add_argument("--work", type=Path, required=True, help="recordings and features, kept for a next time")
+    parser.add_argument("--work", type=Path, required=True, help="features and exported graphs, kept for a next time")
     parser.add_argument("--out", type=Path, required=True, help="directory of the model, replaced")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
     goods = arguments.work / "goods"
     sessions = session_names_of(CORPUS_SEED, CORPUS_SESSIONS)
     plans = plan_seams(CORPUS_SEAMS, CORPUS_SEED, "good", DEMO_PROGRAMS, sessions=sessions)
-    simulate_recordings(plans, goods, JOBS, lambda it: track(it, "simulating", total=len(plans), console=console))
+    cache = arguments.work / "cache"
+    simulate_features(plans, goods, JOBS, cache, lambda it: track(it, "simulating", console=console))
     fresh = arguments.work / "model"
     shutil.rmtree(fresh, ignore_errors=True)
-    report = train_model(goods, fresh, jobs=JOBS, cache_dir=arguments.work / "cache")
+    report = train_model(goods, fresh, jobs=JOBS, cache_dir=cache)
     shutil.rmtree(arguments.out, ignore_errors=True)
     shutil.copytree(fresh, arguments.out)
     console.print_json(json.dumps(report, default=str))

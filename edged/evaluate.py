@@ -4,10 +4,8 @@ Every seam goes through the real engine and the same extractor as live. Beside t
 baseline: a figure that it reaches too is no evidence of having looked at the weld.
 """
 
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from drivers.mcap_codec import RecordingError
-from edged.recorded import RecordedSeam, list_recorded, quiet, rescore
+from edged.bulk_pool import bulk_pool
+from edged.recorded import RecordedSeam, list_recorded, rescore
 from edged.train import DEFAULT_CACHE
 from edged.types import Label
 from pipelines.metrics import Auroc, auroc, false_alarm_rate
@@ -85,9 +84,8 @@ def evaluate_model(
     # Loaded here once: a model that cannot be loaded is one clear message, and its graphs are exported only once.
     budget = _budget(load_detector("demo" if model == "demo" else directory, cache_dir=cache_dir))
     knn = _setpoint_model(directory)
-    context = multiprocessing.get_context("spawn")
     scored = []
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
+    with bulk_pool(jobs) as pool:
         found = pool.map(_score_one, seams, [model] * len(seams), [cache_dir] * len(seams))
         for seam, (score, flagged, components) in zip(
             seams, track(found, "scoring", total=len(seams), console=console or Console(quiet=True)), strict=True

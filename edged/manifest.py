@@ -13,9 +13,12 @@ from typing import Any
 from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError
 from drivers.mcap_file import fsync_folder
 
-__all__ = ["MANIFEST", "append_manifest", "compact_manifest", "read_manifest"]
+__all__ = ["FEATURES_DATA", "MANIFEST", "RECORDING_DATA", "append_manifest", "compact_manifest", "read_manifest"]
 
 MANIFEST = "manifest.jsonl"
+RECORDING_DATA = f"{{}}{RECORDING_SUFFIX}"
+"""Where a seam's file lies in the folder, {} being its id; in a folder of features `FEATURES_DATA`."""
+FEATURES_DATA = "features/{}.safetensors"
 _LOCK = threading.Lock()
 """Retention may rewrite the manifest while the engine adds a line."""
 
@@ -73,8 +76,10 @@ def compact_manifest(folder: Path) -> None:
         fsync_folder(folder)
 
 
-def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def read_manifest(folder: Path, data: str = RECORDING_DATA) -> dict[str, dict[str, Any]]:
     """Lines by seam id, of several the last, where the recording still exists; empty when there is no manifest.
+
+    `data`: where in the folder a seam's file lies, with {} for its id.
 
     Raises RecordingError naming the line that is not JSON; a last line without an end is one that a crash cut off.
     """
@@ -88,6 +93,6 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
             seam_id = line["seam_id"]
         except (ValueError, KeyError, TypeError) as error:
             raise RecordingError(f"{path}: line {number} {text!r:.80} is no manifest line: remove it") from error
-        if (folder / f"{seam_id}{RECORDING_SUFFIX}").exists():
+        if (folder / data.format(seam_id)).exists():
             found[seam_id] = line
     return found

@@ -5,25 +5,22 @@ was recorded while collecting has none.
 """
 
 import dataclasses
-import logging
-import sys
 from pathlib import Path
-
-import structlog
+from typing import Any
 
 from drivers.mcap_codec import RecordingReader
-from edged.manifest import read_manifest
+from edged.manifest import FEATURES_DATA, read_manifest
 from edged.recording import recorded_config, recordings
 from edged.replay_engine import replay_recording, replaying_engine
 from edged.scoring import Scorer
 from edged.types import Verdict
 
-__all__ = ["RecordedSeam", "list_recorded", "quiet", "rescore"]
+__all__ = ["RecordedSeam", "list_features", "list_recorded", "rescore"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordedSeam:
-    """A line of the recordings folder's index."""
+    """A line of the folder's index; `path` is the seam's recording, or its features where the folder holds those."""
 
     seam_id: str
     path: Path
@@ -34,10 +31,27 @@ class RecordedSeam:
 
 def list_recorded(folder: Path) -> list[RecordedSeam]:
     """The recordings of a folder in order of time. Raises ValueError when there are none or one is not indexed."""
-    manifest = read_manifest(folder)
     paths = recordings(folder)
+    if not paths and _feature_files(folder):
+        raise ValueError(f"{folder}: holds features and no recordings; only `edged train` can use those")
     if not paths:
         raise ValueError(f"{folder}: no recordings there; `edged record` or `edged simulate` makes some")
+    return _in_time_order(folder, paths, read_manifest(folder))
+
+
+def list_features(folder: Path) -> list[RecordedSeam]:
+    """The seams of a folder that `edged simulate --features` filled, in order of time; empty for any other folder.
+
+    Raises ValueError when one is not indexed.
+    """
+    return _in_time_order(folder, _feature_files(folder), read_manifest(folder, FEATURES_DATA))
+
+
+def _feature_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(FEATURES_DATA.format("*")))
+
+
+def _in_time_order(folder: Path, paths: list[Path], manifest: dict[str, dict[str, Any]]) -> list[RecordedSeam]:
     missing = [path.stem for path in paths if path.stem not in manifest]
     if missing:
         raise ValueError(f"{folder}/manifest.jsonl: no line for {', '.join(missing[:5])}; was it moved without it?")
@@ -50,14 +64,6 @@ def list_recorded(folder: Path) -> list[RecordedSeam]:
     ]
     order = sorted(range(len(found)), key=lambda i: (str(lines[i].get("utc", "")), found[i].seam_id))
     return [found[i] for i in order]
-
-
-def quiet() -> None:
-    """Let a process that replays hundreds of seams log errors only, so that its progress can be read."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def rescore(path: Path, scorer: Scorer, model: str) -> Verdict:

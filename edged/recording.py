@@ -38,6 +38,7 @@ __all__ = [
     "config_metadata",
     "host_header",
     "is_complete",
+    "manifest_line",
     "open_recordings",
     "recorded_config",
     "recorded_seam",
@@ -187,7 +188,7 @@ class SeamRecorder:
             entry.writer.metadata("verdict", verdict)
             entry.writer.finish()
             # The line goes first: one without a file is skipped by readers, a file without one is not listed.
-            append_manifest(self._folder, _manifest_line(seam, entry.header, verdict, entry.set_points))
+            append_manifest(self._folder, manifest_line(seam, entry.header, verdict, entry.set_points))
             os.rename(entry.writer.path, path)
             fsync_folder(self._folder)
 
@@ -268,7 +269,7 @@ def recover_interrupted(path: Path, verdict: Mapping[str, Any]) -> tuple[Seam, P
         lost = path.with_suffix(LOST_SUFFIX)
         path.rename(lost)
         raise RecordingError(f"{error}; kept as {lost}") from error
-    append_manifest(path.parent, _manifest_line(seam, reader.header, verdict, {}))
+    append_manifest(path.parent, manifest_line(seam, reader.header, verdict, {}))
     return seam, recovered
 
 
@@ -282,14 +283,14 @@ def recover_complete(path: Path) -> Path:
     recovered = recover_recording(path)
     reader = RecordingReader(recovered)
     verdict = reader.metadata("verdict") or {}
-    append_manifest(path.parent, _manifest_line(recorded_seam(reader), reader.header, verdict, {}))
+    append_manifest(path.parent, manifest_line(recorded_seam(reader), reader.header, verdict, {}))
     return recovered
 
 
 def relabel(path: Path, verdict: Verdict) -> None:
     """Let the manifest say what a recording's seam was judged after it had been finished."""
     reader = RecordingReader(path)
-    line = read_manifest(path.parent).get(path.stem) or _manifest_line(verdict.seam, reader.header, {}, {})
+    line = read_manifest(path.parent).get(path.stem) or manifest_line(verdict.seam, reader.header, {}, {})
     values = verdict_metadata(verdict)
     append_manifest(path.parent, {**line, "label": values["label"], "shadow_label": values["shadow_label"]})
 
@@ -356,9 +357,10 @@ def _seam_values(seam: Seam) -> dict[str, Any]:
     return dataclasses.asdict(seam)
 
 
-def _manifest_line(
+def manifest_line(
     seam: Seam, header: RecordingHeader, verdict: Mapping[str, Any], set_points: Mapping[str, float]
 ) -> dict[str, Any]:
+    """What the folder's manifest says of a seam; `verdict` is what `verdict_metadata` makes."""
     utc = datetime.datetime.fromtimestamp(header.to_utc_ns(seam.arc_on_ns) / 1e9, datetime.UTC)
     return {
         "seam_id": seam.seam_id,

@@ -1,109 +1,125 @@
-"""`edged simulate`: the virtual cell in bulk, faster than real time, to a folder of recordings.
+"""`edged simulate`: the virtual cell in bulk, faster than real time, to a folder of recordings or of features.
 
-Every seam goes through the real Engine and SeamRecorder on a manual clock, so a bulk recording differs from a live
-one only in that its transports were not opened. Same seed, same bytes, on any number of processes.
+Every seam goes through the real Engine on a manual clock, so a bulk seam differs from a live one only in that its
+transports were not opened. Same seed, same bytes, on any number of processes and over any number of interruptions.
 """
 
-import concurrent.futures
-import hashlib
 import json
-import multiprocessing
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
-from ulid import ULID
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from drivers.base import Chunk
-from drivers.mcap_codec import RecordingHeader
-from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam, SeamPlan
-from edged.engine import Engine
-from edged.manifest import MANIFEST
-from edged.null_scorer import NullScorer
-from edged.recorded import quiet
-from edged.recording import SeamRecorder, config_metadata
-from edged.ring import make_ring
-from edged.types import Verdict
-from edged.virtual_cell import virtual_cell_config
+from drivers.sim.seam import SeamPlan
+from edged.bulk_pool import bulk_pool
+from edged.simulated_folder import TRUTH_NAME, simulated_folder
+from edged.simulated_seam import Bulk, seam_id_of, simulate_seam
+from edged.virtual_cell import PROFILES, Profile, profile_named
 
-__all__ = ["TRUTH_NAME", "run_engine", "session_names_of", "simulate", "simulate_recordings"]
+__all__ = ["TRUTH_NAME", "session_names_of", "simulate", "simulate_features", "simulate_recordings"]
 
-TRUTH_NAME = "truth.jsonl"
-EPOCH_UTC_NS = 1_767_225_600_000_000_000
-"""2026-01-01: the calendar of simulated recordings starts here, so that a seed gives the same bytes any day."""
-SEAM_PITCH_NS = 60_000_000_000
-SETTLE_NS = 12_000_000_000
-"""Longer than every deadline of the virtual cell's programs: after it, each seam has its verdict."""
-TICK_NS = 50_000_000
-NOWHERE = Path("/simulated")
-"""The recorded configuration must not tell where the recordings were written."""
+DEFAULT_CACHE = Path("~/.cache/edged")
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TimeRemainingColumn(),
+)
 
 
 def simulate(
-    out: Annotated[Path, typer.Option(help="Folder for the recordings, manifest.jsonl and truth.jsonl.")],
+    out: Annotated[Path, typer.Option(help="Folder to fill; one that a run left unfinished is resumed.")],
     seams: Annotated[int, typer.Option(min=1, help="How many seams.")] = 24,
     seed: Annotated[int, typer.Option(help="Seed of the plan.")] = 0,
-    family: Annotated[str, typer.Option(help="good, process, result, pair, both, or mix (half good).")] = "mix",
+    family: Annotated[str, typer.Option(help="One family of seams, or mix: half good.")] = "mix",
     program: Annotated[list[str] | None, typer.Option(help="Only these programs.")] = None,
+    fault: Annotated[list[str] | None, typer.Option("--type", help="Only these fault types.")] = None,
+    severity: Annotated[list[int] | None, typer.Option(help="Only these severities, 1 to 5.")] = None,
     sessions: Annotated[int, typer.Option(min=1, help="Spread over this many sessions.")] = 8,
-    severity: Annotated[int | None, typer.Option(min=1, max=5, help="Only this severity.")] = None,
+    session: Annotated[
+        list[str] | None, typer.Option(help="Only these sessions' seams of the plan, the same to the byte.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help=f"Shape of the data: {' or '.join(PROFILES)}.")] = "cell",
+    features: Annotated[bool, typer.Option("--features", help="Features for `edged train`, no recordings.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     profiler: Annotated[bool, typer.Option("--profiler", help="With a laser scan of every seam.")] = False,
+    cache_dir: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = DEFAULT_CACHE,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write a summary here.")] = None,
 ) -> None:
-    """Write recordings of the virtual cell, faster than real time."""
+    """Write recordings of the virtual cell, or their features, faster than real time."""
     from drivers.sim.plan import plan_seams
 
     console = Console(stderr=True)
+    begin = time.perf_counter()
     try:
+        bulk = Bulk(cache_dir.expanduser() if features else None, profiler, profile_named(profile))
         names = session_names_of(seed, sessions)
-        plans = plan_seams(seams, seed, family, program, severity=severity, sessions=names)
+        plans = plan_seams(seams, seed, family, program, fault, severity, names)
+        plans = _of_sessions(plans, session, names)
+        with Progress(*COLUMNS, console=console) as bars:
+            made = _simulate(plans, out, jobs, bulk, lambda it: bars.track(it, description="simulating"))
     except ValueError as error:
-        console.print(f"[red]edged simulate:[/red] {error}")
+        console.print(f"[red]edged simulate:[/red] {error}", soft_wrap=True)
         raise typer.Exit(2) from error
-    made = simulate_recordings(
-        plans,
-        out,
-        jobs,
-        lambda it: track(it, "simulating", total=len(plans), console=console),
-        profiler=profiler,
-    )
-    console.print(f"{len(plans)} recordings in {out} ({made} new)")
+    holds = "features" if features else "recordings"
+    wall_s, cpu_s = time.perf_counter() - begin, _cpu_s()
+    console.print(f"{len(plans)} seams in {out} ({made} new {holds}, {wall_s:.0f} s, {cpu_s:.0f} s of CPU)")
     if json_out is not None:
-        summary = {"recordings": str(out), "seams": len(plans), "new": made, "seed": seed, "family": family}
+        summary = {
+            "out": str(out),
+            "seams": len(plans),
+            "new": made,
+            "seed": seed,
+            "family": family,
+            "types": fault,
+            "severities": severity,
+            "programs": sorted({plan.program for plan in plans}),
+            "sessions": sorted({plan.session for plan in plans}),
+            **bulk.about(),
+            "jobs": jobs,
+            "wall_s": round(wall_s, 2),
+            "cpu_s": round(cpu_s, 2),
+        }
         json_out.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+Progressing = Callable[[Iterable[str]], Iterable[str]]
+"""Shows progress over the ids of the seams that are made; their number is the iterable's `len`."""
 
 
 def simulate_recordings(
     plans: Sequence[SeamPlan],
     out: Path,
     jobs: int,
-    progress: Callable[[Iterator[tuple[str, dict[str, Any]]]], Any] = iter,
+    progress: Progressing = iter,
     *,
     profiler: bool = False,
+    profile: Profile = "cell",
 ) -> int:
-    """Write one recording per plan into `out`; those already there are kept. Returns how many were made."""
-    out.mkdir(parents=True, exist_ok=True)
-    truth_path = out / TRUTH_NAME
-    known = _known_ids(truth_path)
-    todo = [(index, plan) for index, plan in enumerate(plans) if seam_id(plan) not in known]
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
-        results = pool.map(_simulate_one, [plan for _, plan in todo], [out] * len(todo), [profiler] * len(todo))
-        # In plan order, so that manifest and truth do not depend on which process was faster.
-        for name, truth in progress(results):
-            part = out / f".{name}"
-            shutil.move(part / f"{name}.mcap", out / f"{name}.mcap")
-            with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
-                manifest.write((part / MANIFEST).read_text(encoding="utf-8"))
-            with truth_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"seam_id": name, "truth": truth}, sort_keys=True) + "\n")
-            shutil.rmtree(part)
-    return len(todo)
+    """Write one recording per plan into `out`; those already there are kept. Returns how many were made.
+
+    Raises ValueError where `out` holds something else.
+    """
+    return _simulate(plans, out, jobs, Bulk(None, profiler, profile), progress)
+
+
+def simulate_features(
+    plans: Sequence[SeamPlan],
+    out: Path,
+    jobs: int,
+    cache_dir: Path,
+    progress: Progressing = iter,
+    *,
+    profile: Profile = "cell",
+) -> int:
+    """Like `simulate_recordings`, but of each seam its features only; `cache_dir` is for exported graphs."""
+    return _simulate(plans, out, jobs, Bulk(cache_dir, profile=profile), progress)
 
 
 def session_names_of(seed: int, count: int) -> list[str]:
@@ -111,78 +127,49 @@ def session_names_of(seed: int, count: int) -> list[str]:
     return [f"s{seed}-{index:02d}" for index in range(count)]
 
 
-def seam_id(plan: SeamPlan) -> str:
-    """A ULID that is a function of the plan; its time is the seam's simulated one."""
-    digest = hashlib.sha256(repr(plan).encode()).digest()[:10]
-    utc_ms = (EPOCH_UTC_NS + plan.index * SEAM_PITCH_NS) // 1_000_000
-    return str(ULID.from_bytes(utc_ms.to_bytes(6, "big") + digest))
+def _of_sessions(plans: list[SeamPlan], wanted: Sequence[str] | None, names: Sequence[str]) -> list[SeamPlan]:
+    """The plans of the wanted sessions. Raises ValueError for a session that the plan does not have."""
+    unknown = [name for name in wanted or () if name not in names]
+    if unknown:
+        raise ValueError(f"session {unknown[0]!r} is not in the plan; known: {', '.join(names)}")
+    return [plan for plan in plans if wanted is None or plan.session in wanted]
 
 
-def run_engine(rendered: RenderedSeam, engine: Engine, rings: dict[str, Any], start_ns: int) -> None:
-    """Feed one rendered seam through an engine as its devices and its PLC would, until its verdict is due.
+class _Counted:
+    """An iterator that knows its length, for progress bars."""
 
-    `rings` with a "profiler" want a scan.
-    """
-    import numpy as np
+    def __init__(self, items: Iterator[str], n: int) -> None:
+        self._items, self._n = items, n
 
-    from drivers.sim.chunks import seam_chunks
+    def __iter__(self) -> Iterator[str]:
+        return self._items
 
-    rng = np.random.default_rng([rendered.plan.seed, 0xC4])
-    now_ns = start_ns
-    for now_ns, item in seam_chunks(rendered, start_ns, rng, profiler="profiler" in rings):
-        if isinstance(item, Chunk):
-            engine.step(rings[item.stream].append(item), now_ns)
-        else:
-            reply = engine.control(item, now_ns)
-            if not reply["ok"]:
-                raise RuntimeError(f"the virtual PLC's {item} was refused: {reply['error']}")
-    for late_ns in range(now_ns, now_ns + SETTLE_NS, TICK_NS):
-        engine.step(None, late_ns)
+    def __len__(self) -> int:
+        return self._n
 
 
-def _simulate_one(plan: SeamPlan, out: Path, profiler: bool) -> tuple[str, dict[str, Any]]:
-    from drivers.sim.chunks import stream_specs
-    from drivers.sim.render import SIM_VERSION, render_seam
+def _simulate(plans: Sequence[SeamPlan], out: Path, jobs: int, bulk: Bulk, progress: Progressing) -> int:
+    with simulated_folder(out, bulk.data, bulk.about()) as folder:
+        todo = [plan for plan in plans if seam_id_of(plan) not in folder.known]
+        if not todo:
+            return 0
+        bulk.prepare()
+        rooms = [folder.scratch / seam_id_of(plan) for plan in todo]
+        with bulk_pool(min(jobs, len(todo))) as pool:
+            # In plan order, so that manifest and truth do not depend on which process was faster.
+            truths = pool.map(simulate_seam, todo, [bulk] * len(todo), rooms)
 
-    name = seam_id(plan)
-    folder = out / f".{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    preset = IMAGE_PRESETS["small"]
-    rendered = render_seam(plan, preset)
-    specs = {spec.name: spec for spec in stream_specs(preset, profiler=profiler)}
-    rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
-    _, config = virtual_cell_config(NOWHERE, profiler=profiler)
-    # Training splits by session: without it, seams of one session would lie on both sides.
-    config = config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
-    start_ns = SEAM_PITCH_NS * (1 + plan.index)
-    header = RecordingHeader(
-        "simulated",
-        start_ns,
-        EPOCH_UTC_NS + start_ns,
-        f"edged simulate {SIM_VERSION}",
-        True,
-        config.cell.name,
-        "none",
-    )
-    verdicts: list[Verdict] = []
-    engine = Engine(
-        config,
-        specs,
-        rings,
-        NullScorer(),
-        SeamRecorder(folder, lambda: header, config_metadata(config)),
-        verdicts.append,
-        lambda part: None,
-        lambda now_ns: EPOCH_UTC_NS + now_ns,
-        lambda: name,
-    )
-    run_engine(rendered, engine, rings, start_ns)
-    if len(verdicts) != 1 or verdicts[0].recording is None:
-        raise RuntimeError(f"seam {name} ({plan}) gave {len(verdicts)} verdicts instead of one recorded one")
-    return name, dict(rendered.truth)
+            def added() -> Iterator[str]:
+                for room, truth in zip(rooms, truths, strict=True):
+                    folder.add(room.name, room, truth)
+                    yield room.name
+
+            for _ in progress(_Counted(added(), len(todo))):
+                pass
+    return len(todo)
 
 
-def _known_ids(truth_path: Path) -> set[str]:
-    if not truth_path.exists():
-        return set()
-    return {json.loads(line)["seam_id"] for line in truth_path.read_text(encoding="utf-8").splitlines()}
+def _cpu_s() -> float:
+    """CPU seconds of this process and of those it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)

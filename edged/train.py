@@ -2,14 +2,12 @@
 
 Every recording of the folder is taken as good: give it welds that people judged good, or those of
 `edged simulate --family good`. Truth is never opened. Features come from the real engine and extractor and are kept
-in a cache, so that a second training starts at once.
+in a cache, so that a second training starts at once. A folder of `edged simulate --features` holds them already.
 """
 
-import concurrent.futures
 import dataclasses
 import importlib
 import json
-import multiprocessing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from drivers.mcap_codec import RecordingError
+from edged.bulk_pool import bulk_pool
 from pipelines.table import TRAINERS
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ Advance = Callable[[str, int, int, float], None]
 
 
 def train(
-    recordings: Annotated[Path, typer.Option(help="Folder with recordings of good seams.")],
+    recordings: Annotated[Path, typer.Option(help="Folder with recordings, or simulated features, of good seams.")],
     out: Annotated[Path, typer.Option(help="Directory of the new model.")],
     pipeline: Annotated[str, typer.Option(help=f"One of: {', '.join(TRAINERS)}.")] = "causal_hm",
     alpha: Annotated[float, typer.Option(min=0.0001, max=0.5, help="False-alarm budget.")] = 0.01,
@@ -70,11 +69,11 @@ def train_model(
     advance: Advance | None = None,
 ) -> dict[str, Any]:
     """What `edged train` does. Raises ValueError when the goods do not suffice, RecordingError."""
-    from edged.recorded import list_recorded
+    from edged.recorded import list_features, list_recorded
 
     if (out / "model.toml").exists():
         raise ValueError(f"{out} holds a model already; give another directory or remove it first")
-    seams = list_recorded(recordings)
+    seams = list_features(recordings) or list_recorded(recordings)
     features, failed = extract_features(seams, cache_dir.expanduser(), jobs, advance)
     if not features:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
@@ -92,16 +91,18 @@ def train_model(
 def extract_features(
     seams: "Sequence[RecordedSeam]", cache_dir: Path, jobs: int, advance: Advance | None = None
 ) -> "tuple[dict[str, SeamFeatures], dict[str, str]]":
-    """Features by seam id, and by seam id why a seam has none; cached by the recording's content."""
-    from edged.recorded import quiet
+    """Features by seam id, and by seam id why a seam has none; those of recordings are cached by their content.
+
+    Raises ValueError where simulated features are of another version.
+    """
     from pipelines.features.extractor import load_features
     from pipelines.features.lite0 import load_backbone
 
-    load_backbone(cache_dir)  # exports the graph once, before all processes want it
+    if not all(_is_features(seam) for seam in seams):
+        load_backbone(cache_dir)  # exports the graph once, before all processes want it
     features: dict[str, SeamFeatures] = {}
     failed: dict[str, str] = {}
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
+    with bulk_pool(jobs) as pool:
         found = pool.map(_extract_one, seams, [cache_dir] * len(seams))
         for done, (seam, (path, why)) in enumerate(zip(seams, found, strict=True), start=1):
             if path is None:
@@ -124,6 +125,8 @@ def _extract_one(seam: "RecordedSeam", cache_dir: Path) -> tuple[Path | None, st
     from pipelines.features.extractor import content_key, save_features
     from pipelines.features.lite0 import load_backbone
 
+    if _is_features(seam):
+        return seam.path, ""
     path = cache_dir / "features" / f"{content_key(seam.path)}.safetensors"
     if path.exists():
         return path, ""
@@ -138,6 +141,10 @@ def _extract_one(seam: "RecordedSeam", cache_dir: Path) -> tuple[Path | None, st
         return None, collector.failed.get(seam.seam_id, f"{verdict.reason}: {verdict.detail}")
     save_features(collector.features[seam.seam_id], path)
     return path, ""
+
+
+def _is_features(seam: "RecordedSeam") -> bool:
+    return seam.path.suffix == ".safetensors"
 
 
 def _bars(console: Console) -> Progress:

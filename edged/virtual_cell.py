@@ -4,13 +4,20 @@ The demo opens these drivers on real transports; bulk simulation only uses their
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edged.config import Config, parse_config
+from edged.importing.config import LOG_PERIODS_HELD, MAX_GAP_MS, MAX_SYNC_RESIDUAL_MS
 from edged.types import Mode
 
-__all__ = ["CellEndpoints", "virtual_cell_config"]
+__all__ = ["PROFILES", "CellEndpoints", "Profile", "profile_named", "virtual_cell_config"]
+
+Profile = Literal["cell", "intel"]
+"""What the cell's sensors give: its own streams, or the shape of the public Intel data (`drivers.sim.intel`)."""
+INTEL_DEADLINE_S = 60.0
+"""Photographs come up to 45 s after the arc, five of them one after the other."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,59 +46,36 @@ def virtual_cell_config(
     verdicts: str = "tcp://127.0.0.1:5560",
     *,
     profiler: bool = False,
+    profile: Profile = "cell",
 ) -> tuple[dict[str, Any], Config]:
-    """The cell as a TOML-ready dict and as the validated `Config`; `profiler`: with a laser that scans every seam."""
-    from drivers.sim.arc_camera import EXPOSURE_MS
-    from drivers.sim.chunks import MOTION_OPTIONS, WELDER_OPTIONS
+    """The cell as a TOML-ready dict and as the validated `Config`; `profiler`: with a laser that scans every seam.
+
+    `profile`: "intel" cuts seams of slow logs whose photographs come late; nothing serves such a cell's devices.
+    Raises ValueError for a profile with a profiler that has none.
+    """
     from drivers.sim.programs import PROGRAMS, VIEW_NAMES
     from drivers.sim.scanner import PROFILER_OPTIONS, SCAN_S, SCAN_SETTLE_S, SCAN_VIEW
 
+    if profiler and profile != "cell":
+        raise ValueError(f"profile {profile!r} has no laser profiler; leave one of the two out")
+    streams, limits, arc = _PROFILES[profile](endpoints)
     programs = {
         name: {
             "mode": mode,
             "travel_speed_mm_s": program.travel_mm_s,
             "views": [*program.views, *((SCAN_VIEW,) if profiler else ())],
-            "required": ["welder", "audio", "video"],
-            "optional": ["motion"],
-            "result_deadline_s": 8.0,
+            **limits,
             **({"model": model} if model is not None else {}),
         }
         for name, program in PROGRAMS.items()
     }
     raw: dict[str, Any] = {
         "cell": {"name": "virtual-cell", "data_dir": str(data_dir), "is_simulated": True},
-        "streams": {
-            "welder": {
-                "driver": "welder.serial",
-                "kind": "welder",
-                "options": {"port": endpoints.welder_port, **WELDER_OPTIONS},
-            },
-            "mic": {
-                "driver": "microphone.portaudio",
-                "kind": "audio",
-                "options": {"device": endpoints.microphone},
-            },
-            "arccam": {
-                "driver": "camera.opencv",
-                "kind": "video",
-                "latency_ms": EXPOSURE_MS,
-                "exposure_ms": EXPOSURE_MS,
-                "options": {"source": endpoints.arc_url, "rate_hz": 30.0},
-            },
-            "resultcam": {
-                "driver": "camera.opencv",
-                "kind": "result",
-                "options": {"source": endpoints.result_url, "kind": "result", "rate_hz": 10.0},
-            },
-            "motion": {
-                "driver": "motion.csv_serial",
-                "kind": "motion",
-                "options": {"port": endpoints.motion_port, **MOTION_OPTIONS},
-            },
-        },
+        "streams": streams,
         "views": {name: {"stream": "resultcam", "settle_ms": 150.0} for name in VIEW_NAMES},
         "programs": programs,
         "net": {"verdicts": verdicts},
+        **({"arc": arc} if arc else {}),
     }
     if profiler:
         raw["streams"]["profiler"] = {
@@ -104,3 +88,73 @@ def virtual_cell_config(
     if endpoints.alsa_config:
         raw["children"] = {"env": {"ALSA_CONFIG_PATH": endpoints.alsa_config}}
     return raw, parse_config(raw, source="virtual cell")
+
+
+_Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+"""Streams, what each program says of its seams, and the arc detector's settings."""
+
+
+def _cell_parts(endpoints: CellEndpoints) -> _Parts:
+    from drivers.sim.arc_camera import EXPOSURE_MS
+    from drivers.sim.chunks import MOTION_OPTIONS, WELDER_OPTIONS
+
+    streams: dict[str, Any] = {
+        "welder": {
+            "driver": "welder.serial",
+            "kind": "welder",
+            "options": {"port": endpoints.welder_port, **WELDER_OPTIONS},
+        },
+        "mic": {
+            "driver": "microphone.portaudio",
+            "kind": "audio",
+            "options": {"device": endpoints.microphone},
+        },
+        "arccam": {
+            "driver": "camera.opencv",
+            "kind": "video",
+            "latency_ms": EXPOSURE_MS,
+            "exposure_ms": EXPOSURE_MS,
+            "options": {"source": endpoints.arc_url, "rate_hz": 30.0},
+        },
+        "resultcam": {
+            "driver": "camera.opencv",
+            "kind": "result",
+            "options": {"source": endpoints.result_url, "kind": "result", "rate_hz": 10.0},
+        },
+        "motion": {
+            "driver": "motion.csv_serial",
+            "kind": "motion",
+            "options": {"port": endpoints.motion_port, **MOTION_OPTIONS},
+        },
+    }
+    limits = {"required": ["welder", "audio", "video"], "optional": ["motion"], "result_deadline_s": 8.0}
+    return streams, limits, {}
+
+
+def _intel_parts(endpoints: CellEndpoints) -> _Parts:
+    """The cell's own streams with a 9 Hz log's limits: the same ones under which a real log is imported."""
+    from drivers.sim.intel import LOG_HZ
+
+    streams, _, _ = _cell_parts(endpoints)
+    for name in ("welder", "motion"):
+        streams[name]["max_gap_ms"] = MAX_GAP_MS
+    limits = {
+        "required": ["welder", "audio"],
+        "optional": ["video", "motion"],
+        "merge_gap_s": 1.0,
+        "max_sync_residual_ms": MAX_SYNC_RESIDUAL_MS,
+        "result_deadline_s": INTEL_DEADLINE_S,
+    }
+    return streams, limits, {"hold_ms": LOG_PERIODS_HELD * 1e3 / LOG_HZ}
+
+
+_PROFILES: dict[Profile, Callable[[CellEndpoints], _Parts]] = {"cell": _cell_parts, "intel": _intel_parts}
+PROFILES: tuple[Profile, ...] = tuple(_PROFILES)
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of that name. Raises ValueError naming the known ones."""
+    for profile in PROFILES:
+        if profile == name:
+            return profile
+    raise ValueError(f"profile {name!r} is not known; known: {', '.join(PROFILES)}")

@@ -31,7 +31,20 @@ from drivers.sim.sound import AUDIO_HZ
 from drivers.sim.timeline import GRID_NS, idle_like
 from drivers.sim.transports import AUDIO_BLOCK, RESULT_FPS, WELDER_BLOCK, black_jpeg, quiet_of
 
-__all__ = ["GRID_NS", "MOTION_OPTIONS", "WELDER_OPTIONS", "seam_chunks", "seam_end_ns", "stream_specs"]
+__all__ = [
+    "GRID_NS",
+    "MOTION_OPTIONS",
+    "VIEW_S",
+    "WELDER_OPTIONS",
+    "image_chunks",
+    "part_messages",
+    "sampled_chunks",
+    "seam_chunks",
+    "seam_end_ns",
+    "stream_specs",
+    "view_messages",
+    "with_idle",
+]
 
 
 MOTION_BLOCK = 1
@@ -112,15 +125,15 @@ def seam_chunks(
     )
     length_s = (seam_end_ns(rendered, start_ns, profiler=profiler) - start_ns) / 1e9
     for name, items, rate_hz, block in sampled:
-        padded = _with_idle(items, round(length_s * rate_hz), rate_hz, rendered, rng)
-        events += _sampled(name, padded, rate_hz, block, start_ns, rng, stamped=stamped)
+        padded = with_idle(items, length_s, rate_hz, rendered, rng)
+        events += sampled_chunks(name, padded, rate_hz, block, start_ns, rng, stamped=stamped)
     frames = rendered.frames + rendered.frames[:1] * (round(length_s * rendered.arc_fps) - len(rendered.frames))
-    events += _images("arccam", frames, rendered.arc_fps, start_ns, rng, stamped=stamped)
+    events += image_chunks("arccam", frames, rendered.arc_fps, start_ns, rng, stamped=stamped)
     images = _result_images(rendered, round(length_s * RESULT_FPS))
-    events += _images("resultcam", images, RESULT_FPS, start_ns, rng, stamped=stamped)
+    events += image_chunks("resultcam", images, RESULT_FPS, start_ns, rng, stamped=stamped)
     if profiler:
         rows = _scanned(rendered, round(length_s * SCAN_HZ), rng)
-        events += _sampled("profiler", rows, SCAN_HZ, 1, start_ns, rng, stamped=stamped)
+        events += sampled_chunks("profiler", rows, SCAN_HZ, 1, start_ns, rng, stamped=stamped)
     # Stable: at equal times a message comes before the image that it asks for.
     return iter(sorted(events, key=lambda event: event[0]))
 
@@ -131,20 +144,33 @@ def seam_end_ns(rendered: RenderedSeam, start_ns: int, *, profiler: bool = False
     return start_ns + math.ceil(end_s * 1e9 / GRID_NS) * GRID_NS
 
 
-def _messages(rendered: RenderedSeam, start_ns: int, profiler: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-    part_id, seam_ref = f"part-{rendered.plan.index:05d}", f"seam-{rendered.plan.index:05d}"
+def part_messages(rendered: RenderedSeam, start_ns: int, leaves_s: float) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What the PLC says of the part: before the seam, and when the robot leaves it, `leaves_s` after the start."""
+    part_id, seam_ref = f"part-{rendered.plan.index:05d}", _seam_ref(rendered)
     begin_ns = start_ns + round((rendered.lead_s - min(EXPECT_BEFORE_S, rendered.lead_s)) * 1e9)
     yield begin_ns, {"op": "part", "part_id": part_id, "seams": [seam_ref]}
     yield begin_ns, {"op": "expect", "part_id": part_id, "seam_ref": seam_ref, **announced(rendered)}
-    shown_s = _views_begin_s(rendered)
-    # Said when the robot leaves: once the last seam has its verdict the part is over anyway.
-    yield start_ns + round(shown_s * 1e9), {"op": "end_part", "part_id": part_id}
+    # Once the last seam has its verdict the part is over anyway.
+    yield start_ns + round(leaves_s * 1e9), {"op": "end_part", "part_id": part_id}
+
+
+def view_messages(rendered: RenderedSeam, first_ns: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The PLC's triggers of the seam's views, the first at `first_ns`, then every `VIEW_S`."""
     for number, view in enumerate(rendered.views):
-        at_ns = start_ns + round((shown_s + (number + 1 / 3) * VIEW_S) * 1e9)
-        yield at_ns, {"op": "view", "seam_ref": seam_ref, "view": view}
+        yield first_ns + round(number * VIEW_S * 1e9), {"op": "view", "seam_ref": _seam_ref(rendered), "view": view}
+
+
+def _messages(rendered: RenderedSeam, start_ns: int, profiler: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    shown_s = _views_begin_s(rendered)
+    yield from part_messages(rendered, start_ns, shown_s)
+    yield from view_messages(rendered, start_ns + round((shown_s + VIEW_S / 3) * 1e9))
     if profiler:
         at_ns = start_ns + round(_scan_begins_s(rendered) * 1e9)
-        yield at_ns, {"op": "view", "seam_ref": seam_ref, "view": SCAN_VIEW}
+        yield at_ns, {"op": "view", "seam_ref": _seam_ref(rendered), "view": SCAN_VIEW}
+
+
+def _seam_ref(rendered: RenderedSeam) -> str:
+    return f"seam-{rendered.plan.index:05d}"
 
 
 def _views_begin_s(rendered: RenderedSeam) -> float:
@@ -175,14 +201,15 @@ def _result_images(rendered: RenderedSeam, n: int) -> list[bytes]:
     return images + [dark] * (n - len(images))
 
 
-def _with_idle(
-    items: NDArray[Any], n: int, rate_hz: float, rendered: RenderedSeam, rng: np.random.Generator
+def with_idle(
+    items: NDArray[Any], length_s: float, rate_hz: float, rendered: RenderedSeam, rng: np.random.Generator
 ) -> NDArray[Any]:
-    idle = idle_like(quiet_of(items, rate_hz, rendered), max(0, n - len(items)), rng)
+    """A stream of the seam, gone on with to `length_s` by what its sensor shows at rest."""
+    idle = idle_like(quiet_of(items, rate_hz, rendered), max(0, round(length_s * rate_hz) - len(items)), rng)
     return np.concatenate([items, idle])
 
 
-def _sampled(
+def sampled_chunks(
     name: str,
     items: NDArray[Any],
     rate_hz: float,
@@ -190,8 +217,9 @@ def _sampled(
     start_ns: int,
     rng: np.random.Generator,
     *,
-    stamped: bool,
+    stamped: bool = True,
 ) -> list[tuple[int, Chunk | dict[str, Any]]]:
+    """A stream's chunks of `block` items by arrival; each comes when its last item has been taken."""
     first = round(start_ns * rate_hz / 1e9)
     starts = np.arange(0, len(items), block)
     ends = np.minimum(starts + block, len(items))
@@ -203,9 +231,10 @@ def _sampled(
     ]
 
 
-def _images(
-    name: str, images: Any, rate_hz: float, start_ns: int, rng: np.random.Generator, *, stamped: bool
+def image_chunks(
+    name: str, images: Any, rate_hz: float, start_ns: int, rng: np.random.Generator, *, stamped: bool = True
 ) -> list[tuple[int, Chunk | dict[str, Any]]]:
+    """A camera's images by arrival, the first on its own grid of times next to `start_ns`."""
     first = round(start_ns * rate_hz / 1e9)
     due_ns = np.rint((first + np.arange(len(images))) * (1e9 / rate_hz)).astype(np.int64)
     out: list[tuple[int, Chunk | dict[str, Any]]] = []

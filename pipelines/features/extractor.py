@@ -7,6 +7,7 @@ these do not depend on how the streams were cut into chunks (a property test say
 import dataclasses
 import hashlib
 import itertools
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -150,8 +151,8 @@ VIEW_ARRAYS = (*LEVELS, "profile")
 
 
 def save_features(features: SeamFeatures, path: Path) -> None:
-    """Write features to a safetensors file; whole or not at all."""
-    from safetensors.numpy import save_file
+    """Write features to a safetensors file; whole or not at all. The same features give the same bytes."""
+    from safetensors.numpy import save
 
     tensors = {name: np.ascontiguousarray(getattr(features, name)) for name in ARRAYS}
     for name, view in features.views.items():
@@ -167,8 +168,16 @@ def save_features(features: SeamFeatures, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    save_file(tensors, temporary, metadata=about)
+    temporary.write_bytes(_with_sorted_header(save(tensors, about)))
     temporary.replace(path)
+
+
+def _with_sorted_header(data: bytes) -> bytes:
+    """A safetensors file's bytes with the keys of its header in order; the library writes metadata in any order."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def load_features(path: Path) -> SeamFeatures:

@@ -1,0 +1,190 @@
+"""One planned seam of the virtual cell through the real Engine on a manual clock, to a file: bulk simulation.
+
+The file is its recording, or its features: then the seam goes to the extractor and to no recorder, through the same
+chunks, stamps and window as a recording that is read again for training, so the features are the same to the bit.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ulid import ULID
+
+from drivers.base import Chunk, StreamSpec
+from drivers.mcap_codec import RecordingHeader
+from drivers.sim.seam import IMAGE_PRESETS, ImagePreset, RenderedSeam, SeamPlan
+from edged.config import Config
+from edged.engine import Engine
+from edged.manifest import FEATURES_DATA, RECORDING_DATA
+from edged.null_scorer import NullScorer
+from edged.recording import SeamRecorder, config_metadata
+from edged.recording_guard import RecorderLike
+from edged.ring import Ring, make_ring
+from edged.scoring import Scorer
+from edged.types import Verdict
+from edged.virtual_cell import Profile, virtual_cell_config
+
+__all__ = ["Bulk", "seam_id_of", "simulate_seam"]
+
+EPOCH_UTC_NS = 1_767_225_600_000_000_000
+"""2026-01-01: the calendar of simulated seams starts here, so that a seed gives the same bytes any day."""
+SEAM_PITCH_NS = 60_000_000_000
+SETTLE_NS = 12_000_000_000
+"""Beyond the last event of a seam, everything that its verdict may still wait for is over."""
+TICK_NS = 50_000_000
+QUIET_NS = 1_000_000_000
+"""Where no stream gives anything for longer, the engine is told that time passes."""
+NOWHERE = Path("/simulated")
+"""The recorded configuration must not tell where the recordings were written."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bulk:
+    """What is made of every seam of a folder.
+
+    `cache_dir` holds the backbone's graphs; with it a seam becomes features, without it a recording. `profiler`: with
+    a laser scan of every seam. `profile`: see `edged.virtual_cell`.
+    """
+
+    cache_dir: Path | None = None
+    profiler: bool = False
+    profile: Profile = "cell"
+
+    @property
+    def data(self) -> str:
+        """Where in the folder a seam's file lies, {} being its id."""
+        return RECORDING_DATA if self.cache_dir is None else FEATURES_DATA
+
+    def about(self) -> dict[str, Any]:
+        """What all seams of a folder must share: JSON-ready."""
+        from drivers.sim import SIM_VERSION
+        from drivers.sim.digest import physics_digest
+        from pipelines.features.extractor import FEATURES_VERSION
+
+        return {
+            "sim_version": SIM_VERSION,
+            "digest": physics_digest(),
+            "holds": "recordings" if self.cache_dir is None else f"features of version {FEATURES_VERSION}",
+            "profile": self.profile,
+            "profiler": self.profiler,
+        }
+
+    def prepare(self) -> None:
+        """Do once what every process would begin with."""
+        if self.cache_dir is not None:
+            _backbone(self.cache_dir)
+
+
+def seam_id_of(plan: SeamPlan) -> str:
+    """A ULID that is a function of the plan; its time is the seam's simulated one."""
+    digest = hashlib.sha256(repr(plan).encode()).digest()[:10]
+    utc_ms = (EPOCH_UTC_NS + plan.index * SEAM_PITCH_NS) // 1_000_000
+    return str(ULID.from_bytes(utc_ms.to_bytes(6, "big") + digest))
+
+
+def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
+    """Write the seam's file and its manifest line into the empty `folder`; returns the truth.
+
+    Raises RuntimeError when the engine gives it no recorded verdict.
+    """
+    from drivers.sim import SIM_VERSION
+    from drivers.sim.render import render_seam
+
+    name = seam_id_of(plan)
+    preset = IMAGE_PRESETS["small"]
+    rendered = render_seam(plan, preset)
+    specs = {spec.name: spec for spec in _specs(bulk, preset)}
+    rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
+    model = None if bulk.cache_dir is None else "features"
+    _, config = virtual_cell_config(NOWHERE, model=model, profiler=bulk.profiler, profile=bulk.profile)
+    # Training splits by session: without it, seams of one session would lie on both sides.
+    config = config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
+    start_ns = SEAM_PITCH_NS * (1 + plan.index)
+    software = f"edged simulate {SIM_VERSION}"
+    header = RecordingHeader("simulated", start_ns, EPOCH_UTC_NS + start_ns, software, True, config.cell.name, "none")
+    scorer, recorder = _ends(bulk, folder, header, config)
+    verdicts: list[Verdict] = []
+    engine = Engine(
+        config,
+        specs,
+        rings,
+        scorer,
+        recorder,
+        verdicts.append,
+        lambda part: None,
+        lambda now_ns: EPOCH_UTC_NS + now_ns,
+        lambda: name,
+    )
+    _run(_events(bulk, rendered, start_ns), engine, rings, start_ns)
+    if len(verdicts) != 1 or verdicts[0].recording is None:
+        said = "; ".join(f"{verdict.reason}: {verdict.detail}" for verdict in verdicts)
+        raise RuntimeError(f"seam {name} ({plan}) gave {len(verdicts)} verdicts instead of a recorded one ({said})")
+    return dict(rendered.truth)
+
+
+def _specs(bulk: Bulk, preset: ImagePreset) -> tuple[StreamSpec, ...]:
+    from drivers.sim.chunks import stream_specs
+    from drivers.sim.intel import intel_specs
+
+    return intel_specs(preset) if bulk.profile == "intel" else stream_specs(preset, profiler=bulk.profiler)
+
+
+def _events(bulk: Bulk, rendered: RenderedSeam, start_ns: int) -> Iterator[tuple[int, Chunk | dict[str, Any]]]:
+    """What devices and PLC give of the seam, by arrival time."""
+    import numpy as np
+
+    from drivers.sim.chunks import seam_chunks
+    from drivers.sim.intel import intel_chunks
+
+    rng = np.random.default_rng([rendered.plan.seed, 0xC4])
+    if bulk.profile == "intel":
+        return intel_chunks(rendered, start_ns, rng)
+    return seam_chunks(rendered, start_ns, rng, profiler=bulk.profiler)
+
+
+def _run(
+    events: Iterator[tuple[int, Chunk | dict[str, Any]]], engine: Engine, rings: Mapping[str, Ring], start_ns: int
+) -> None:
+    """Feed a seam through an engine until its verdict is due."""
+    now_ns = start_ns
+    for at_ns, item in events:
+        if at_ns - now_ns > QUIET_NS:
+            _pass_time(engine, now_ns, at_ns)
+        now_ns = at_ns
+        if isinstance(item, Chunk):
+            engine.step(rings[item.stream].append(item), now_ns)
+        else:
+            reply = engine.control(item, now_ns)
+            if not reply["ok"]:
+                raise RuntimeError(f"the virtual PLC's {item} was refused: {reply['error']}")
+    _pass_time(engine, now_ns, now_ns + SETTLE_NS)
+
+
+def _pass_time(engine: Engine, from_ns: int, to_ns: int) -> None:
+    for now_ns in range(from_ns, to_ns, TICK_NS):
+        engine.step(None, now_ns)
+
+
+def _ends(bulk: Bulk, folder: Path, header: RecordingHeader, config: Config) -> tuple[Scorer, RecorderLike]:
+    """Where the engine's data goes."""
+    if bulk.cache_dir is None:
+        return NullScorer(), SeamRecorder(folder, lambda: header, config_metadata(config))
+    from edged.feature_recorder import FeatureRecorder
+    from edged.local_scorer import FeatureCollector
+
+    collector = FeatureCollector(_backbone(bulk.cache_dir))
+    return collector, FeatureRecorder(folder, header, collector)
+
+
+_backbones: dict[Path, Any] = {}
+"""One loaded backbone per process."""
+
+
+def _backbone(cache_dir: Path) -> Any:
+    from pipelines.features.lite0 import load_backbone
+
+    if cache_dir not in _backbones:
+        _backbones[cache_dir] = load_backbone(cache_dir)
+    return _backbones[cache_dir]
