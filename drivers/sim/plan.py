@@ -10,7 +10,7 @@ from drivers.sim.randomness import generator
 from drivers.sim.seam import Family, SeamPlan
 from drivers.sim.sessions import session_names
 
-__all__ = ["MIX", "good_twin", "plan_seams"]
+__all__ = ["MIX", "faulty", "good_twin", "plan_seams"]
 
 MIX: tuple[Family, ...] = ("process", "result", "pair", "both")
 MID_SEAM_SHARE = 1 / 3
@@ -48,7 +48,7 @@ def plan_seams(
         # Time-ordered: a session is a stretch of consecutive seams.
         session = names[index * len(names) // n]
         plan = SeamPlan(index, program, session, int(rng.integers(1 << 62)), kind)
-        plans.append(_with_fault(plan, type_name, severity, rng) if type_name else plan)
+        plans.append(faulty(plan, type_name, severity, rng) if type_name else plan)
     return _derange(plans, rng)
 
 
@@ -99,7 +99,8 @@ def _types(families: list[Family], types: dict[str, list[str]], rng: np.random.G
     return out
 
 
-def _with_fault(plan: SeamPlan, type_name: str, severity: int | None, rng: np.random.Generator) -> SeamPlan:
+def faulty(plan: SeamPlan, type_name: str, severity: int | None, rng: np.random.Generator) -> SeamPlan:
+    """The plan with a fault of that type; a third set in mid-seam. Without a severity one is drawn."""
     arc_s = PROGRAMS[plan.program].arc_s
     row = FAULTS[type_name]
     mid, where, drawn = rng.uniform(), rng.uniform(), int(rng.integers(1, 6))
