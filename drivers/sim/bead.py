@@ -1,7 +1,7 @@
-"""The bead: cross-section along the seam, its ripples and its height map, from the latent state.
+"""The bead: cross-section along the seam from the latent state; `surface.py` gives it its shape.
 
-Deposited area = η·πd²/4·WFS/v; the pool's length smears it backwards along the seam, so that volume is conserved to
-the last mm³; what falls through a gap is kept as `below_mm3`.
+Deposited area = η·πd²/4·WFS/v. Metal freezes over a pool's length behind the arc, so the bead lags the arc by pool
+length / v. Volume is conserved to the last mm³; what falls through a gap is kept as `below_mm2`.
 """
 
 import dataclasses
@@ -14,12 +14,15 @@ from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
 from drivers.sim.variation import LATENT_HZ, Latents
 
-__all__ = ["BEAD_STEP_MM", "DEPOSITION", "Bead", "bead_outline", "form_bead", "height_map"]
+__all__ = ["BEAD_STEP_MM", "DEPOSITION", "Bead", "contact_angle_deg", "form_bead", "pool_length_mm", "quasi_static_current"]
 
 BEAD_STEP_MM = 0.1
 DEPOSITION = 0.955
 """Share of the wire that ends up in the bead; the rest is spatter and fume."""
 ALPHA_I, BETA_I = 0.27, 5.9e-5
+HOLE_FROM_SINK_MM = 0.45
+"""A pool that sags deeper than this tears open."""
+CRACK_ARMS = (3, 6)
 
 Array = NDArray[np.float64]
 
@@ -36,26 +39,67 @@ class Bead:
     filled_mm2: Array
     below_mm2: Array
     width_mm: Array
+    """Fused width; metal rolled over the toe (`overlap_mm`) lies beyond it."""
     height_mm: Array
     penetration_mm: Array
     centre_mm: Array
     sink_mm: Array
+    hole_mm: Array
+    """Half width of a burnt hole; 0 where there is none."""
     undercut_mm: Array
+    """Depth of the groove at the toe on `steep_side`; half as deep on the other."""
+    overlap_mm: Array
+    """Metal lying unfused over the toe on `steep_side`."""
+    steep_side: float
+    """+1 or −1: the side to which torch angle or gravity push the metal; sign of y."""
     oxide: Array
     """Lack of shielding 0–1: grey skin and pores."""
+    pores: Array
+    """Open pores, shape (n, 3): x, y, radius mm."""
+    crater_share: float
+    """Depth of the end crater as a share of the bead's height."""
+    cracks: tuple[Array, ...]
+    """Arms of a crater crack, each a polyline (n, 2) mm from its middle outwards."""
     ripple_mm: float
     fed_mm3: float
 
+    @property
+    def crack_mm(self) -> float:
+        """Length of the longest arm of the crater crack."""
+        return max((float(np.hypot(*np.diff(arm, axis=0).T).sum()) for arm in self.cracks), default=0.0)
+
     def summary(self) -> dict[str, float]:
-        """Means along the seam without start and crater."""
+        """Means along the seam without start and crater; of what shows in one place only, the largest value."""
         inner = slice(len(self.x_mm) // 8, -len(self.x_mm) // 8)
         return {
-            "width_mm": float(self.width_mm[inner].mean()),
+            "width_mm": float((self.width_mm + self.overlap_mm)[inner].mean()),
             "height_mm": float(self.height_mm[inner].mean()),
             "area_mm2": float(self.area_mm2[inner].mean()),
             "penetration_mm": float(self.penetration_mm[inner].mean()),
+            "contact_angle_deg": float(contact_angle_deg(self)[inner].mean()),
+            "undercut_mm": float(self.undercut_mm.max()),
+            "overlap_mm": float(self.overlap_mm.max()),
+            "sink_mm": float(self.sink_mm.max()),
+            "hole_mm": float(np.count_nonzero(self.hole_mm) * BEAD_STEP_MM),
+            "below_mm3": float(self.below_mm2.sum() * BEAD_STEP_MM),
+            "crack_mm": self.crack_mm,
+            "pores": float(len(self.pores)),
         }
 
+
+def contact_angle_deg(bead: Bead) -> Array:
+    """Angle between plate and bead through the metal at the steeper toe, shape (n,); over 90° where it overlaps."""
+    wetted = np.degrees(np.arctan(4 * bead.height_mm / bead.width_mm))
+    rolled = bead.overlap_mm / (bead.overlap_mm + 0.25)
+    return np.asarray(wetted + (165.0 - wetted) * rolled)
+
+
+def pool_length_mm(program: Program) -> float:
+    """Length of the weld pool behind the arc at the program's set-points (grows with U·I/v).
+
+    From the set-points, not from a seam's own heat: a late fault must not change metal that froze before it.
+    """
+    return 2.0 + 0.011 * program.voltage_v * program.current_a / program.travel_mm_s
 
 def quasi_static_current(state: Latents) -> Array:
     """Current that melts the wire as fast as it is fed: root of αI + βL_eI² = WFS."""
@@ -64,16 +108,22 @@ def quasi_static_current(state: Latents) -> Array:
     return np.asarray((-ALPHA_I + np.sqrt(ALPHA_I**2 + 4 * b * state.wire_mm_s)) / (2 * b))
 
 
+def _kernel(cells: int) -> Array:
+    """Share of the metal at the arc that freezes 0 … `cells` steps behind it: flat with soft ends, sum 1."""
+    at = (np.arange(cells) + 0.5) / cells
+    weights = np.sin(0.5 * np.pi * np.clip(np.minimum(at, 1 - at) / 0.3, 0, 1)) ** 2
+    return np.asarray(weights / weights.sum())
+
+
 def _pool(values: Array, cells: int) -> Array:
     """Average over the pool behind the arc: what solidifies at x was fed while the arc stood at x … x + pool."""
     padded = np.concatenate([values, np.full(cells - 1, values[-1])])
-    total = np.concatenate([[0.0], np.cumsum(padded)])
-    return np.asarray((total[cells:] - total[:-cells]) / cells)
+    return np.asarray(np.correlate(padded, _kernel(cells), mode="valid"))
 
 
 def _deposit(values: Array, cells: int) -> Array:
     """Spread what is fed at x over the pool behind it; what would land before the start piles up there."""
-    spread = np.convolve(values, np.full(cells, 1.0 / cells))
+    spread = np.convolve(values, _kernel(cells)[::-1])
     out = spread[cells - 1 :].copy()
     lump = spread[: cells - 1]
     out[: cells - 1] += lump[::-1]
@@ -90,23 +140,24 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
     volts = state.source_v[index] - program.source_mohm * 1e-3 * current - lead_drop
     travel = np.maximum(state.travel_mm_s[index], 1.0)
     heat = np.clip(volts, 8, None) * current / travel
-    # From the set-points, not from this seam's heat: a late fault must not change metal that froze before it.
-    nominal_heat = program.voltage_v * program.current_a / program.travel_mm_s
-    cells = max(3, round((2.0 + 0.011 * nominal_heat) / BEAD_STEP_MM))
+    cells = max(3, round(pool_length_mm(program) / BEAD_STEP_MM))
 
     metal = _metal(program, state, x, cells)
-
     gap = _pool(state.gap_mm[index], cells)
     sink = _pool(state.sink_mm[index], max(3, cells // 3))
     below = metal * np.clip(sink / 1.9, 0, 0.92)
     filled = np.minimum(gap * program.plate_mm * program.gap_share, 0.9 * (metal - below))
     area = metal - below - filled
 
-    shield = _pool(state.shielding()[index], cells)
-    width = _width(program, state, heat, volts, index, cells) * (1 - 0.06 * (1 - shield))
-    height = 1.5 * area / width * _pool(state.reinforcement_factor[index], cells)
-    arc_extra = _pool(state.arc_length_extra_mm[index], cells)
-    toe = generator(seed, "bead", "toe").uniform(0.8, 1.2)
+    oxide = 1 - _pool(state.shielding()[index], cells)
+    width = _width(program, state, heat, volts, index, cells) * (1 - 0.06 * oxide)
+    # Metal that no arc wets any more balls up: a half circle is as narrow as it gets.
+    width = np.maximum(width, np.maximum(1.6 * np.sqrt(area), 0.5))
+    overlap = _pool(state.overlap_mm[index], max(3, cells // 2)) * _uneven(len(x), 12, 0.35, seed, "overlap")
+    height = _cap_height(area, width, overlap) * _pool(state.reinforcement_factor[index], cells)
+    digging = _pool(state.arc_length_extra_mm[index], cells)
+    toe = generator(seed, "bead", "toe").uniform(0.92, 1.08) * _uneven(len(x), 20, 0.10, seed, "undercut")
+    centre = _pool(state.lateral_mm[index], cells)
     return Bead(
         x_mm=x,
         area_mm2=area,
@@ -115,10 +166,16 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
         width_mm=width,
         height_mm=height,
         penetration_mm=_pool(2.1 * (current / 200) ** 1.3 * (6 / travel) ** 0.3 - 0.15 * gap, cells),
-        centre_mm=_pool(state.lateral_mm[index], cells),
+        centre_mm=centre,
         sink_mm=sink,
-        undercut_mm=0.42 * arc_extra * toe,
-        oxide=1 - shield,
+        hole_mm=_hole(sink, width, seed),
+        undercut_mm=0.5 * np.clip(digging, 0, None) ** 0.85 * toe,
+        overlap_mm=overlap,
+        steep_side=float(generator(seed, "bead", "side").choice([-1.0, 1.0])),
+        oxide=oxide,
+        pores=_pores(x, oxide, centre, width, seed),
+        crater_share=0.35 + 1.6 * min(state.crater_fill_missing_s, 0.25),
+        cracks=_cracks(x[-1] - 0.2 * width[-1], centre[-1], float(width[-1]), state.crater_fill_missing_s, seed),
         ripple_mm=float(np.clip(program.travel_mm_s / 8.5, 0.55, 1.3)),
         fed_mm3=float(state.wire_mm_s.sum() / LATENT_HZ * WIRE_AREA_MM2),
     )
@@ -128,9 +185,65 @@ def _metal(program: Program, state: Latents, x: Array, cells: int) -> Array:
     """Cross-section of deposited metal, mm², from the wire's own time integral: exact however travel wanders."""
     fed = np.concatenate([[0.0], np.cumsum(state.wire_mm_s) / LATENT_HZ]) * WIRE_AREA_MM2
     edges = np.append(x, program.length_mm)
-    at = np.interp(edges, np.append(state.position_mm, program.length_mm), fed)
-    at[-1] = fed[-1]
-    return _deposit(DEPOSITION * np.diff(at) / np.diff(edges), cells)
+    arrived = int(np.searchsorted(state.position_mm, program.length_mm))
+    at = np.interp(edges, np.append(state.position_mm[:arrived], program.length_mm), fed[: arrived + 1])
+    moving = _deposit(DEPOSITION * np.diff(at) / np.diff(edges), cells)
+    # The crater fill, fed while the robot stands still, stays where the arc is and thins out backwards.
+    fill = np.clip(1 - (program.length_mm - x) / (0.7 * cells * BEAD_STEP_MM), 0, None)
+    return np.asarray(moving + DEPOSITION * (fed[-1] - fed[arrived]) * fill / (fill.sum() * BEAD_STEP_MM))
+
+
+def _cap_height(area: Array, width: Array, overlap: Array) -> Array:
+    """Height of a parabola over the fused width; with overlap the steep side is longer and fuller, at equal area."""
+    flank = flank_power(overlap)
+    # ∫₀¹ (1 − u²)^p du, within 0.4 % for p from 0.4 to 1.
+    full = 1 - 0.488 * flank + 0.155 * flank**2
+    return np.asarray(area / (width / 3 + (width / 2 + overlap) * full))
+
+
+def flank_power(overlap_mm: Array) -> Array:
+    """Power p of the flank (1 − u²)^p: 1 a wetted toe, towards 0.4 a wall that leans over the plate."""
+    return np.asarray(1 - 0.6 * overlap_mm / (overlap_mm + 0.3))
+
+
+def _uneven(count: int, cells: int, sigma: float, seed: int, name: str) -> Array:
+    """Factor around 1 along the seam, correlated over `cells`, shape (count,)."""
+    noise = np.convolve(generator(seed, "bead", name).standard_normal(count), np.hanning(cells + 2)[1:-1], mode="same")
+    return np.asarray(np.clip(1 + sigma * noise / np.sqrt(0.375 * cells), 0.25, 2.0))
+
+
+def _hole(sink: Array, width: Array, seed: int) -> Array:
+    """Half width of the hole that a sagging pool tears, ragged along its edge."""
+    half = width * np.clip(0.36 * (sink - HOLE_FROM_SINK_MM), 0, 0.40) * _uneven(len(sink), 9, 0.15, seed, "hole")
+    return np.where(half > 0.12, half, 0.0)
+
+
+def _pores(x: Array, oxide: Array, centre: Array, width: Array, seed: int) -> Array:
+    """Pores that broke the surface, (n, 3): x, y, radius mm. The draws are the seed's; the gas decides which open."""
+    rng = generator(seed, "bead", "pores")
+    where, side, chance = rng.uniform(size=120), np.clip(rng.normal(0, 0.22, 120), -0.38, 0.38), rng.uniform(size=120)
+    radius = rng.uniform(0.14, 0.42, 120)
+    cell = (where * (len(x) - 1)).astype(int)
+    found = np.stack([x[cell], centre[cell] + side * width[cell], radius], axis=1)
+    return np.asarray(found[chance < 0.8 * oxide[cell] - 0.02])
+
+
+def _cracks(x: float, y: float, width: float, missing_s: float, seed: int) -> tuple[Array, ...]:
+    """A star of short hot cracks in a crater that shrank without fill; longer the more of the fill is missing."""
+    if missing_s <= 0:
+        return ()
+    rng = generator(seed, "bead", "crack")
+    arms = int(rng.integers(*CRACK_ARMS))
+    reach = min((0.7 + 11.0 * missing_s) * rng.uniform(0.85, 1.15), 0.8 * width)
+    first = rng.uniform(0, 2 * np.pi)
+    out = []
+    for k in range(arms):
+        steps = np.linspace(0, 1, 7)
+        heading = first + 2 * np.pi * (k + rng.uniform(-0.25, 0.25)) / arms + np.cumsum(rng.normal(0, 0.22, 7))
+        step = reach * (1.0 if k == 0 else rng.uniform(0.5, 0.95)) * np.diff(steps)
+        line = np.cumsum(step[:, np.newaxis] * np.stack([np.cos(heading), np.sin(heading)], axis=1)[1:], axis=0)
+        out.append(np.concatenate([[[0.0, 0.0]], line]) + (x, y))
+    return tuple(out)
 
 
 def _width(program: Program, state: Latents, heat: Array, volts: Array, index: NDArray[np.int_], cells: int) -> Array:
@@ -141,61 +254,3 @@ def _width(program: Program, state: Latents, heat: Array, volts: Array, index: N
     # The first pool is cold and narrow: it takes a few mm to open.
     x = np.arange(len(width)) * BEAD_STEP_MM
     return np.asarray(width * (1 - 0.18 * np.exp(-x / 2.0)))
-
-
-def bead_outline(bead: Bead, x_mm: Array) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Half width and centre line, mm, and end taper 0–1 at each x, shape (len(x),); half an ellipse at either end."""
-    half_start, half_end = _half_ends(bead)
-    from_start = x_mm / half_start + 0.35
-    from_end = (bead.x_mm[-1] - x_mm) / half_end + 0.35
-    reach = np.clip(np.minimum(from_start, from_end), 0, 1)
-    taper = np.sqrt(1 - (1 - reach) ** 2)
-    half = np.maximum(0.5 * np.interp(x_mm, bead.x_mm, bead.width_mm) * taper, 1e-3)
-    centre = np.interp(x_mm, bead.x_mm, bead.centre_mm)
-    return half.astype(np.float32), centre.astype(np.float32), taper.astype(np.float32)
-
-
-def _half_ends(bead: Bead) -> tuple[float, float]:
-    """Half widths at start and crater, mm."""
-    cells = round(4.0 / BEAD_STEP_MM)
-    return 0.5 * float(bead.width_mm[:cells].mean()), 0.5 * float(bead.width_mm[-cells:].mean())
-
-
-def height_map(bead: Bead, x_mm: Array, y_mm: Array, seed: int) -> NDArray[np.float32]:
-    """Height above the plate, mm, shape (len(y), len(x)); the seam runs from x = 0 along y = 0."""
-    half, centre, taper = bead_outline(bead, x_mm)
-    height, sink, undercut = (
-        np.interp(x_mm, bead.x_mm, values).astype(np.float32) * taper
-        for values in (bead.height_mm, bead.sink_mm, bead.undercut_mm)
-    )
-    _, half_end = _half_ends(bead)
-    y = (y_mm[:, np.newaxis] - centre).astype(np.float32)
-    u = y / half
-    cap = np.clip(1 - u * u, 0, None)
-    rng = generator(seed, "bead", "ripples")
-    z = height * cap
-    z += _ripples(bead, x_mm, y, u, rng) * (cap > 0)
-    z -= 0.45 * sink * np.exp(-((u * 1.6) ** 2)) * 2.0
-    z -= undercut * np.exp(-(((np.abs(u) - 1.04) / 0.09) ** 2))
-    crater = np.exp(-((x_mm - bead.x_mm[-1] + 0.4 * half_end) ** 2) / (0.5 * half_end) ** 2).astype(np.float32)
-    z -= 0.35 * height * crater * np.exp(-((u / 0.55) ** 2))
-    return np.asarray(z, np.float32)
-
-
-def _ripples(
-    bead: Bead, x_mm: Array, y: NDArray[np.float32], u: NDArray[np.float32], rng: np.random.Generator
-) -> Array:
-    """Chevrons left by the solidifying pool's edge: curved, a little irregular."""
-    cells = len(bead.x_mm)
-    wander = np.interp(x_mm, bead.x_mm, np.cumsum(rng.standard_normal(cells) * 0.07)).astype(np.float32)
-    phase = (2 * np.pi / bead.ripple_mm) * (x_mm.astype(np.float32) - 1.5 * u**2) + wander
-    along = np.clip(1 + 0.4 * _smooth(rng.standard_normal(cells), 12), 0.3, 2.0)
-    depth = 0.04 * np.interp(x_mm, bead.x_mm, along).astype(np.float32)
-    # Steep towards the crater, flat behind: each freeze line laps over the one before.
-    wave = np.sin(phase) + 0.35 * np.sin(2 * phase + 0.8)
-    grain = 0.006 * rng.standard_normal(u.shape, dtype=np.float32)
-    return np.asarray((depth * wave + grain) * np.clip(1.05 - u * u, 0, None))
-
-
-def _smooth(values: Array, cells: int) -> Array:
-    return np.asarray(np.convolve(values, np.ones(cells) / np.sqrt(cells), mode="same"))

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sim.bead import Bead, height_map
+from drivers.sim.bead import Bead
 from drivers.sim.randomness import generator
+from drivers.sim.surface import height_map
 
 __all__ = ["PROFILE_HALF_WIDTH_MM", "PROFILE_MM_PER_ROW", "PROFILE_POINTS", "render_profile"]
 

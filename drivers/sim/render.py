@@ -91,7 +91,7 @@ def render_result(plan: SeamPlan, preset: ImagePreset) -> tuple[Mapping[str, byt
     program, session = program_named(plan.program), session_named(plan.session)
     result = _result_of(plan)
     views = {
-        name: photograph.render_view(program, session, result.bead, result.marks, result.seed, preset)
+        name: photograph.render_view(program, session, result.bead, result.marks, result.seed, preset, name)
         for name in program.views
     }
     return views, _profile(result)

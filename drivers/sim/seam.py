@@ -5,6 +5,7 @@ to recordings. Truth travels beside the observations and never inside them.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -47,6 +48,13 @@ class Fault:
     onset_s: float
     end_s: float
 
+    def __post_init__(self) -> None:
+        """Raise ValueError with quantity, value and range; whether the value can be, its type's row says."""
+        if self.severity not in (1, 2, 3, 4, 5):
+            raise ValueError(f"severity of {self.type} is {self.severity}; it must be 1 to 5")
+        if not 0 <= self.onset_s <= self.end_s < math.inf:
+            raise ValueError(f"{self.type} lasts {self.onset_s}–{self.end_s} s; need 0 ≤ onset ≤ end")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SeamPlan:
@@ -63,6 +71,13 @@ class SeamPlan:
     family: Family = "good"
     fault: Fault | None = None
     pair_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError with quantity, value and range when a number cannot be."""
+        for quantity in ("index", "seed", "pair_seed"):
+            value = getattr(self, quantity)
+            if value is not None and value < 0:
+                raise ValueError(f"{quantity} of a seam is {value}; it must be 0 or more")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
