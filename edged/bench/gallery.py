@@ -129,9 +129,9 @@ def _wave(seam: Specimen, severity: int, channel: int) -> tuple[NDArray[Any], ND
 CHANNELS = ((0, "I, A", (0, 520)), (1, "U, V", (0, 45)))
 
 
-def _waves(shown: Sequence[Specimen], columns: Columns) -> "Figure":
+def _waves(shown: Sequence[Specimen], columns: Columns, width: float = 2.2) -> "Figure":
     faults = [c for c in columns if c > 0] or [0]
-    figure, axes = _grid(len(shown), 2 * len(faults), 2.2, 1.05, sharex=True, sharey="col")
+    figure, axes = _grid(len(shown), 2 * len(faults), width, 1.05, sharex=True, sharey="col")
     for row, seam in zip(axes, shown, strict=True):
         cells = iter(row)
         for channel, unit, limits in CHANNELS:
@@ -151,7 +151,7 @@ def _waves(shown: Sequence[Specimen], columns: Columns) -> "Figure":
 
 
 def _mode_waves(shown: Sequence[Specimen], columns: Columns) -> "Figure":
-    return _waves(shown, (0,))
+    return _waves(shown, (0,), width=5.0)
 
 
 def _spectrogram(seam: Specimen, severity: int) -> NDArray[np.float64]:
@@ -164,8 +164,8 @@ def _spectrogram(seam: Specimen, severity: int) -> NDArray[np.float64]:
     return np.asarray(10 * np.log10(power[frequency <= 16000][::-1] + 1e-14))
 
 
-def _spectrograms(shown: Sequence[Specimen], columns: Columns) -> "Figure":
-    figure, axes = _grid(len(shown), len(columns), 2.8, 1.3)
+def _spectrograms(shown: Sequence[Specimen], columns: Columns, width: float = 2.8) -> "Figure":
+    figure, axes = _grid(len(shown), len(columns), width, 1.3)
     for row, seam in zip(axes, shown, strict=True):
         for cell, severity in zip(row, columns, strict=True):
             rendered, image = seam.process(severity), _spectrogram(seam, severity)
@@ -180,7 +180,7 @@ def _spectrograms(shown: Sequence[Specimen], columns: Columns) -> "Figure":
 
 
 def _mode_sound(shown: Sequence[Specimen], columns: Columns) -> "Figure":
-    return _spectrograms(shown, (0,))
+    return _spectrograms(shown, (0,), width=8.0)
 
 
 def _heights(shown: Sequence[Specimen], columns: Columns) -> "Figure":

@@ -81,9 +81,15 @@ $easy
 
 Preset `small`, as detectors see it; the good twin stands at the left of each row, the physical value over each picture.
 
-| | |
-|---|---|
-| one good seam for each transfer mode | ![frames](img/cell-frames-modes.jpg) ![waveforms](img/cell-waves-modes.png) ![sound](img/cell-sound-modes.jpg) |
+One good seam for each transfer mode:
+
+![arc-camera frames by transfer mode](img/cell-frames-modes.jpg)
+
+![current and voltage by transfer mode, 0.2 s](img/cell-waves-modes.png)
+
+![spectrograms by transfer mode](img/cell-sound-modes.jpg)
+
+By fault type and severity:
 
 ![arc-camera frames by fault and severity](img/cell-frames.jpg)
 

@@ -9,6 +9,7 @@ import pytest
 
 from drivers.sim.programs import PROGRAMS
 from edged.bench import physics, physics_arc, physics_bead
+from edged.bench.physics_row import Row
 from edged.bench.sources import SOURCES, source_keys
 
 
@@ -38,7 +39,7 @@ def test_every_program_has_its_transfer_its_bead_and_its_heat_input_measured() -
 
 
 def test_a_figure_out_of_its_range_does_not_hold_and_an_unknown_source_is_refused() -> None:
-    row = physics._Row("x", 3.0, 1.0, 2.0, "mm", "practice")
+    row = Row("x", 3.0, 1.0, 2.0, "mm", "practice")
     assert row.as_dict()["ok"] is False
     assert dataclasses.replace(row, value=float("nan")).as_dict()["ok"] is False
     with pytest.raises(KeyError, match="hearsay"):
