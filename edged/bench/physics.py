@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from drivers.sim import arc
+from drivers.sim import bead
 from drivers.sim.programs import PROGRAMS, Program
 from drivers.sim.variation import draw_latents
 from edged.bench import physics_arc, physics_bead
@@ -143,8 +143,8 @@ def _first_of(good: Mapping[str, list[GoodSeam]], transfer: str) -> list[Program
 
 def _law_rows(good: Mapping[str, list[GoodSeam]]) -> Iterator[Row]:
     """Laws of the arc: melting, contact-tip distance, transition."""
-    yield Row("melting by the arc, α", arc.ALPHA, 0.2, 0.35, "mm/(A·s)", "practice, chang-babkin")
-    yield Row("melting by resistance, β", 1e5 * arc.BETA, 4, 8, "1e-5 /(A²·s)", "practice, chang-babkin")
+    yield Row("melting by the arc, α", bead.ALPHA_I, 0.2, 0.35, "mm/(A·s)", "practice, chang-babkin")
+    yield Row("melting by resistance, β", 1e5 * bead.BETA_I, 4, 8, "1e-5 /(A²·s)", "practice, chang-babkin")
     for transfer, current_a in (("short_circuit", 150.0), ("spray", 250.0)):
         for program in _first_of(good, transfer):
             rule = current_a * INCH_PER_MIN_M_MIN
