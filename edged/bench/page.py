@@ -96,7 +96,7 @@ def _verdict(report: Report) -> str:
 
 def _constants() -> str:
     rows = (
-        ("melting rate", f"{bead.ALPHA_I} mm/(A·s) · I + {bead.BETA_I:.1e} /(A²·s) · L_e I², 1.2 mm wire", "practice"),
+        ("melting rate, 1.2 mm wire", f"{bead.ALPHA_I} mm/(A·s) · I + {bead.BETA_I} /(A²·s) · L_e I²", "practice"),
         ("arc voltage", f"{arc.ARC_FALL_V} V + {arc.ARC_V_PER_MM} V/mm + {1e3 * arc.ARC_OHM:.0f} mΩ · I", "(m)"),
         ("electrical model", f"{arc.ARC_HZ / 1e3:.0f} kHz, to the welder's {arc.WELDER_HZ / 1e3:.0f} kHz", "(m)"),
         ("sound", f"{sound.AUDIO_HZ / 1e3:.0f} kHz, pressure follows d(UI)/dt after distance / 343 m/s", "arc-sound"),
