@@ -117,7 +117,7 @@ robot begins 0.1 s before the bead and runs on beyond it until `scan_s` = 2.2 s 
 points give no return. Lines of text on a pty live, the same rows as chunks in bulk. Off by default: recordings without it are the
 same to the byte.
 
-## Not modelled, and known departures
+## Not modelled, and known flaws
 
 - Every seam lies flat: a fillet or lap differs from a butt in its set-points and in how much metal its joint takes, not in the shape
   of its surface.
@@ -126,6 +126,9 @@ same to the byte.
 - The set-points of the spray fillets come from a table that stands under CO2 and flux-cored wire (otc).
 - Burn-through calms the short circuits less than reported; lack of fusion and tip wear change nothing at the surface by definition
   of their family, although a steeper toe would show in a shop.
+- Gas loss, lack of fusion and sub-surface pores cannot be told from a single arc-camera frame; a shop's camera would show the
+  first as spatter and a restless arc. The nozzle hangs lower in the frames than its distance from the plate would have it.
+- A bead's start is a broad head, where a real one is rather high and narrow.
 - The arc is one column with a constant length gradient: no arc blow, no humping, no keyhole, no slag.
 - Melting constants α and β could not be found in a source that gives them for 1.2 mm steel wire; the feed they lead to was
   compared with a manufacturer's rule instead.
