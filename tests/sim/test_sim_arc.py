@@ -5,10 +5,11 @@ from functools import cache
 import numpy as np
 import pytest
 
+from drivers.sim import arc, arc_kernel
 from drivers.sim.arc import ARC_HZ, WELDER_HZ, WELDER_SCALE, ArcTrace, sample_welder, simulate_arc
 from drivers.sim.arc_kernel import RATE_BAND
 from drivers.sim.faults import apply_fault, fault_of
-from drivers.sim.programs import PROGRAMS
+from drivers.sim.programs import PROGRAMS, WIRE_AREA_MM2
 from drivers.sim.sessions import session_named
 from drivers.sim.variation import LATENT_HZ, draw_latents
 
@@ -36,6 +37,13 @@ def shorts(trace: ArcTrace, from_s: float = 0.3, to_s: float = 60.0) -> list[sli
     begins, ends = np.flatnonzero(edges == 1) + 1, np.flatnonzero(edges == -1) + 1
     pairs = [slice(b, ends[np.searchsorted(ends, b)]) for b in begins if b < (ends[-1] if len(ends) else 0)]
     return [s for s in pairs if from_s * ARC_HZ < s.start < to_s * ARC_HZ]
+
+
+def test_the_compiled_loop_has_the_constants_that_others_read() -> None:
+    # They stand there too, because a compiled function on disk knows changes of its own file only.
+    assert arc_kernel.WIRE_AREA_MM2 == WIRE_AREA_MM2
+    for name in ("ARC_V_PER_MM", "ARC_OHM", "POOL_RAD_S", "POOL_DAMPING"):
+        assert getattr(arc_kernel, name) == getattr(arc, name)
 
 
 def within(trace: ArcTrace) -> slice:
