@@ -6,7 +6,7 @@ resamples sessions. Two equal rows get equal scores, so a part that a family lea
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 from edged.bench.tables import Matrix, Side, Tables, within_program
 from pipelines.metrics import auroc
 
-__all__ = ["FOLDS", "PARTS", "PROBE_LIMIT", "PROBE_TREES", "Probe", "fit_score", "folds", "probe_rows", "probe_scores", "trees"]
+__all__ = [
+    "FOLDS",
+    "PARTS",
+    "PROBE_LIMIT",
+    "PROBE_TREES",
+    "Probe",
+    "fit_score",
+    "folds",
+    "probe_rows",
+    "probe_scores",
+    "trees",
+]
 
 FOLDS = 5
 PROBE_LIMIT = 0.55
@@ -110,11 +121,11 @@ def fit_score(rows: Matrix, label: NDArray[np.int_], tested: Matrix, **changes: 
     return np.asarray(model.predict_proba(tested[:, varies])[:, 1], np.float64)
 
 
-def probe_rows(tables: Tables, progress: Callable[[list[tuple[str, str]]], Any] = iter) -> list[Probe]:
-    """Every family × part."""
+def probe_rows(tables: Tables, asked: Sequence[tuple[str, str]]) -> list[Probe]:
+    """A row for each (family, part) asked for."""
     good = tables.sides["good"]
     out = []
-    for family, part in progress([(f, p) for f in tables.sides if f != "good" for p in PARTS]):
+    for family, part in asked:
         pick = PARTS[part]
         scores = probe_scores(pick(good), pick(tables.sides[family]), tables.program, tables.session, raw=part in RAW)
         n = len(tables.session)

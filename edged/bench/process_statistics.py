@@ -96,7 +96,8 @@ def _bands(spectrum: Array, hz: Array, edges: tuple[int, ...]) -> list[Array]:
     at = np.searchsorted(hz, edges)
     total = np.concatenate([np.zeros((*spectrum.shape[:-1], 1)), np.cumsum(spectrum, axis=-1)], axis=-1)
     return [
-        np.log10((total[..., b] - total[..., a]) / max(b - a, 1) + 1e-12) for a, b in zip(at[:-1], at[1:], strict=True)
+        np.log10((total[..., b] - total[..., a]) / max(b - a, 1) + 1e-12)
+        for a, b in zip(at[:-1], at[1:], strict=True)
     ]
 
 

@@ -209,7 +209,9 @@ def _strip_columns(cv2: Any, strip: NDArray[np.uint8], grey: NDArray[np.uint8]) 
         colour = light[a:b].mean(0).reshape(STRIP_COLUMNS, -1, 3).mean(1).astype(np.float64)
         out[f"light {k}"] = colour.mean(1)
         out[f"warmth {k}"] = (colour[:, 0] - colour[:, 2]) / np.maximum(colour.mean(1), 1.0)
-        out[f"texture {k}"] = np.log10(texture[a:b].mean(0).reshape(STRIP_COLUMNS, -1).mean(1).astype(np.float64) + 0.1)
+        out[f"texture {k}"] = np.log10(
+            texture[a:b].mean(0).reshape(STRIP_COLUMNS, -1).mean(1).astype(np.float64) + 0.1
+        )
     # Metal is grey, its surroundings are tinted: saturation tells them apart.
     saturation = (light.max(2) - light.min(2)) / np.maximum(light.max(2), 1.0)
     profile = saturation.reshape(across, STRIP_COLUMNS, -1).mean(2)

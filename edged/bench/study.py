@@ -120,7 +120,9 @@ def _partners(base: Sequence[SeamPlan], rng: np.random.Generator) -> tuple[int, 
     partner = [0] * len(base)
     for (program, session), members in groups.items():
         if len(members) < 2:
-            raise ValueError(f"{session} welds {program} once; a derangement needs two seams of a program and session")
+            raise ValueError(
+                f"{session} welds {program} once; a derangement needs two seams of a program and session"
+            )
         ring = [members[k] for k in rng.permutation(len(members))]
         for a, b in zip(ring, ring[1:] + ring[:1], strict=True):
             partner[a] = b

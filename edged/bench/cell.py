@@ -1,0 +1,236 @@
+"""`edged bench cell`: the virtual cell's validity report, with difficulty measured by no detector of edged's.
+
+Plans a study, renders and measures it, then asks: do probes find what must be hidden, how well does an oracle do, what
+bounds *pair*, do physical figures lie in their ranges? Exit code 1 when one of the validity rows does not hold.
+"""
+
+import concurrent.futures
+import dataclasses
+import importlib.util
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["DEFAULT_WORK", "cell", "report_of"]
+
+DEFAULT_WORK = Path("bench-work")
+BAYES_SEED = 20_270_102
+BAYES_DRAWS = 400
+BAYES_DRAWS_QUICK = 150
+
+
+def cell(
+    json_out: Annotated[Path, typer.Option("--json", help="Write the report here.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer seams; at most half an hour on two cores.")] = False,
+    work: Annotated[
+        Path, typer.Option(help="Where measured seams are kept; a second run goes on there.")
+    ] = DEFAULT_WORK,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    docs: Annotated[Path | None, typer.Option(help="Write virtual-cell.md and its figures into this folder.")] = None,
+    seams: Annotated[
+        int | None, typer.Option(min=4, help="Base seams, instead of 1,050 or the quick number.")
+    ] = None,
+) -> None:
+    """Validity report of the virtual cell: probes, oracle, pairs, physical ranges."""
+    console = Console(stderr=True)
+    began = time.monotonic()
+    try:
+        report = report_of(quick, work, jobs, seams, console)
+    except ValueError as error:
+        console.print(f"[red]edged bench cell:[/red] {error}")
+        raise typer.Exit(2) from error
+    report["minutes"] = round((time.monotonic() - began) / 60, 1)
+    report["command"] = _command(quick, seams)
+    json_out.parent.mkdir(parents=True, exist_ok=True)
+    json_out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if docs is not None:
+        _write_docs(docs, report)
+    for table in tables_of(report):
+        console.print(table)
+    broken = failures(report)
+    if broken:
+        console.print(f"[red]edged bench cell:[/red] {len(broken)} rows do not hold: {'; '.join(broken)}")
+        raise typer.Exit(1)
+
+
+def report_of(quick: bool, work: Path, jobs: int, seams: int | None, console: Console) -> dict[str, Any]:
+    """The report without its command and minutes. Raises ValueError when the study cannot be planned or judged."""
+    from drivers.sim import SIM_VERSION
+    from edged.bench.pairs import pair_bayes, r2_rows
+    from edged.bench.study import FULL_SEAMS, QUICK_SEAMS, STUDY_SEED, fingerprint, measure, plan_study
+    from edged.bench.tables import load_tables
+
+    count = seams or (QUICK_SEAMS if quick else FULL_SEAMS)
+    study = plan_study(count)
+    console.print(f"{count} base seams, seed {STUDY_SEED}, {jobs} processes")
+    with _progress(console) as bar:
+        paths = measure(study, work / fingerprint(study), jobs, lambda it: _track(bar, it, "welding", None, count))
+        tables = load_tables(study, paths)
+        draws = BAYES_DRAWS_QUICK if quick else BAYES_DRAWS
+        bayes = pair_bayes(study, BAYES_SEED, draws, lambda it: _track(bar, iter(it), "pairs", None, len(it)))
+        probes, oracle = _judge(paths, study, tables, jobs, bar)
+    return {
+        "probes": probes,
+        "oracle": oracle,
+        "pair_bayes_auroc": bayes.value,
+        "pair_bayes_ci": bayes.ci,
+        "r2": [dataclasses.asdict(row) for row in r2_rows(tables)],
+        "physics": _physics(quick),
+        "sim_version": SIM_VERSION,
+        "digest": _digest(),
+        "seeds": {"study": STUDY_SEED, "pair_bayes": BAYES_SEED},
+        "n": {"base": count, "seams": count * len(tables.sides), "sessions": len(set(tables.session.tolist()))},
+        "quick": quick,
+    }
+
+
+def _judge(
+    paths: Sequence[Path], study: Any, tables: Any, jobs: int, bar: Progress
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Probe and oracle rows; each family × part and each type is a task of its own for `jobs` processes."""
+    from edged.bench.oracle import types_of
+    from edged.bench.probes import PARTS
+
+    asked = [("probe", f, part) for f in tables.sides if f != "good" for part in PARTS]
+    asked += [("oracle", f, name) for f, name in types_of(tables)]
+    context = multiprocessing.get_context("spawn")
+    if jobs == 1:
+        _load(study, paths)
+        answers = list(_track(bar, map(_answer, asked), "judging", None, len(asked)))
+    else:
+        with concurrent.futures.ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=_load, initargs=(study, paths)
+        ) as pool:
+            answers = list(_track(bar, pool.map(_answer, asked), "judging", None, len(asked)))
+    rows = {kind: [r for (k, _, _), rows in zip(asked, answers, strict=True) if k == kind for r in rows]
+            for kind in ("probe", "oracle")}  # fmt: skip
+    return rows["probe"], rows["oracle"]
+
+
+_LOADED: dict[str, Any] = {}
+"""A worker's tables, read once."""
+
+
+def _load(study: Any, paths: Sequence[Path]) -> None:
+    from threadpoolctl import threadpool_limits
+
+    from edged.bench.tables import load_tables
+
+    threadpool_limits(1)
+    # scikit-learn's trees ask OpenMP, whose number of threads is only bounded from outside or before its first use.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _LOADED["tables"] = load_tables(study, paths)
+
+
+def _answer(asked: tuple[str, str, str]) -> list[dict[str, Any]]:
+    from edged.bench.delay import delays_of
+    from edged.bench.oracle import oracle_rows
+    from edged.bench.probes import probe_rows
+
+    kind, family, name = asked
+    tables = _LOADED["tables"]
+    if kind == "probe":
+        return [dataclasses.asdict(row) for row in probe_rows(tables, [(family, name)])]
+    rows = oracle_rows(tables, lambda t: delays_of(tables, t), [(family, name)])
+    return [dataclasses.asdict(row) for row in rows]
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("[cyan]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _track(bar: Progress, items: Iterator[Any], name: str, task: Any, total: int) -> Iterator[Any]:
+    task = bar.add_task(name, total=total)
+    for item in items:
+        bar.advance(task)
+        yield item
+    bar.update(task, completed=total)
+
+
+def _physics(quick: bool) -> list[dict[str, Any]]:
+    if importlib.util.find_spec("edged.bench.physics") is None:
+        return []
+    rows: list[dict[str, Any]] = importlib.import_module("edged.bench.physics").physics_rows(quick)
+    return rows
+
+
+def _digest() -> str | None:
+    if importlib.util.find_spec("drivers.sim.digest") is None:
+        return None
+    return str(importlib.import_module("drivers.sim.digest").physics_digest())
+
+
+def _write_docs(docs: Path, report: dict[str, Any]) -> None:
+    """The page and its figures. Raises ModuleNotFoundError while they are not part of this installation."""
+    importlib.import_module("edged.bench.gallery").draw_galleries(docs / "img")
+    text = importlib.import_module("edged.bench.page").page(report)
+    (docs / "virtual-cell.md").write_text(text, encoding="utf-8")
+
+
+def _command(quick: bool, seams: int | None) -> str:
+    parts = ["edged bench cell --json F", "--quick" if quick else "", f"--seams {seams}" if seams else ""]
+    return " ".join(part for part in parts if part)
+
+
+def failures(report: dict[str, Any]) -> list[str]:
+    """The rows that do not hold, in words."""
+    out = [
+        f"{row['probe']} probe on {row['family']} {row['auroc']:.3f} [{row['ci'][0]:.3f}, {row['ci'][1]:.3f}]"
+        for row in report["probes"]
+        if row["ok"] is False
+    ]
+    out += [f"R² of {row['quantity']} in {row['program']} {row['r2']:.2f}" for row in report["r2"] if not row["ok"]]
+    out += [f"{row['name']} {row['value']} {row['unit']}" for row in report["physics"] if row["ok"] is False]
+    return out
+
+
+def tables_of(report: dict[str, Any]) -> Iterator[Table]:
+    """What the console shows."""
+    mark = {True: "[green]holds[/green]", False: "[red]fails[/red]", None: "–"}
+    probes = Table("family", "probe", "AUROC", "95 %", "n a side", "rule", title="Probes")
+    for row in report["probes"]:
+        probes.add_row(
+            row["family"],
+            row["probe"],
+            f"{row['auroc']:.3f}",
+            _interval(row["ci"]),
+            str(row["n_per_side"]),
+            mark[row["ok"]],
+        )
+    yield probes
+    oracle = Table("type", "family", "severity", "AUROC", "95 %", "n", "delay s", title="Oracle")
+    for row in report["oracle"]:
+        value, late = row["auroc"], row["delay_s_p50"]
+        colour = "white" if value is None else "red" if value < 0.6 else "yellow" if value < 0.9 else "green"
+        shown = "–" if value is None else f"[{colour}]{value:.3f}[/{colour}]"
+        oracle.add_row(
+            row["type"], row["family"], str(row["severity"]), shown, _interval(row["ci"]), str(row["n"]),
+            "–" if late is None else f"{late:.2f}",
+        )  # fmt: skip
+    yield oracle
+    r2 = Table("program", "quantity", "R²", "n", "0.4–0.8", title="Bead from observed process, within program")
+    for row in report["r2"]:
+        r2.add_row(row["program"], row["quantity"], f"{row['r2']:.2f}", str(row["n"]), mark[row["ok"]])
+    yield r2
+    pair = Table("figure", "value", "95 %", title="Pairs")
+    pair.add_row("Bayes AUROC on latents", f"{report['pair_bayes_auroc']:.3f}", _interval(report["pair_bayes_ci"]))
+    yield pair
+
+
+def _interval(ci: Sequence[float] | None) -> str:
+    return "–" if ci is None else f"{ci[0]:.3f}–{ci[1]:.3f}"

@@ -1,0 +1,144 @@
+"""What can be known of pairs at all: the Bayes AUROC on true latents, and how far observed statistics predict a bead.
+
+A *pair* shows the bead of another good seam of its program and session. Whoever knew the latents without noise could
+still only use the likelihood ratio log p(P, R) − log p(P) p(R); its AUROC bounds every detector that reads these
+latents' traces.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.sim.programs import program_named
+from drivers.sim.seam import SeamPlan
+from drivers.sim.sessions import session_named
+from drivers.sim.variation import draw_latents
+from edged.bench.probes import folds
+from edged.bench.study import Study
+from edged.bench.tables import Matrix, Tables
+from pipelines.metrics import Auroc, auroc
+
+__all__ = ["PROCESS_LATENTS", "R2_COLUMNS", "R2_LIMITS", "RESULT_LATENTS", "R2Row", "latents_of", "likelihood_ratio",
+           "pair_bayes", "r2_rows"]  # fmt: skip
+
+PROCESS_LATENTS = ("wire speed", "travel speed", "CTWD", "source voltage")
+"""Means over the seam without its first and last eighth: what the process is, before any sensor."""
+RESULT_LATENTS = ("bead width", "bead height", "area above the plate")
+"""Means of the true bead over the same part. The gap, the plate's warmth, wetting and recovery are not among the
+process's latents: they shape the bead and leave hardly a trace in the process."""
+R2_LIMITS = (0.4, 0.8)
+R2_QUANTITIES = ("width_mm", "height_mm", "area_mm2")
+R2_COLUMNS = (
+    "mean i_mean", "mean i_std", "mean u_mean", "mean u_std", "mean power", "mean wire", "mean speed", "mean area_mm2",
+    "mean heat_j_mm", "mean current_per_wire", "mean short_rate", "mean short_share", "mean arc_u", "mean arc_i",
+    "mean frame_mean", "mean frame_above_128", "mean frame_y_250", "mean frame_joint_wide", "mean sound_rms",
+)  # fmt: skip
+"""Observed process statistics that ridge regression predicts the bead from."""
+RIDGE = 3.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class R2Row:
+    """Held-out R² of one bead quantity within one program; `ok`: within `R2_LIMITS`."""
+
+    program: str
+    quantity: str
+    r2: float
+    n: int
+    ok: bool
+
+
+def latents_of(plan: SeamPlan) -> tuple[Matrix, Matrix]:
+    """True (`PROCESS_LATENTS`, `RESULT_LATENTS`) of a good seam."""
+    from drivers.sim.bead import form_bead
+
+    program, session = program_named(plan.program), session_named(plan.session)
+    state = draw_latents(program, session, plan.seed)
+    inner = slice(len(state.wire_mm_s) // 8, -len(state.wire_mm_s) // 8)
+    arrays = (state.wire_mm_s, state.travel_mm_s, state.ctwd_mm, state.source_v)
+    bead = form_bead(program, session, state, plan.seed).summary()
+    return np.array([a[inner].mean() for a in arrays]), np.array([bead[name] for name in R2_QUANTITIES])
+
+
+def pair_bayes(study: Study, seed: int, draws: int, progress: Callable[[Sequence[str]], Any] = iter) -> Auroc:
+    """AUROC of the likelihood ratio for the study's pairs against its goods; the interval resamples sessions.
+
+    The joint Gaussian of each program is fitted on `draws` good seams of its own, not on the study's.
+    """
+    programs = sorted({plan.program for plan in study.base})
+    sessions = sorted({plan.session for plan in study.base})
+    own = [latents_of(plan) for plan in study.base]
+    process, result = (np.stack([latent[side] for latent in own]) for side in (0, 1))
+    partner = np.array(study.partner)
+    score_good, score_pair = np.empty(len(own)), np.empty(len(own))
+    for number, name in enumerate(progress(programs)):
+        rng = np.random.default_rng([seed, number])
+        fresh = [
+            latents_of(SeamPlan(k, name, sessions[k % len(sessions)], int(rng.integers(1 << 62))))
+            for k in range(draws)
+        ]
+        ratio = likelihood_ratio(*(np.stack([latent[side] for latent in fresh]) for side in (0, 1)))
+        mine = np.array([plan.program == name for plan in study.base])
+        score_good[mine] = -ratio(process[mine], result[mine])
+        score_pair[mine] = -ratio(process[mine], result[partner[mine]])
+    n = len(own)
+    session = [plan.session for plan in study.base]
+    return auroc([False] * n + [True] * n, [*score_good, *score_pair], session * 2)
+
+
+def likelihood_ratio(process: Matrix, result: Matrix) -> Callable[[Matrix, Matrix], Matrix]:
+    """log p(P, R) − log p(P) − log p(R) under the Gaussian of the goods `process` (n, p) and `result` (n, r)."""
+    from scipy.stats import multivariate_normal
+
+    split = process.shape[1]
+    both = np.hstack([process, result])
+    centre, scale = both.mean(0), both.std(0)
+    if (scale <= 0).any():
+        raise ValueError(f"latent number {int(scale.argmin())} never varies; a Gaussian needs spread")
+    covariance = np.cov(((both - centre) / scale).T)
+    zero = np.zeros(len(centre))
+    joint, p, r = (
+        multivariate_normal(zero[part], covariance[part, part])
+        for part in (slice(None), slice(None, split), slice(split, None))
+    )
+
+    def ratio(some_process: Matrix, some_result: Matrix) -> Matrix:
+        z = (np.hstack([some_process, some_result]) - centre) / scale
+        return np.asarray(joint.logpdf(z) - p.logpdf(z[:, :split]) - r.logpdf(z[:, split:]))
+
+    return ratio
+
+
+def r2_rows(tables: Tables) -> list[R2Row]:
+    """Held-out R² within program of true width, height and area from observed process statistics of good seams.
+
+    Ridge regression on the program's own seams, folds by session; columns standardised on the training folds.
+    """
+    columns = [tables.process_names.index(name) for name in R2_COLUMNS]
+    observed = np.nan_to_num(tables.sides["good"].process[:, columns])
+    out = []
+    for name in np.unique(tables.program):
+        mine = tables.program == name
+        x, y = observed[mine], tables.bead[mine]
+        guess = _held_out(x, y, tables.session[mine])
+        left = ((y - guess) ** 2).sum(0)
+        r2 = 1 - left / ((y - y.mean(0)) ** 2).sum(0)
+        out += [
+            R2Row(str(name), quantity, float(value), int(mine.sum()), bool(R2_LIMITS[0] <= value <= R2_LIMITS[1]))
+            for quantity, value in zip(R2_QUANTITIES, r2, strict=True)
+        ]
+    return out
+
+
+def _held_out(x: Matrix, y: Matrix, session: NDArray[np.str_]) -> Matrix:
+    guess = np.empty(y.shape)
+    for train, test in folds(session):
+        centre, spread = x[train].mean(0), x[train].std(0)
+        z = (x - centre) / np.where(spread > 1e-9, spread, 1.0)
+        mean = y[train].mean(0)
+        gram = z[train].T @ z[train] + RIDGE * np.eye(z.shape[1])
+        guess[test] = mean + z[test] @ np.linalg.solve(gram, z[train].T @ (y[train] - mean))
+    return guess
