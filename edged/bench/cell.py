@@ -1,7 +1,7 @@
 """`edged bench cell`: the virtual cell's validity report, with difficulty measured by no detector of edged's.
 
-Plans a study, renders and measures it, then asks: do probes find what must be hidden, how well does an oracle do, what
-bounds *pair*, do physical figures lie in their ranges? Exit code 1 when one of the validity rows does not hold.
+Plans a study, renders and measures it, then asks: do probes find what must be hidden, how well does an oracle do,
+what bounds *pair*, do physical figures lie in their ranges? Exit code 1 when one of the validity rows does not hold.
 """
 
 import concurrent.futures

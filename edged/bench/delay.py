@@ -23,7 +23,7 @@ RECENT = 5
 
 
 def delays_of(tables: Tables, type_name: str) -> dict[int, float | None]:
-    """Severity → median delay, s; None where half of the seams or more were never detected. Empty: no process trace."""
+    """Severity → median delay, s; None where half of the seams were never detected. Empty: no process trace."""
     side = _side_of(tables, type_name)
     goods = tables.sides["good"].windows
     if side is None or side.windows is None or goods is None:
@@ -53,7 +53,7 @@ def first_alarms(alarm: NDArray[np.bool_], windows: Windows, extent: Matrix) -> 
 
 
 def causal_rows(windows: Windows) -> NDArray[np.float32]:
-    """(m, 3k): each window, the mean of the last `RECENT`, and its step from the mean of all before it in its seam."""
+    """(m, 3k): each window, the mean of the last `RECENT`, and its step from the mean of all before it."""
     rows = windows.rows.astype(np.float64)
     first = np.searchsorted(windows.seam, windows.seam)
     total = np.concatenate([np.zeros((1, rows.shape[1])), np.cumsum(rows, axis=0)])
@@ -88,7 +88,8 @@ def _scores(
         inner = train[bad.seam] & inside
         if not inner.any():
             continue
-        scale = within_program(rows_good[train[goods.seam]], tables.program[goods.seam][train[goods.seam]])
+        used = train[goods.seam]
+        scale = within_program(rows_good[used], tables.program[goods.seam][used], tables.program)
         x_good, x_bad = (
             scale(rows, tables.program[w.seam]).astype(np.float32)
             for rows, w in ((rows_good, goods), (rows_bad, bad))

@@ -32,8 +32,9 @@ process's latents: they shape the bead and leave hardly a trace in the process."
 R2_LIMITS = (0.4, 0.8)
 R2_QUANTITIES = ("width_mm", "height_mm", "area_mm2")
 R2_COLUMNS = (
-    "mean i_mean", "mean i_std", "mean u_mean", "mean u_std", "mean power", "mean wire", "mean speed", "mean area_mm2",
-    "mean heat_j_mm", "mean current_per_wire", "mean short_rate", "mean short_share", "mean arc_u", "mean arc_i",
+    "mean i_mean", "mean i_std", "mean u_mean", "mean u_std", "mean power", "mean wire", "mean speed",
+    "mean area_mm2", "mean heat_j_mm", "mean current_per_wire", "mean short_rate", "mean short_share",
+    "mean arc_u", "mean arc_i",
     "mean frame_mean", "mean frame_above_128", "mean frame_y_250", "mean frame_joint_wide", "mean sound_rms",
 )  # fmt: skip
 """Observed process statistics that ridge regression predicts the bead from."""

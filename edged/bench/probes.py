@@ -1,6 +1,6 @@
 """Probes: can a supervised classifier tell a family's defects from their twins by a part that must not tell them?
 
-Rows of the validity report (docs/virtual-cell.md). A probe is boosted trees with fixed settings, five folds grouped by
+Rows of the validity report (docs/virtual-cell.md). A probe is boosted trees with fixed settings, five folds by
 session (a twin shares its defect's session, so they are in one fold), out-of-fold scores; its AUROC's interval
 resamples sessions. Two equal rows get equal scores, so a part that a family leaves alone gives exactly 0.5.
 """

@@ -6,6 +6,7 @@ causal; a seam's are means, spreads, trends and half-second extremes of its wind
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ EXPOSED_S = 0.02
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class ProcessStatistics:
-    """`windows`: (n, k) float32, row w covers `WINDOW_S`·w … `WINDOW_S`·(w + 1) after arc-on; `seam`: name → number."""
+    """`windows`: (n, k) float32, row w covers `WINDOW_S`·w … `WINDOW_S`·(w + 1); `seam`: name → number."""
 
     window_names: tuple[str, ...]
     windows: NDArray[np.float32]
@@ -91,14 +92,11 @@ def _cut(values: Array, start: int, count: int, per: int) -> Array:
     return np.pad(piece, (0, count * per - len(piece)), mode="edge").reshape(count, per)
 
 
-def _bands(spectrum: Array, hz: Array, edges: tuple[int, ...]) -> list[Array]:
+def _bands(spectrum: NDArray[Any], hz: NDArray[Any], edges: tuple[int, ...]) -> list[Array]:
     """log10 of the mean power between neighbouring edges, along the last axis."""
     at = np.searchsorted(hz, edges)
     total = np.concatenate([np.zeros((*spectrum.shape[:-1], 1)), np.cumsum(spectrum, axis=-1)], axis=-1)
-    return [
-        np.log10((total[..., b] - total[..., a]) / max(b - a, 1) + 1e-12)
-        for a, b in zip(at[:-1], at[1:], strict=True)
-    ]
+    return [np.log10((total[..., b] - total[..., a]) / max(b - a, 1) + 1e-12) for a, b in itertools.pairwise(at)]
 
 
 def _welder_columns(welder: Array, start: int, count: int, rate_hz: float) -> Columns:
@@ -175,9 +173,9 @@ def _sound_columns(rendered: RenderedSeam, on_s: float, count: int) -> Columns:
 def _frame_columns(rendered: RenderedSeam, on_s: float, off_s: float, count: int) -> tuple[Columns, dict[str, float]]:
     import cv2
 
-    stack = np.stack(
-        [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_2) for jpeg in rendered.frames]
-    )
+    half_size = cv2.IMREAD_REDUCED_GRAYSCALE_2
+    decoded: list[Any] = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), half_size) for jpeg in rendered.frames]
+    stack: NDArray[np.uint8] = np.stack(decoded)
     starts_s = np.arange(len(stack)) / rendered.arc_fps - on_s
     table = _per_frame(stack)
     window = np.floor(starts_s / WINDOW_S).astype(int)

@@ -4,6 +4,7 @@ First stage of the validity report's measurements, beside process_statistics: no
 The main photograph is straightened by its markers; further views give statistics of the whole picture.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,7 +51,7 @@ def _height_statistics(z: Array) -> dict[str, float]:
     level = _plate_level(z, y, hole)
     flat = np.where(hole, 0.0, z - level)
     out = _hole_statistics(hole, y)
-    smooth = cv2.GaussianBlur(flat, (0, 0), 1.0)
+    smooth: Any = cv2.GaussianBlur(flat, (0, 0), 1.0)
     columns = _row_columns(smooth, y, step)
     rows = np.stack(list(columns.values()), axis=1)
     run = round(BEAD_RUN_MM / PROFILE_MM_PER_ROW)
@@ -166,7 +167,7 @@ def _strip_statistics(jpeg: bytes, length_mm: float) -> dict[str, float]:
     from pipelines.features.result import seam_strip
 
     strip, located = seam_strip(decode_rgb(np.frombuffer(jpeg, np.uint8)))
-    grey = cv2.cvtColor(strip, cv2.COLOR_RGB2GRAY)
+    grey: Any = cv2.cvtColor(strip, cv2.COLOR_RGB2GRAY)
     out = {"located": float(located)}
     columns = _strip_columns(cv2, strip, grey)
     rows = np.stack(list(columns.values()), axis=1)
@@ -205,7 +206,7 @@ def _strip_columns(cv2: Any, strip: NDArray[np.uint8], grey: NDArray[np.uint8]) 
     texture = np.abs(cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1.0), cv2.CV_32F))
     edges = [round(e * across) for e in STRIP_BANDS]
     light = strip.astype(np.float32)
-    for k, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, (a, b) in enumerate(itertools.pairwise(edges)):
         colour = light[a:b].mean(0).reshape(STRIP_COLUMNS, -1, 3).mean(1).astype(np.float64)
         out[f"light {k}"] = colour.mean(1)
         out[f"warmth {k}"] = (colour[:, 0] - colour[:, 2]) / np.maximum(colour.mean(1), 1.0)
@@ -223,14 +224,14 @@ def _strip_columns(cv2: Any, strip: NDArray[np.uint8], grey: NDArray[np.uint8]) 
 
 
 def _view_statistics(jpeg: bytes | None) -> dict[str, float]:
-    """Statistics of a whole further view, in halves and as extremes of detail; NaN when the program has no such view."""
+    """Statistics of a whole further view, in cells and as extremes of detail; NaN where there is no such view."""
     import cv2
 
     cells = [f"{kind} {r}{c}" for kind in ("light", "texture") for r in range(3) for c in range(4)]
     names = ("dark", "bright", "darkest", "brightest", "warmth", *cells)
     if jpeg is None:
         return dict.fromkeys(names, float("nan"))
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
+    image: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     detail = grey.astype(np.float32) - cv2.GaussianBlur(grey, (0, 0), 4.0).astype(np.float32)
     middle = detail[len(detail) // 4 : -len(detail) // 4]

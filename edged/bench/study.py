@@ -130,7 +130,7 @@ def _partners(base: Sequence[SeamPlan], rng: np.random.Generator) -> tuple[int, 
 
 
 def fingerprint(study: Study) -> str:
-    """Digest of the plans and of all code that a statistic depends on: what is on disk belongs to it or is not read."""
+    """Digest of the plans and of all code that a statistic depends on: what is on disk belongs to it."""
     digest = hashlib.sha256(repr(study).encode())
     folder = _HERE.parents[2] / "drivers" / "sim"
     here = [_HERE.with_name(name) for name in ("process_statistics.py", "result_statistics.py", "study.py")]
@@ -170,7 +170,7 @@ def _one_thread() -> None:
 
 
 def _measure_one(plans: Sequence[SeamPlan], path: Path) -> Path:
-    """Statistics of one base seam and of its defects, to one file; written aside first, so a file is whole or absent."""
+    """Statistics of a base seam and of its defects, to one file, which is whole or absent."""
     from drivers.sim.render import render_process, render_result
     from edged.bench.process_statistics import process_statistics
     from edged.bench.result_statistics import result_statistics
