@@ -1,7 +1,7 @@
 """The welding programs of the virtual cell: what the robot and the power source are told to do.
 
 First link of the chain of causes. Set-points follow practice for 1.2 mm solid wire under Ar + 20 % CO2
-(docs/virtual-cell-notes.md gives the sources).
+(docs/virtual-cell.md gives the sources).
 """
 
 import dataclasses

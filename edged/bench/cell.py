@@ -177,9 +177,7 @@ def _digest() -> str | None:
 
 def _write_docs(docs: Path, report: dict[str, Any]) -> None:
     """The page and its figures. Raises ModuleNotFoundError while they are not part of this installation."""
-    importlib.import_module("edged.bench.gallery").draw_galleries(docs / "img")
-    text = importlib.import_module("edged.bench.page").page(report)
-    (docs / "virtual-cell.md").write_text(text, encoding="utf-8")
+    importlib.import_module("edged.bench.page").write_page(report, docs)
 
 
 def _command(quick: bool, seams: int | None) -> str:

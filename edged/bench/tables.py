@@ -116,13 +116,14 @@ def _windows(pieces: Sequence[NDArray[np.float64]]) -> Windows:
 
 
 def _pairs(study: Study, good: Side, files: Sequence[dict[str, NDArray[np.float64]]], bead: Matrix) -> Side:
-    from drivers.sim.render import GRADES, pair_distance
+    from drivers.sim.pairs import pair_distance, pair_severity
+    from drivers.sim.programs import program_named
 
     partner = np.array(study.partner)
     names = ("width_mm", "height_mm", "area_mm2")
+    shown = [dict(zip(names, row.tolist(), strict=True)) for row in bead]
     distance = [
-        pair_distance(dict(zip(names, bead[k], strict=True)), dict(zip(names, bead[partner[k]], strict=True)))
-        for k in range(len(bead))
+        pair_distance(program_named(plan.program), shown[k], shown[partner[k]]) for k, plan in enumerate(study.base)
     ]
     meta = {
         name: np.stack([file[f"good.{name}"] for file in files]).astype(np.float64)
@@ -132,7 +133,7 @@ def _pairs(study: Study, good: Side, files: Sequence[dict[str, NDArray[np.float6
         good,
         family="pair",
         type=np.full(len(bead), "derangement"),
-        severity=1 + np.searchsorted(GRADES, distance),
+        severity=np.array([pair_severity(steps) for steps in distance]),
         result=good.result[partner],
         metadata=_metadata(meta["process_meta"], meta["result_meta"][partner]),
         windows=None,

@@ -34,7 +34,7 @@ def test_study_is_balanced_and_every_defect_has_its_twin() -> None:
         assert max(cells.values()) - min(cells.values()) <= 1
         for plan, twin in zip(plans, study.base, strict=True):
             assert (plan.seed, plan.program, plan.session) == (twin.seed, twin.program, twin.session)
-    lasting = [p.fault for p in study.defects["process"] if p.fault and FAULTS[p.fault.type].extent_s is None]
+    lasting = [p.fault for p in study.defects["process"] if p.fault and FAULTS[p.fault.type].extends == "lasts"]
     assert 0.27 < np.mean([fault.onset_s > 0 for fault in lasting]) < 0.40
 
 
