@@ -264,7 +264,7 @@ def _cracks(x: float, y: float, width: float, missing_s: float, seed: int) -> tu
 def _width(program: Program, state: Latents, heat: Array, volts: Array, index: NDArray[np.int_], cells: int) -> Array:
     """Bead width grows with √(UI/v) and with U; warm plates wet better."""
     nominal = program.voltage_v
-    raw = 0.265 * np.sqrt(heat) * np.clip(volts / nominal, 0.5, 1.6) ** 0.9
+    raw = 0.31 * np.sqrt(heat) * np.clip(volts / nominal, 0.5, 1.6) ** 0.9
     width = _pool(raw * state.width_factor[index], cells) * (1 + 3e-4 * (state.plate_c - 85.0))
     # The first pool is cold and narrow: it takes a few mm to open.
     x = np.arange(len(width)) * BEAD_STEP_MM

@@ -20,7 +20,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "tip_noise_mohm": (0.0, 40.0),
     "co2_percent": (0.0, 100.0),
     "mic_distance_m": (0.05, 2.0),
-    "mic_gain": (0.01, 10.0),
+    "mic_gain": (0.01, 100.0),
     "neighbour_level": (0.0, 1.0),
     "lens_spots": (0, 500),
     "arc_gain": (0.01, 10.0),
