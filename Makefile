@@ -5,7 +5,7 @@ STAMP  := $(VENV)/.edged-installed
 OUT    ?= demo-out
 SEAMS  ?= 24
 
-.PHONY: setup demo test test-systemd check bench bench-far demo-model clean
+.PHONY: setup demo test test-systemd check bench bench-far bench-cell demo-model clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -41,9 +41,13 @@ bench: setup
 bench-far: setup
 	$(PY) -m edged.bench_far --out bench-out --results docs/results.md
 
+# Half an hour: the virtual cell's validity report, written to docs/virtual-cell.md and its figures.
+bench-cell: setup
+	$(VENV)/bin/edged bench cell --json bench-out/cell.json --work bench-work --docs docs
+
 # The model that ships with edged: simulated good seams only, then training; writes pipelines/demo_model/.
 demo-model: setup
 	$(PY) -m edged.demo_model --work demo-model-work --out pipelines/demo_model
 
 clean:
-	rm -rf $(VENV) $(OUT) build *.egg-info
+	rm -rf $(VENV) $(OUT) bench-work build *.egg-info
