@@ -188,7 +188,7 @@ def _measure_one(plans: Sequence[SeamPlan], path: Path) -> Path:
                 "process": np.array(list(found.seam.values()), np.float32),
                 "windows": found.windows,
                 "process_meta": np.array(_process_meta(rendered), np.float32),
-                "setpoints": _set_points(rendered.set_points),
+                "setpoints": np.array(list(rendered.set_points.values()), np.float32),
                 "truth": _truth(rendered.truth),
             }
             arrays["process_names"], arrays["window_names"] = np.array(list(found.seam)), np.array(found.window_names)
@@ -207,12 +207,6 @@ def _measure_one(plans: Sequence[SeamPlan], path: Path) -> Path:
     np.savez_compressed(part, allow_pickle=False, **arrays)
     part.replace(path)
     return path
-
-
-def _set_points(known: Mapping[str, float]) -> NDArray[np.float32]:
-    """In the same order for every program; NaN where a program has none of that kind (pulses)."""
-    names = dict.fromkeys(name for program in PROGRAMS.values() for name in program.set_points())
-    return np.array([known.get(name, np.nan) for name in names], np.float32)
 
 
 def _process_meta(rendered: RenderedSeam) -> list[float]:
