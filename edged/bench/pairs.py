@@ -38,7 +38,7 @@ R2_COLUMNS = (
     "mean frame_mean", "mean frame_above_128", "mean frame_y_250", "mean frame_joint_wide", "mean sound_rms",
 )  # fmt: skip
 """Observed process statistics that ridge regression predicts the bead from."""
-RIDGE, OWN_RIDGE = 3.0, 30.0
+RIDGE, OWN_RIDGE = 30.0, 300.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

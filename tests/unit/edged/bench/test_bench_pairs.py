@@ -46,7 +46,7 @@ def test_latents_are_finite_and_in_order() -> None:
 
 def test_held_out_r2_is_what_the_noise_leaves() -> None:
     rng = np.random.default_rng(2)
-    n = 1200
+    n = 12_000
     program, session = np.array(["a", "b"])[np.arange(n) % 2], np.array([f"s{k % 40}" for k in range(n)])
     x = rng.normal(size=(n, 3)) + 9.0 * (program == "b")[:, np.newaxis]
     # Slopes of opposite sign in the two programs; noise as strong as the signal: R² is a half.
