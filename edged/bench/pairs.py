@@ -21,8 +21,8 @@ from edged.bench.study import Study
 from edged.bench.tables import Matrix, Tables
 from pipelines.metrics import Auroc, auroc
 
-__all__ = ["PROCESS_LATENTS", "R2_COLUMNS", "R2_LIMITS", "RESULT_LATENTS", "R2Row", "latents_of", "likelihood_ratio",
-           "pair_bayes", "r2_rows"]  # fmt: skip
+__all__ = ["PROCESS_LATENTS", "R2_COLUMNS", "R2_LIMITS", "RESULT_LATENTS", "R2Row", "held_out", "latents_of",
+           "likelihood_ratio", "pair_bayes", "r2_rows"]  # fmt: skip
 
 PROCESS_LATENTS = ("wire speed", "travel speed", "CTWD", "source voltage")
 """Means over the seam without its first and last eighth: what the process is, before any sensor."""
@@ -38,7 +38,7 @@ R2_COLUMNS = (
     "mean frame_mean", "mean frame_above_128", "mean frame_y_250", "mean frame_joint_wide", "mean sound_rms",
 )  # fmt: skip
 """Observed process statistics that ridge regression predicts the bead from."""
-RIDGE = 3.0
+RIDGE, OWN_RIDGE = 30.0, 300.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,17 +116,18 @@ def likelihood_ratio(process: Matrix, result: Matrix) -> Callable[[Matrix, Matri
 def r2_rows(tables: Tables) -> list[R2Row]:
     """Held-out R² within program of true width, height and area from observed process statistics of good seams.
 
-    Ridge regression on the program's own seams, folds by session; columns standardised on the training folds.
+    Folds by session. All columns are standardised within program on the training folds; ridge regression over all
+    programs gives common slopes, a second one on each program's own rest its departures from them.
     """
     columns = [tables.process_names.index(name) for name in R2_COLUMNS]
-    observed = np.nan_to_num(tables.sides["good"].process[:, columns])
+    guess = held_out(
+        np.nan_to_num(tables.sides["good"].process[:, columns]), tables.bead, tables.program, tables.session
+    )
     out = []
     for name in np.unique(tables.program):
         mine = tables.program == name
-        x, y = observed[mine], tables.bead[mine]
-        guess = _held_out(x, y, tables.session[mine])
-        left = ((y - guess) ** 2).sum(0)
-        r2 = 1 - left / ((y - y.mean(0)) ** 2).sum(0)
+        y = tables.bead[mine]
+        r2 = 1 - ((y - guess[mine]) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
         out += [
             R2Row(str(name), quantity, float(value), int(mine.sum()), bool(R2_LIMITS[0] <= value <= R2_LIMITS[1]))
             for quantity, value in zip(R2_QUANTITIES, r2, strict=True)
@@ -134,12 +135,30 @@ def r2_rows(tables: Tables) -> list[R2Row]:
     return out
 
 
-def _held_out(x: Matrix, y: Matrix, session: NDArray[np.str_]) -> Matrix:
+def held_out(x: Matrix, y: Matrix, program: NDArray[np.str_], session: NDArray[np.str_]) -> Matrix:
+    """`y` (n, j) of each seam as regressions on `x` (n, k) that saw none of its session predict it."""
     guess = np.empty(y.shape)
     for train, test in folds(session):
-        centre, spread = x[train].mean(0), x[train].std(0)
-        z = (x - centre) / np.where(spread > 1e-9, spread, 1.0)
-        mean = y[train].mean(0)
-        gram = z[train].T @ z[train] + RIDGE * np.eye(z.shape[1])
-        guess[test] = mean + z[test] @ np.linalg.solve(gram, z[train].T @ (y[train] - mean))
+        zx, zy, scale = np.zeros(x.shape), np.zeros(y.shape), np.ones(y.shape)
+        centre = np.tile(y[train].mean(0), (len(y), 1))
+        for name in np.unique(program[train]):
+            mine, fitted = program == name, (program == name) & train
+            zx[mine], _, _ = _standard(x[mine], x[fitted])
+            zy[mine], centre[mine], scale[mine] = _standard(y[mine], y[fitted])
+        common = _slopes(zx[train], zy[train], RIDGE)
+        for name in np.unique(program[test]):
+            fitted, tested = (program == name) & train, (program == name) & test
+            own = _slopes(zx[fitted], zy[fitted] - zx[fitted] @ common, OWN_RIDGE)
+            guess[tested] = centre[tested] + scale[tested] * (zx[tested] @ (common + own))
     return guess
+
+
+def _standard(rows: Matrix, fitted: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """`rows` in standard deviations of `fitted`; with their centre and scale."""
+    centre, spread = fitted.mean(0), fitted.std(0)
+    spread = np.where(spread > 1e-9, spread, 1.0)
+    return (rows - centre) / spread, centre, spread
+
+
+def _slopes(x: Matrix, y: Matrix, ridge: float) -> Matrix:
+    return np.asarray(np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y))

@@ -38,7 +38,7 @@ __all__ = [
 STUDY_SEED = 20_270_101
 """No corpus, demo or model uses it."""
 FULL_SEAMS = 1050
-QUICK_SEAMS = 420
+QUICK_SEAMS = 600
 SESSIONS = 48
 STUDY_FAMILIES: tuple[Family, ...] = ("process", "result", "both", "drift")
 """Families with faults of their own; *pair* has none."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from edged.bench.pairs import latents_of, likelihood_ratio, pair_bayes
+from edged.bench.pairs import held_out, latents_of, likelihood_ratio, pair_bayes
 from edged.bench.study import plan_study
 
 
@@ -42,3 +42,15 @@ def test_latents_are_finite_and_in_order() -> None:
     assert process.shape == (4,)
     assert result.shape == (3,)
     assert np.isfinite([*process, *result]).all()
+
+
+def test_held_out_r2_is_what_the_noise_leaves() -> None:
+    rng = np.random.default_rng(2)
+    n = 12_000
+    program, session = np.array(["a", "b"])[np.arange(n) % 2], np.array([f"s{k % 40}" for k in range(n)])
+    x = rng.normal(size=(n, 3)) + 9.0 * (program == "b")[:, np.newaxis]
+    # Slopes of opposite sign in the two programs; noise as strong as the signal: R² is a half.
+    signal = (x[:, :1] - 9.0 * (program == "b")[:, np.newaxis]) * np.where(program == "a", 1.0, -1.0)[:, np.newaxis]
+    y = 5.0 + signal + rng.normal(size=(n, 1))
+    guess = held_out(x, y, program, session)
+    assert 1 - ((y - guess) ** 2).sum() / ((y - y.mean()) ** 2).sum() == pytest.approx(0.5, abs=0.06)
