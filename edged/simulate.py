@@ -82,7 +82,7 @@ def simulate(
             "severities": severity,
             "jobs": jobs,
         }
-        cost = {"new": made, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2)}
+        cost = {"new": made, "jobs": jobs, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2)}
         json_out.write_text(json.dumps(asked | _made(plans, bulk) | cost, indent=2) + "\n", encoding="utf-8")
 
 
