@@ -146,6 +146,7 @@ class _Counted:
 
 
 def _simulate(plans: Sequence[SeamPlan], out: Path, jobs: int, bulk: Bulk, progress: Progressing) -> int:
+    bulk.check()
     with simulated_folder(out, bulk.data, bulk.about()) as folder:
         todo = [plan for plan in plans if seam_id_of(plan) not in folder.known]
         if not todo:

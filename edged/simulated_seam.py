@@ -71,6 +71,10 @@ class Bulk:
             "profiler": self.profiler,
         }
 
+    def check(self) -> None:
+        """Raise ValueError where there is no such cell, before anything is written."""
+        virtual_cell_config(NOWHERE, profiler=self.profiler, profile=self.profile)
+
     def prepare(self) -> None:
         """Do once what every process would begin with."""
         if self.cache_dir is not None:
