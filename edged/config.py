@@ -37,6 +37,10 @@ class ConfigError(Exception):
         self.problems = problems
         super().__init__(f"{source}: {len(problems)} problem(s)\n" + "\n".join(f"  {p}" for p in problems))
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, list[str]]]:
+        """Exceptions are copied between processes by their arguments, which here are not the message."""
+        return type(self), (self.source, self.problems)
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -132,7 +136,8 @@ class ProgramConfig(_Section):
     post_roll_s: Annotated[float, Field(ge=0, le=10)] = 0.3
     arc_deadline_s: Annotated[float, Field(gt=0)] = 60.0
     result_deadline_s: Annotated[float, Field(gt=0)] = 10.0
-    views: Annotated[tuple[str, ...], Field(max_length=5)] = ()
+    views: Annotated[tuple[str, ...], Field(max_length=6)] = ()
+    """Up to five photographs and a scan."""
     required: tuple[StreamKind, ...] = ("welder",)
     optional: tuple[StreamKind, ...] = ()
     max_sync_residual_ms: Annotated[float, Field(gt=0)] = 50.0

@@ -9,7 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -67,26 +67,23 @@ def simulate(
     except ValueError as error:
         console.print(f"[red]edged simulate:[/red] {error}", soft_wrap=True)
         raise typer.Exit(2) from error
-    holds = "features" if features else "recordings"
+    except OSError as error:
+        console.print(f"[red]edged simulate:[/red] {error}; start it again to go on", soft_wrap=True)
+        raise typer.Exit(1) from error
     wall_s, cpu_s = time.perf_counter() - begin, _cpu_s()
+    holds = "features" if features else "recordings"
     console.print(f"{len(plans)} seams in {out} ({made} new {holds}, {wall_s:.0f} s, {cpu_s:.0f} s of CPU)")
     if json_out is not None:
-        summary = {
+        asked = {
             "out": str(out),
-            "seams": len(plans),
-            "new": made,
             "seed": seed,
             "family": family,
             "types": fault,
             "severities": severity,
-            "programs": sorted({plan.program for plan in plans}),
-            "sessions": sorted({plan.session for plan in plans}),
-            **bulk.about(),
             "jobs": jobs,
-            "wall_s": round(wall_s, 2),
-            "cpu_s": round(cpu_s, 2),
         }
-        json_out.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        cost = {"new": made, "jobs": jobs, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2)}
+        json_out.write_text(json.dumps(asked | _made(plans, bulk) | cost, indent=2) + "\n", encoding="utf-8")
 
 
 Progressing = Callable[[Iterable[str]], Iterable[str]]
@@ -149,6 +146,7 @@ class _Counted:
 
 
 def _simulate(plans: Sequence[SeamPlan], out: Path, jobs: int, bulk: Bulk, progress: Progressing) -> int:
+    bulk.check()
     with simulated_folder(out, bulk.data, bulk.about()) as folder:
         todo = [plan for plan in plans if seam_id_of(plan) not in folder.known]
         if not todo:
@@ -167,6 +165,12 @@ def _simulate(plans: Sequence[SeamPlan], out: Path, jobs: int, bulk: Bulk, progr
             for _ in progress(_Counted(added(), len(todo))):
                 pass
     return len(todo)
+
+
+def _made(plans: Sequence[SeamPlan], bulk: Bulk) -> dict[str, Any]:
+    """What the folder holds of these plans, for the summary."""
+    programs, sessions = ({getattr(plan, of) for plan in plans} for of in ("program", "session"))
+    return {"seams": len(plans), "programs": sorted(programs), "sessions": sorted(sessions), **bulk.about()}
 
 
 def _cpu_s() -> float:

@@ -71,6 +71,10 @@ class Bulk:
             "profiler": self.profiler,
         }
 
+    def check(self) -> None:
+        """Raise ValueError where there is no such cell, before anything is written."""
+        virtual_cell_config(NOWHERE, profiler=self.profiler, profile=self.profile)
+
     def prepare(self) -> None:
         """Do once what every process would begin with."""
         if self.cache_dir is not None:
@@ -89,7 +93,6 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
 
     Raises RuntimeError when the engine gives it no recorded verdict.
     """
-    from drivers.sim import SIM_VERSION
     from drivers.sim.render import render_seam
 
     name = seam_id_of(plan)
@@ -97,14 +100,9 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
     rendered = render_seam(plan, preset)
     specs = {spec.name: spec for spec in _specs(bulk, preset)}
     rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
-    model = None if bulk.cache_dir is None else "features"
-    _, config = virtual_cell_config(NOWHERE, model=model, profiler=bulk.profiler, profile=bulk.profile)
-    # Training splits by session: without it, seams of one session would lie on both sides.
-    config = config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
+    config = _config(plan, bulk)
     start_ns = SEAM_PITCH_NS * (1 + plan.index)
-    software = f"edged simulate {SIM_VERSION}"
-    header = RecordingHeader("simulated", start_ns, EPOCH_UTC_NS + start_ns, software, True, config.cell.name, "none")
-    scorer, recorder = _ends(bulk, folder, header, config)
+    scorer, recorder = _ends(bulk, folder, _header(config, start_ns), config)
     verdicts: list[Verdict] = []
     engine = Engine(
         config,
@@ -122,6 +120,20 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
         said = "; ".join(f"{verdict.reason}: {verdict.detail}" for verdict in verdicts)
         raise RuntimeError(f"seam {name} ({plan}) gave {len(verdicts)} verdicts instead of a recorded one ({said})")
     return dict(rendered.truth)
+
+
+def _config(plan: SeamPlan, bulk: Bulk) -> Config:
+    model = None if bulk.cache_dir is None else "features"
+    _, config = virtual_cell_config(NOWHERE, model=model, profiler=bulk.profiler, profile=bulk.profile)
+    # Training splits by session: without it, seams of one session would lie on both sides.
+    return config.model_copy(update={"cell": config.cell.model_copy(update={"session": plan.session})})
+
+
+def _header(config: Config, start_ns: int) -> RecordingHeader:
+    from drivers.sim import SIM_VERSION
+
+    software = f"edged simulate {SIM_VERSION}"
+    return RecordingHeader("simulated", start_ns, EPOCH_UTC_NS + start_ns, software, True, config.cell.name, "none")
 
 
 def _specs(bulk: Bulk, preset: ImagePreset) -> tuple[StreamSpec, ...]:

@@ -1,6 +1,7 @@
 """Configurations with something wrong in them: what is said, where, and that all of it is said at once."""
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,9 @@ def test_only_this_host_may_be_listened_on(endpoint: str) -> None:
 )
 def test_this_host_may(endpoint: str) -> None:
     assert parse_config({**GOOD, "net": {"control": endpoint}}).control_endpoint == endpoint
+
+
+def test_the_error_of_another_process_says_the_same() -> None:
+    error = ConfigError("cell.toml", ["arc.hold_ms: too long", "views.top: no stream"])
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+    assert (str(copied), copied.problems) == (str(error), error.problems)
