@@ -138,13 +138,13 @@ _TABLE = (
         _gas_loss, bounded_by="gas_l_min", in_proportion_to=("gas_l_min", 15.0),
     ),
     FaultType(
-        "burn_through", "both", "mm", (1.0, 1.3, 1.6, 2.0, 2.5), 0, 5,
+        "burn_through", "both", "mm", (0.9, 1.1, 1.4, 1.8, 2.5), 0, 5,
         "fit-up allows 0.8 mm; the pool bridges about the wire's 1.2 mm, through twice that it falls",
         _burn_through, 0.9, "plate_mm",
     ),
     FaultType(
-        "wire_slip", "both", "%", (4.0, 8.0, 12.0, 18.0, 25.0), 0, 60,
-        "feeders hold 2-3 %; worn rolls or a kinked liner lose 5-10 %, a clogged one up to a quarter",
+        "wire_slip", "both", "%", (2.0, 4.0, 8.0, 15.0, 25.0), 0, 60,
+        "feeders hold 2 %; worn rolls or a kinked liner lose 5-10 %, a clogged one up to a quarter",
         _wire_slip,
     ),
     FaultType(
@@ -153,8 +153,8 @@ _TABLE = (
         _undercut,
     ),
     FaultType(
-        "convexity", "both", "mohm", (4.0, 7.0, 10.0, 14.0, 18.0), 0, 40,
-        "a sound work lead has about 2 mOhm; a rusty or loose clamp adds 5-20, that is 1-4 V at 200 A",
+        "convexity", "both", "mohm", (2.0, 4.0, 7.0, 12.0, 18.0), 0, 40,
+        "a sound work lead has about 2 mOhm; a loose one adds 2-5, a rusty one up to 20: 0.4-4 V at 200 A",
         _convexity,
     ),
     FaultType(
@@ -163,36 +163,36 @@ _TABLE = (
         _lack_of_fusion,
     ),
     FaultType(
-        "subsurface_pores", "process", "mL/100g", (4.0, 7.0, 10.0, 14.0, 20.0), 0, 60,
-        "diffusible hydrogen on top of a dry wire's: the classes H5, H10 and H20 and what damp wire gives",
+        "subsurface_pores", "process", "mL/100g", (2.0, 4.0, 7.0, 12.0, 20.0), 0, 60,
+        "diffusible hydrogen on top of a dry wire's: within class H5, then H10, H20 and what damp wire gives",
         _subsurface_pores,
     ),
     FaultType(
-        "tip_wear", "process", "mohm", (0.8, 1.6, 2.8, 4.5, 7.0), 0, 40,
+        "tip_wear", "process", "mohm", (0.4, 0.8, 1.6, 3.3, 7.0), 0, 40,
         "contact of a new tip flickers by 0.2-0.8 mOhm; an oval bore by several, until the wire burns back",
         _tip_wear,
     ),
     FaultType(
-        "spatter_on_bead", "result", "count", (2.0, 4.0, 7.0, 12.0, 20.0), 0, 200,
+        "spatter_on_bead", "result", "count", (1.0, 2.0, 4.0, 9.0, 20.0), 0, 200,
         "balls of 0.6-1.5 mm stuck to 25-40 mm of seam: from what a brush takes off to a part for rework",
     ),
     FaultType(
-        "scratch", "result", "mm", (0.15, 0.25, 0.4, 0.6, 0.9), 0, 3,
-        "from a clamp's mark to a groove that grinding leaves",
+        "scratch", "result", "mm", (0.03, 0.08, 0.2, 0.45, 0.9), 0, 3,
+        "from the trace of a clamp to a groove that grinding leaves",
     ),
-    FaultType("oil", "result", "mm2", (8.0, 16.0, 30.0, 55.0, 90.0), 0, 400, "from one drop to a thumb's print"),
+    FaultType("oil", "result", "mm2", (1.5, 4.0, 10.0, 30.0, 90.0), 0, 400, "from a speck to a thumb's print"),
     FaultType(
-        "wrong_part", "result", "mm", (1.0, 1.5, 2.0, 3.0, 4.0), 0, 8,
-        "place of a locating hole between variants of a part", extends="whole",
+        "wrong_part", "result", "mm", (0.2, 0.4, 0.8, 1.6, 3.2), 0, 8,
+        "place of a locating hole: from beyond a drilling jig's 0.1 mm to another variant of the part", extends="whole",
     ),
     FaultType(
-        "overlap", "both", "mm", (0.3, 0.6, 0.9, 1.3, 1.8), 0, 4,
-        "metal over the toe, with the volt per millimetre that brings it there; ISO 5817 allows some at level D only",
+        "overlap", "both", "mm", (0.1, 0.25, 0.5, 1.0, 1.8), 0, 4,
+        "metal over the toe, with the volt per millimetre that brings it there",
         _overlap,
     ),
     FaultType(
-        "crater_crack", "both", "ms", (60.0, 110.0, 160.0, 210.0, 250.0), 0, 250,
-        "of the 250 ms of crater fill: from a quarter left out to a trigger let go at full current",
+        "crater_crack", "both", "ms", (20.0, 50.0, 100.0, 170.0, 250.0), 0, 250,
+        "of the 250 ms of crater fill: from a twelfth left out to a trigger let go at full current",
         _crater_crack, extends="end",
     ),
     FaultType(
