@@ -18,6 +18,7 @@ __all__ = ["FALSE_ALARMS", "causal_rows", "delays_of", "first_alarms"]
 
 FALSE_ALARMS = 0.01
 """Share of good seams whose highest window may be above the threshold."""
+WINDOW_TREES = ORACLE_TREES | {"max_iter": 80}
 RECENT = 5
 """Windows of the running mean that stands beside each window's own statistics."""
 
@@ -97,9 +98,7 @@ def _scores(
         rows = np.concatenate([x_good[twins], x_bad[inner]])
         label = np.repeat([0, 1], [twins.sum(), inner.sum()])
         now_good, now_bad = test[goods.seam], test[bad.seam]
-        found = fit_score(
-            rows, label, np.concatenate([x_good[now_good], x_bad[now_bad]]), **(ORACLE_TREES | {"max_iter": 80})
-        )
+        found = fit_score(rows, label, np.concatenate([x_good[now_good], x_bad[now_bad]]), **WINDOW_TREES)
         score_good[now_good], score_bad[now_bad] = np.split(found, [int(now_good.sum())])
     return score_good, score_bad
 

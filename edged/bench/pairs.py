@@ -39,6 +39,7 @@ R2_COLUMNS = (
 )  # fmt: skip
 """Observed process statistics that ridge regression predicts the bead from."""
 RIDGE, OWN_RIDGE = 30.0, 300.0
+"""Between values compared on 196 seams of this seed, where own slopes of 20 seams a program overfitted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

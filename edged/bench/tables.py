@@ -86,7 +86,7 @@ def _side(family: str, study: Study, files: Sequence[dict[str, NDArray[np.float6
     plans = study.base if family == "good" else study.defects[family]  # type: ignore[index]
     faults = [plan.fault for plan in plans]
     stacked = {
-        name: _stacked([file[f"{family}.{name}"] for file in files])
+        name: np.stack([file[f"{family}.{name}"] for file in files]).astype(np.float64)
         for name in ("process", "result", "setpoints", "extent", "process_meta", "result_meta")
     }
     windows = None if family == "result" else _windows([file[f"{family}.windows"] for file in files])
@@ -101,14 +101,6 @@ def _side(family: str, study: Study, files: Sequence[dict[str, NDArray[np.float6
         stacked["extent"],
         windows,
     )
-
-
-def _stacked(rows: Sequence[NDArray[np.float64]]) -> Matrix:
-    """One row a seam. Pulsed programs have set-points that others lack, after the common ones: those stay NaN."""
-    out = np.full((len(rows), max(len(row) for row in rows)), np.nan)
-    for k, row in enumerate(rows):
-        out[k, : len(row)] = row
-    return out
 
 
 def _metadata(process: Matrix, result: Matrix) -> Matrix:

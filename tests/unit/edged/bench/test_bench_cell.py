@@ -12,6 +12,9 @@ from drivers.sim.faults import FAULTS
 from drivers.sim.programs import PROGRAMS
 from drivers.sim.render import render_process, render_result, render_seam
 from drivers.sim.seam import IMAGE_PRESETS
+from edged.bench.delay import WINDOW_TREES
+from edged.bench.oracle import ORACLE_TREES
+from edged.bench.probes import PROBE_TREES
 from edged.bench.process_statistics import process_statistics
 from edged.bench.result_statistics import result_statistics
 from edged.bench.study import fingerprint, measure, pair_plan, plan_study
@@ -85,9 +88,12 @@ def test_measured_rows_are_those_of_seams_rendered_whole(tmp_path: Path) -> None
     assert [path.stat().st_mtime_ns for path in measure(study, tmp_path, jobs=1)] == stamps
 
 
-def test_verb_writes_a_valid_report(tmp_path: Path) -> None:
+def test_verb_writes_a_valid_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Few trees: the report's form is asked for here, not its figures.
+    for settings in (PROBE_TREES, ORACLE_TREES, WINDOW_TREES):
+        monkeypatch.setitem(settings, "max_iter", 3)
     out = tmp_path / "cell.json"
-    arguments = ["bench", "cell", "--json", str(out), "--quick", "--seams", "16", "--jobs", "1"]
+    arguments = ["bench", "cell", "--json", str(out), "--quick", "--seams", "8", "--jobs", "1"]
     done = CliRunner().invoke(app, [*arguments, "--work", str(tmp_path / "work")])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.output
     assert done.exit_code in (0, 1), done.output
@@ -98,6 +104,7 @@ def test_verb_writes_a_valid_report(tmp_path: Path) -> None:
         assert probes[hidden]["auroc"] == 0.5
         assert probes[hidden]["ok"] is True
     assert {"type", "family", "severity", "auroc", "ci", "n", "delay_s_p50"} <= set(report["oracle"][0])
-    assert len(report["r2"]) == 3 * len(PROGRAMS)
+    programs = {plan.program for plan in plan_study(8).base}
+    assert len(report["r2"]) == 3 * len(programs)
     failing = any(row["ok"] is False for key in ("probes", "r2", "physics") for row in report[key])
     assert done.exit_code == int(failing)
