@@ -43,7 +43,7 @@ bench-far: setup
 
 # Half an hour: the virtual cell's validity report, written to docs/virtual-cell.md and its figures.
 bench-cell: setup
-	$(VENV)/bin/edged bench cell --json bench-out/cell.json --work bench-work --docs docs
+	$(VENV)/bin/edged bench cell --json docs/virtual-cell.json --work bench-work --docs docs
 
 # The model that ships with edged: simulated good seams only, then training; writes pipelines/demo_model/.
 demo-model: setup

@@ -32,6 +32,7 @@ GROWTH_S: Final = 0.6
 TRAIL_STEP_MM: Final = 0.2
 TRAIL_EDGE_MM: Final = 2.0
 
+EDGE_MM = 1.4
 Array = NDArray[np.float64]
 
 
@@ -58,7 +59,8 @@ class Scene:
         # Under a sound cap a side wall takes the arc: from the side little of it is seen.
         self.lateral_mm = state.lateral_mm[at] + 0.4 * state.sidewall_mm[at]
         self.wander_mm = ROOT_WANDER_MM[program.transfer] * self.flicker[:, 0]
-        self.gap_joint_mm = state.gap_mm[at]
+        # Burr and bevel of the cut edges darken the joint too: the line ahead is a poor measure of the gap.
+        self.gap_joint_mm = state.gap_mm[at] + generator(seed, "camera", "edge").uniform(0, EDGE_MM)
         self.sink_mm = state.sink_mm[at]
         self.shade = 1 / (1 + 0.7 * self.sink_mm)
         self.fume = 0.6 + 2.2 * (1 - state.shielding()[at])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from drivers.sim.programs import WIRE_AREA_MM2, Program
 from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
-from drivers.sim.variation import LATENT_HZ, Latents
+from drivers.sim.variation import CRATER_EARLY_S, CRATER_FILL_S, LATENT_HZ, Latents
 
 __all__ = [
     "BEAD_STEP_MM",
@@ -171,6 +171,8 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
     digging = _pool(state.arc_length_extra_mm[index], cells)
     toe = generator(seed, "bead", "toe").uniform(0.92, 1.08) * _uneven(len(x), 20, 0.10, seed, "undercut")
     centre = _pool(state.lateral_mm[index], cells)
+    # A source that stops a little early leaves a sound crater.
+    missing_s = max(state.crater_fill_missing_s - CRATER_EARLY_S, 0.0) / (1 - CRATER_EARLY_S / CRATER_FILL_S)
     return Bead(
         x_mm=x,
         area_mm2=area,
@@ -188,7 +190,7 @@ def form_bead(program: Program, session: Session, state: Latents, seed: int) -> 
         oxide=oxide,
         pores=_pores(x, oxide, centre, width, seed),
         crater_share=0.35 + 1.6 * min(state.crater_fill_missing_s, 0.25),
-        cracks=_cracks(x[-1] - 0.2 * width[-1], centre[-1], float(width[-1]), state.crater_fill_missing_s, seed),
+        cracks=_cracks(x[-1] - 0.2 * width[-1], centre[-1], float(width[-1]), missing_s, seed),
         ripple_mm=float(np.clip(program.travel_mm_s / 8.5, 0.55, 1.3)),
         fed_mm3=float(state.wire_mm_s.sum() / LATENT_HZ * WIRE_AREA_MM2),
     )

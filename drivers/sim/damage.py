@@ -16,6 +16,7 @@ from drivers.sim.variation import LATENT_HZ, Latents
 __all__ = ["HOLE_RADIUS_MM", "Ball", "Marks", "no_marks", "place_marks"]
 
 HOLE_RADIUS_MM = 2.2
+HOLE_TOLERANCE_MM = 0.1
 HOLE_FROM_CENTRE_MM = (7.0, 8.5)
 """The part's locating hole, from the seam's middle: along, across."""
 
@@ -61,7 +62,7 @@ class Marks:
 
 
 def no_marks(length_mm: float) -> Marks:
-    """A clean, right part."""
+    """A clean part whose hole sits where the drawing has it."""
     hole = (length_mm / 2 + HOLE_FROM_CENTRE_MM[0], HOLE_FROM_CENTRE_MM[1])
     return Marks((), np.zeros((0, 2)), 0.0, np.zeros((0, 3)), hole)
 
@@ -69,6 +70,8 @@ def no_marks(length_mm: float) -> Marks:
 def place_marks(fault: Fault | None, bead: Bead, state: Latents, length_mm: float, seed: int) -> Marks:
     """The marks that a fault of the *result* family leaves between its onset and end; none for other faults."""
     clean = no_marks(length_mm)
+    off = generator(seed, "part", "hole").normal(0, HOLE_TOLERANCE_MM, 2)
+    clean = dataclasses.replace(clean, hole_mm=(clean.hole_mm[0] + float(off[0]), clean.hole_mm[1] + float(off[1])))
     if fault is None or fault.type not in _PLACE:
         return clean
     last = len(state.position_mm) - 1

@@ -110,7 +110,7 @@ def _overlap(state: Latents, gate: Array, roll_mm: float) -> None:
 def _crater_crack(state: Latents, gate: Array, missing_ms: float) -> None:
     """Source and feeder stop `missing_ms` too early; the robot stands and the gas flows as they were told."""
     missing = min(round(missing_ms * 1e-3 * LATENT_HZ), len(state.wire_mm_s))
-    state.crater_fill_missing_s = missing / LATENT_HZ
+    state.crater_fill_missing_s = max(state.crater_fill_missing_s, missing / LATENT_HZ)
     for name in ("source_v", "wire_mm_s", "motor_mm_s"):
         values = getattr(state, name).copy()
         values[len(values) - missing :] = 0.0
@@ -183,7 +183,7 @@ _TABLE = (
     FaultType("oil", "result", "mm2", (1.5, 4.0, 10.0, 30.0, 90.0), 0, 400, "from a speck to a thumb's print"),
     FaultType(
         "wrong_part", "result", "mm", (0.2, 0.4, 0.8, 1.6, 3.2), 0, 8,
-        "place of a locating hole: from beyond a drilling jig's 0.1 mm to another variant of the part", extends="whole",
+        "place of a locating hole: from just beyond a jig's tolerance to another variant", extends="whole",
     ),
     FaultType(
         "overlap", "both", "mm", (0.1, 0.25, 0.5, 1.0, 1.8), 0, 4,
@@ -191,8 +191,8 @@ _TABLE = (
         _overlap,
     ),
     FaultType(
-        "crater_crack", "both", "ms", (20.0, 50.0, 100.0, 170.0, 250.0), 0, 250,
-        "of the 250 ms of crater fill: from a twelfth left out to a trigger let go at full current",
+        "crater_crack", "both", "ms", (40.0, 70.0, 110.0, 170.0, 250.0), 0, 250,
+        "of the 250 ms of crater fill: from a sixth left out to a trigger let go at full current",
         _crater_crack, extends="end",
     ),
     FaultType(

@@ -13,11 +13,14 @@ from drivers.sim.programs import Program
 from drivers.sim.randomness import generator
 from drivers.sim.sessions import Session
 
-__all__ = ["CRATER_FILL_S", "LATENT_HZ", "Latents", "ar1", "arc_time_s", "draw_latents"]
+__all__ = ["CRATER_EARLY_S", "CRATER_FILL_S", "LATENT_HZ", "Latents", "ar1", "arc_time_s", "draw_latents"]
 
 LATENT_HZ = 1000.0
 CRATER_FILL_S = 0.25
 """At the seam's end the robot stands still for this long while wire and voltage ramp down."""
+
+CRATER_EARLY_S = 0.03
+"""The source stops up to this much before its crater fill is over: controllers look at their inputs so often."""
 
 Array = NDArray[np.float64]
 
@@ -103,6 +106,8 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
     ramp = _crater_ramp(n)
     wire *= 0.35 + 0.65 * ramp
     source *= 0.8 + 0.2 * ramp
+    early = round(generator(seed, "variation", "crater").uniform(0, CRATER_EARLY_S) * LATENT_HZ)
+    wire[n - early :] = source[n - early :] = 0.0
     zeros = np.zeros(n)
     return Latents(
         position_mm=position,
@@ -124,7 +129,7 @@ def draw_latents(program: Program, session: Session, seed: int) -> Latents:
         hydrogen=zeros.copy(),
         sink_mm=zeros.copy(),
         overlap_mm=zeros.copy(),
-        crater_fill_missing_s=0.0,
+        crater_fill_missing_s=early / LATENT_HZ,
         plate_c=plate_c,
         width_factor=1 + _around(n, 0.012, seed, "wetting"),
         reinforcement_factor=1 + _around(n, 0.008, seed, "recovery"),

@@ -65,15 +65,21 @@ def cell(
 def report_of(quick: bool, work: Path, jobs: int, seams: int | None, console: Console) -> dict[str, Any]:
     """The report without its command and minutes. Raises ValueError when the study cannot be planned or judged."""
     from drivers.sim import SIM_VERSION
+    from edged.bench import study as of
     from edged.bench.pairs import pair_bayes, r2_rows
-    from edged.bench.study import FULL_SEAMS, QUICK_SEAMS, STUDY_SEED, fingerprint, measure, plan_study
+    from edged.bench.study import STUDY_SEED, fingerprint, measure, plan_study
     from edged.bench.tables import load_tables
 
-    count = seams or (QUICK_SEAMS if quick else FULL_SEAMS)
+    count = seams or (of.QUICK_SEAMS if quick else of.FULL_SEAMS)
     study = plan_study(count)
+    # A share of bead variance needs more good seams a program than the probes do.
+    goods = of.plan_goods(seams or (of.QUICK_GOODS if quick else of.FULL_GOODS))
     console.print(f"{count} base seams, seed {STUDY_SEED}, {jobs} processes")
     with _progress(console) as bar:
         paths = measure(study, work / fingerprint(study), jobs, lambda it: _track(bar, it, "welding", None, count))
+        welded = measure(
+            goods, work / fingerprint(goods), jobs, lambda it: _track(bar, it, "goods", None, len(goods.base))
+        )
         tables = load_tables(study, paths)
         draws = BAYES_DRAWS_QUICK if quick else BAYES_DRAWS
         bayes = pair_bayes(study, BAYES_SEED, draws, lambda it: _track(bar, iter(it), "pairs", None, len(it)))
@@ -83,11 +89,11 @@ def report_of(quick: bool, work: Path, jobs: int, seams: int | None, console: Co
         "oracle": oracle,
         "pair_bayes_auroc": bayes.value,
         "pair_bayes_ci": bayes.ci,
-        "r2": [dataclasses.asdict(row) for row in r2_rows(tables)],
+        "r2": [dataclasses.asdict(row) for row in r2_rows(load_tables(goods, welded))],
         "physics": _physics(quick),
         "sim_version": SIM_VERSION,
         "digest": _digest(),
-        "seeds": {"study": STUDY_SEED, "pair_bayes": BAYES_SEED},
+        "seeds": {"study": STUDY_SEED, "pair_bayes": BAYES_SEED, "r2": goods.seed},
         "n": {"base": count, "seams": count * len(tables.sides), "sessions": len(set(tables.session.tolist()))},
         "quick": quick,
     }
@@ -221,9 +227,13 @@ def tables_of(report: dict[str, Any]) -> Iterator[Table]:
             "–" if late is None else f"{late:.2f}",
         )  # fmt: skip
     yield oracle
-    r2 = Table("program", "quantity", "R²", "n", "0.4–0.8", title="Bead from observed process, within program")
+    r2 = Table(
+        "program", "quantity", "R²", "95 %", "n", "0.4–0.8", title="Bead from observed process, within program"
+    )
     for row in report["r2"]:
-        r2.add_row(row["program"], row["quantity"], f"{row['r2']:.2f}", str(row["n"]), mark[row["ok"]])
+        r2.add_row(
+            row["program"], row["quantity"], f"{row['r2']:.2f}", _interval(row["ci"]), str(row["n"]), mark[row["ok"]]
+        )
     yield r2
     pair = Table("figure", "value", "95 %", title="Pairs")
     pair.add_row("Bayes AUROC on latents", f"{report['pair_bayes_auroc']:.3f}", _interval(report["pair_bayes_ci"]))

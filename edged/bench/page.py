@@ -70,8 +70,9 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _ok(holds: bool) -> str:
-    return "yes" if holds else FAILED
+def _ok(holds: bool | None) -> str:
+    """What a row says of its rule; None: no rule is about it."""
+    return "no rule" if holds is None else "yes" if holds else FAILED
 
 
 def _interval(row: Row) -> str:
@@ -87,7 +88,7 @@ def _made(report: Report) -> str:
 
 def _verdict(report: Report) -> str:
     failed = [f"physics: {row['name']}" for row in report["physics"] if not row["ok"]]
-    failed += [f"probe: {row['family']}, {row['probe']}" for row in report["probes"] if not row["ok"]]
+    failed += [f"probe: {row['family']}, {row['probe']}" for row in report["probes"] if row["ok"] is False]
     failed += [f"R²: {row['program']}, {row['quantity']}" for row in report["r2"] if not _r2_holds(row)]
     if not failed:
         return f"All {len(report['physics'])} physics rows, all validity probes and all R² hold."
@@ -159,14 +160,17 @@ def _r2(rows: Sequence[Row]) -> str:
 
     def cell(program: str, quantity: str) -> str:
         row = found.get((program, quantity))
-        return "" if row is None else f"{row['r2']:.2f}" + ("" if _r2_holds(row) else f" {FAILED}")
+        if row is None:
+            return ""
+        low, high = row["ci"]
+        return f"{row['r2']:.2f} ({low:.2f}–{high:.2f}){'' if _r2_holds(row) else f' {FAILED}'}"
 
     programs = list(dict.fromkeys(row["program"] for row in rows))
     return _table(("program", *quantities), ([p, *(cell(p, q) for q in quantities)] for p in programs))
 
 
 def _span(rows: Sequence[Row]) -> str:
-    auroc = [row["auroc"] for row in rows]
+    auroc = [row["auroc"] for row in rows if row["auroc"] is not None]
     low, high = min(auroc), max(auroc)
     spans = low <= ORACLE_SPAN[0] and high >= ORACLE_SPAN[1]
     wanted = f"{ORACLE_SPAN[0]} to {ORACLE_SPAN[1]}"
@@ -180,7 +184,7 @@ def _faults(rows: Sequence[Row]) -> str:
     def cell(name: str, severity: int) -> str:
         parts = [f"{FAULTS[name].severities[severity - 1]:g}"] if name in FAULTS else []
         row = found.get((name, severity))
-        if row is not None:
+        if row is not None and row["auroc"] is not None:
             parts.append(_interval(row))
             if row.get("delay_s_p50") is not None:
                 parts.append(f"{row['delay_s_p50']:.1f} s")
@@ -201,7 +205,7 @@ def _faults(rows: Sequence[Row]) -> str:
 
 
 def _easy(rows: Sequence[Row]) -> str:
-    easy = [f"{row['type']} {row['severity']}" for row in rows if row["auroc"] >= EASY]
+    easy = [f"{row['type']} {row['severity']}" for row in rows if (row["auroc"] or 0) >= EASY]
     if not easy:
         return f"No fault reaches an oracle AUROC of {EASY}."
     return f"Faults that the oracle finds at {EASY} or better, which the demo may draw from: {', '.join(easy)}."

@@ -30,6 +30,7 @@ RESULT_LATENTS = ("bead width", "bead height", "area above the plate")
 """Means of the true bead over the same part. The gap, the plate's warmth, wetting and recovery are not among the
 process's latents: they shape the bead and leave hardly a trace in the process."""
 R2_LIMITS = (0.4, 0.8)
+R2_RESAMPLES = 1000
 R2_QUANTITIES = ("width_mm", "height_mm", "area_mm2")
 R2_COLUMNS = (
     "mean i_mean", "mean i_std", "mean u_mean", "mean u_std", "mean power", "mean wire", "mean speed",
@@ -49,6 +50,7 @@ class R2Row:
     program: str
     quantity: str
     r2: float
+    ci: tuple[float, float]
     n: int
     ok: bool
 
@@ -127,13 +129,25 @@ def r2_rows(tables: Tables) -> list[R2Row]:
     out = []
     for name in np.unique(tables.program):
         mine = tables.program == name
-        y = tables.bead[mine]
-        r2 = 1 - ((y - guess[mine]) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0)
-        out += [
-            R2Row(str(name), quantity, float(value), int(mine.sum()), bool(R2_LIMITS[0] <= value <= R2_LIMITS[1]))
-            for quantity, value in zip(R2_QUANTITIES, r2, strict=True)
-        ]
+        value, interval = _explained(tables.bead[mine], guess[mine], tables.session[mine])
+        for quantity, r2, low, high in zip(R2_QUANTITIES, value, *interval, strict=True):
+            ok = bool(R2_LIMITS[0] <= r2 <= R2_LIMITS[1])
+            out.append(R2Row(str(name), quantity, float(r2), (float(low), float(high)), int(mine.sum()), ok))
     return out
+
+
+def _explained(y: Matrix, guess: Matrix, session: NDArray[np.str_]) -> tuple[Matrix, Matrix]:
+    """R² of each column of `y` (n, j), and its 95 % interval (2, j) from resampled sessions."""
+
+    def r2(rows: NDArray[np.int64]) -> Matrix:
+        lost, spread = (y[rows] - guess[rows]) ** 2, (y[rows] - y[rows].mean(0)) ** 2
+        return np.asarray(1 - lost.sum(0) / spread.sum(0))
+
+    members = [np.flatnonzero(session == name) for name in np.unique(session)]
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(members), (R2_RESAMPLES, len(members)))
+    resampled = [r2(np.concatenate([members[k] for k in picks])) for picks in drawn]
+    return r2(np.arange(len(y))), np.percentile(resampled, (2.5, 97.5), axis=0)
 
 
 def held_out(x: Matrix, y: Matrix, program: NDArray[np.str_], session: NDArray[np.str_]) -> Matrix:

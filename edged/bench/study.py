@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.sim.digest import physics_digest
 from drivers.sim.faults import FAULTS
 from drivers.sim.plan import faulty
 from drivers.sim.programs import PROGRAMS
@@ -24,7 +25,10 @@ from drivers.sim.randomness import generator
 from drivers.sim.seam import IMAGE_PRESETS, Family, RenderedSeam, SeamPlan
 
 __all__ = [
+    "FULL_GOODS",
     "FULL_SEAMS",
+    "GOODS_SEED",
+    "QUICK_GOODS",
     "QUICK_SEAMS",
     "STUDY_FAMILIES",
     "STUDY_SEED",
@@ -32,12 +36,15 @@ __all__ = [
     "fingerprint",
     "measure",
     "pair_plan",
+    "plan_goods",
     "plan_study",
 ]
 
 STUDY_SEED = 20_270_101
 """No corpus, demo or model uses it."""
+GOODS_SEED = 20_270_103
 FULL_SEAMS = 1050
+FULL_GOODS, QUICK_GOODS = 2000, 500
 QUICK_SEAMS = 600
 SESSIONS = 48
 STUDY_FAMILIES: tuple[Family, ...] = ("process", "result", "both", "drift")
@@ -70,6 +77,12 @@ def plan_study(seams: int, seed: int = STUDY_SEED, sessions: int = SESSIONS) -> 
         if types:
             defects[family] = _defects(base, types, generator(seed, "study", family))
     return Study(seed, base, defects, _partners(base, generator(seed, "study", "pair")))
+
+
+def plan_goods(seams: int, seed: int = GOODS_SEED, sessions: int = SESSIONS) -> Study:
+    """Good seams only, of a seed of their own: what a figure of good seams needs more of than the study has."""
+    base = _base(seams, seed, sessions)
+    return Study(seed, base, {}, _partners(base, generator(seed, "study", "pair")))
 
 
 def pair_plan(study: Study, k: int) -> SeamPlan:
@@ -130,12 +143,10 @@ def _partners(base: Sequence[SeamPlan], rng: np.random.Generator) -> tuple[int, 
 
 
 def fingerprint(study: Study) -> str:
-    """Digest of the plans and of all code that a statistic depends on: what is on disk belongs to it."""
-    digest = hashlib.sha256(repr(study).encode())
-    folder = _HERE.parents[2] / "drivers" / "sim"
-    here = [_HERE.with_name(name) for name in ("process_statistics.py", "result_statistics.py", "study.py")]
-    for path in [*sorted(folder.glob("*.py")), *here]:
-        digest.update(path.read_bytes())
+    """Digest of the plans, the physics and the code of the statistics: what is on disk belongs to it."""
+    digest = hashlib.sha256(repr(study).encode() + physics_digest().encode())
+    for name in ("process_statistics.py", "result_statistics.py", "study.py"):
+        digest.update(_HERE.with_name(name).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -188,7 +199,7 @@ def _measure_one(plans: Sequence[SeamPlan], path: Path) -> Path:
                 "process": np.array(list(found.seam.values()), np.float32),
                 "windows": found.windows,
                 "process_meta": np.array(_process_meta(rendered), np.float32),
-                "setpoints": np.array(list(rendered.set_points.values()), np.float32),
+                "setpoints": _set_points(rendered.set_points),
                 "truth": _truth(rendered.truth),
             }
             arrays["process_names"], arrays["window_names"] = np.array(list(found.seam)), np.array(found.window_names)
@@ -207,6 +218,12 @@ def _measure_one(plans: Sequence[SeamPlan], path: Path) -> Path:
     np.savez_compressed(part, allow_pickle=False, **arrays)
     part.replace(path)
     return path
+
+
+def _set_points(known: Mapping[str, float]) -> NDArray[np.float32]:
+    """In the same order for every program; NaN where a program has none of that kind (pulses)."""
+    names = dict.fromkeys(name for program in PROGRAMS.values() for name in program.set_points())
+    return np.array([known.get(name, np.nan) for name in names], np.float32)
 
 
 def _process_meta(rendered: RenderedSeam) -> list[float]:

@@ -126,7 +126,7 @@ def test_a_severity_of_lost_gas_leaves_the_same_shield_on_every_program() -> Non
 
 
 def test_crater_fill_is_cut_short_by_as_much_as_is_missing() -> None:
-    good, bad = latents(), latents("crater_crack", 2)
+    good, bad = latents(), latents("crater_crack", 3)
     missing = round(0.110 * LATENT_HZ)
     assert not bad.wire_mm_s[-missing:].any()
     assert not bad.source_v[-missing:].any()

@@ -44,8 +44,8 @@ def report() -> dict[str, Any]:
         "oracle": oracle,
         "pair_bayes_auroc": 0.912,
         "r2": [
-            {"program": "short-butt-3", "quantity": "width_mm", "r2": 0.55},
-            {"program": "short-butt-3", "quantity": "height_mm", "r2": 0.93},
+            {"program": "short-butt-3", "quantity": "width_mm", "r2": 0.55, "ci": [0.5, 0.6]},
+            {"program": "short-butt-3", "quantity": "height_mm", "r2": 0.93, "ci": [0.9, 0.95]},
         ],
     }
 
@@ -59,7 +59,7 @@ def test_failed_rows_stand_at_the_top_and_in_their_tables() -> None:
     assert "| bead height | 9 | 0.3 to 2.5 | mm | en-25817 | **failed** |" in text
     assert "| short circuits | 61 | 30 to 150 | /s | esab-mig, hermans | yes |" in text
     assert re.search(r"result \| metadata \| 0\.610 \(0\.580–0\.640\) \| 1000 \| \*\*failed\*\*", text)
-    assert "0.93 **failed**" in text
+    assert "0.93 (0.90–0.95) **failed**" in text
 
 
 def test_when_all_holds_the_page_says_so_and_nothing_is_marked() -> None:
