@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipelines.mamba import Mamba, scan, scan_ref
+from pipelines.mamba import Mamba
+from pipelines.selective_scan import scan, scan_ref
 
 TOLERANCE = 1e-5
 
