@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interr
 
 import typer
 
+from edged.bench.app import bench_app
 from edged.check import check
 from edged.daemon import run
 from edged.demo import demo
@@ -48,6 +49,7 @@ app.command("replay")(replay)
 app.command("simulate")(simulate)
 app.command("train")(train)
 
+app.add_typer(bench_app)
 app.add_typer(import_app)
 
 if __name__ == "__main__":

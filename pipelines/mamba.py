@@ -27,6 +27,7 @@ from pipelines.selective_scan import selective_scan
 
 __all__ = ["Mamba", "MambaState"]
 
+
 class MambaState(NamedTuple):
     """What a block carries from one piece of a sequence to the next; its size does not depend on length."""
 

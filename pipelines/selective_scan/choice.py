@@ -61,7 +61,7 @@ def selective_scan(
     Half types, other devices than the CPU and tracing for export take plain torch.
     """
     kernel = _current().kernel
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if kernel is None or traced or x.device.type != "cpu" or x.dtype not in COMPILED_TYPES:
         return reference.scan(x, dt, a, b, c, d, h)
     return run(kernel, Inputs(x, dt, a, b, c, d, h))

@@ -32,7 +32,7 @@ NUMBERS = ("batch", "length", "channels", "states", "element_bytes", "instructio
 class Scan(ctypes.Structure):
     """`struct Scan` of kernel.cpp."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         *((name, ctypes.c_int64) for name in NUMBERS),
         *((name, ctypes.c_void_p) for name in POINTERS),
     ]
@@ -77,7 +77,7 @@ class InstructionSet:
 def instruction_sets(library: ctypes.CDLL | None = None) -> tuple[InstructionSet, ...]:
     """All forms in the library, best first. Raises OSError where there is no library."""
     library = library or _library()
-    found = []
+    found: list[InstructionSet] = []
     supported = ctypes.c_int64()
     while (name := library.edged_scan_instruction_set(len(found), ctypes.byref(supported))) is not None:
         found.append(InstructionSet(len(found), name.decode(), bool(supported.value)))
@@ -119,7 +119,7 @@ class CppKernel:
 
     def backward(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, grad_h: Tensor) -> Gradients:
         """Gradients from those of y and of the last h; the order of all sums is fixed."""
-        batch, length, channels = inputs.x.shape
+        batch, _, channels = inputs.x.shape
         groups = self._library.edged_scan_groups(channels)
         parts = {
             "grad_x": torch.empty_like(inputs.x),

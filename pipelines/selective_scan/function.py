@@ -63,7 +63,7 @@ class _Function(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_h: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, kept = ctx.saved_tensors
         return None, *ctx.kernel.backward(Inputs(*inputs), kept, grad_y.contiguous(), grad_h.contiguous())
@@ -74,7 +74,7 @@ def run(kernel: Kernel, inputs: Inputs) -> tuple[Tensor, Tensor]:
     _check(inputs)
     dense = Inputs(*(t.contiguous() for t in inputs))
     if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
-        y, last = _Function.apply(kernel, *dense)
+        y, last = _Function.apply(kernel, *dense)  # type: ignore[no-untyped-call]
         return y, last
     y, last, _ = kernel.forward(dense, keep=False)
     return y, last
@@ -86,15 +86,8 @@ def _check(inputs: Inputs) -> None:
             f"x must be (B, L, E) and a (E, N); they are {tuple(inputs.x.shape)} and {tuple(inputs.a.shape)}"
         )
     (batch, length, channels), states = inputs.x.shape, inputs.a.shape[1]
-    wanted = Inputs(
-        x=(batch, length, channels),
-        dt=(batch, length, channels),
-        a=(channels, states),
-        b=(batch, length, states),
-        c=(batch, length, states),
-        d=(channels,),
-        h=(batch, channels, states),
-    )
+    along, states_along, state = (batch, length, channels), (batch, length, states), (batch, channels, states)
+    wanted = (along, along, (channels, states), states_along, states_along, (channels,), state)
     for name, tensor, shape in zip(Inputs._fields, inputs, wanted, strict=True):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} must have shape {shape} beside x and a; it has {tuple(tensor.shape)}")

@@ -3,7 +3,9 @@
 Inner loops run over neighbouring channels, elementwise, so that LLVM turns them into vector instructions.
 """
 
+import functools
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -17,17 +19,17 @@ CHUNK = 32
 """Steps between kept states; backward holds this many at once."""
 
 LOG2E = math.log2(math.e)
-LOG2E_32 = np.float32(LOG2E)
 LOWEST, HIGHEST, SHIFTER = np.float32(-127.0), np.float32(128.0), np.float32(12582912.0 + 127.0)
-P1, P2, P3, P4, P5, P6 = (  # minimax of 2^f on [-1/2, 1/2] with p(0) = 1, as in kernel_simd.h
-    np.float32(float.fromhex(text))
-    for text in ("0x1.62e430p-1", "0x1.ebfbdcp-3", "0x1.c6aee8p-5", "0x1.3b2d4cp-7", "0x1.5f3e5ap-10", "0x1.41fbccp-13")
-)
+# Minimax of 2^f on [-1/2, 1/2] with p(0) = 1, as in kernel_simd.h.
+P1, P2 = np.float32(float.fromhex("0x1.62e430p-1")), np.float32(float.fromhex("0x1.ebfbdcp-3"))
+P3, P4 = np.float32(float.fromhex("0x1.c6aee8p-5")), np.float32(float.fromhex("0x1.3b2d4cp-7"))
+P5, P6 = np.float32(float.fromhex("0x1.5f3e5ap-10")), np.float32(float.fromhex("0x1.41fbccp-13"))
 ONE = np.float32(1.0)
 MANTISSA_BITS = np.int32(23)
 
 
-def _exp2(z):  # type: ignore[no-untyped-def]
+def _exp2(z: Any) -> Any:
+    """Stands for `_exp2_of` in compiled code."""
     raise NotImplementedError("compiled code only")
 
 
@@ -58,11 +60,11 @@ def exp2(z, out):  # type: ignore[no-untyped-def]
 
 def _compiled(loop):  # type: ignore[no-untyped-def]
     """Compile at first call, without the interpreter lock; kept on disk where a place can be written to."""
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    build = functools.partial(numba.njit, nogil=True, fastmath={"contract"}, error_model="numpy")
     try:
-        return numba.njit(cache=True, **options)(loop)
+        return build(cache=True)(loop)
     except RuntimeError:  # numba's word for: neither this directory nor the user's cache can be written
-        return numba.njit(**options)(loop)
+        return build()(loop)
 
 
 @numba.njit(nogil=True, fastmath={"reassoc", "contract"})
@@ -118,7 +120,26 @@ def _recompute(i, begin, end, t0, t1, x, dt, b, rate, before, decay):  # type: i
 
 @_compiled
 def backward(  # type: ignore[no-untyped-def]
-    i, begin, end, x, dt, a, b, c, d, h0, kept, grad_y, grad_last, grad_x, grad_dt, grad_a, grad_d, grad_h, grad_b, grad_c
+    i,
+    begin,
+    end,
+    x,
+    dt,
+    a,
+    b,
+    c,
+    d,
+    h0,
+    kept,
+    grad_y,
+    grad_last,
+    grad_x,
+    grad_dt,
+    grad_a,
+    grad_d,
+    grad_h,
+    grad_b,
+    grad_c,
 ):
     """Channels begin to end of sequence i; grad_b and grad_c (B, L, N) are this group's own sums."""
     width, states, length = end - begin, a.shape[1], x.shape[1]

@@ -1,7 +1,7 @@
 """The selective scan in plain torch: as it is written, and in pieces. What the compiled forms are measured against.
 
-    B batch    L length    E channels    N states
-    h_t = exp(Δ_t A) h_{t−1} + Δ_t x_t b_t,   y_t = c_t h_t + d x_t     (Gu & Dao, arXiv 2312.00752, equation 2)
+B batch    L length    E channels    N states
+h_t = exp(Δ_t A) h_{t−1} + Δ_t x_t b_t,   y_t = c_t h_t + d x_t     (Gu & Dao, arXiv 2312.00752, equation 2)
 """
 
 import torch

@@ -88,7 +88,7 @@ def test_a_library_of_another_version_is_refused(afresh: None, monkeypatch: pyte
 
 @pytest.mark.skipif("cpp" not in available(), reason="the C++ form was not built")
 def test_an_instruction_set_that_is_not_there_is_named() -> None:
-    with pytest.raises(ValueError, match="no 'avx9000'; it has .*generic"):
+    with pytest.raises(ValueError, match=r"no 'avx9000'; it has .*generic"):
         cpp.load("avx9000")
 
 

@@ -1,0 +1,1 @@
+"""What is measured of edged itself: reporting verbs, none of it runs in the daemon."""
