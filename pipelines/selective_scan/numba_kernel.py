@@ -24,7 +24,7 @@ STATES_PER_THREAD = 1 << 20
 
 
 class NumbaKernel:
-    """`Kernel` by numba. Compiles its forward pass for float32 when it is made: seconds that no seam shall wait for."""
+    """`Kernel` by numba. Compiles its float32 forward pass when it is made: no seam shall wait seconds for it."""
 
     def __init__(self) -> None:
         zeros = torch.zeros
