@@ -10,7 +10,7 @@ SEAMS  ?= 24
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt .ci/setup
+$(STAMP): pyproject.toml setup.py $(wildcard pipelines/selective_scan/kernel*) constraints.txt .ci/setup
 	bash .ci/setup $(VENV)
 	touch $@
 

@@ -36,6 +36,7 @@ from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, ResultDistances
 from pipelines.patches import PatchOneClass
+from pipelines.selective_scan import scan_backend
 from pipelines.skip import Skip, summary
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate
@@ -71,6 +72,7 @@ class CausalHM:
         from safetensors import SafetensorError
 
         torch.set_num_threads(threads)
+        scan_backend()  # loaded, said in the log and maybe compiled here rather than in the first seam
         about = model_toml(path)
         if about.get("features_version") != FEATURES_VERSION:
             raise ModelError(

@@ -1,4 +1,4 @@
-"""Mamba in plain torch: the selective state-space block that reads the waveforms in causal time.
+"""Mamba: the selective state-space block that reads the waveforms in causal time.
 
 Glossary (Gu & Dao, *Mamba*, arXiv 2312.00752; sections in brackets)::
 
@@ -11,7 +11,8 @@ Glossary (Gu & Dao, *Mamba*, arXiv 2312.00752; sections in brackets)::
 
 Parameter names are those of the published code, so its weights load here and ours load there.
 `forward` over a sequence, `forward` over its pieces with the state carried, and `step` one by one all agree.
-On CUDA the fused scan of `mamba-ssm` is used when that package is installed (untested here).
+On a CPU the scan is compiled (`pipelines/selective_scan/`); on CUDA the fused scan of `mamba-ssm` is used when that
+package is installed (untested here), plain torch otherwise.
 """
 
 import math
@@ -22,10 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Mamba", "MambaState", "scan", "scan_ref"]
+from pipelines.selective_scan import selective_scan
 
-SCAN_CHUNK = 64
-"""Steps whose (B, l, E, N) intermediates are held at once."""
+__all__ = ["Mamba", "MambaState"]
 
 
 class MambaState(NamedTuple):
@@ -33,44 +33,6 @@ class MambaState(NamedTuple):
 
     conv: Tensor  # (B, E, d_conv − 1): the last inputs of the causal convolution
     ssm: Tensor  # (B, E, N): h
-
-
-def scan_ref(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """The recurrence as it is written, one step after another.
-
-    x, dt: (B, L, E); a: (E, N); b, c: (B, L, N); d: (E,); h: (B, E, N). Returns y (B, L, E) and the last h.
-    """
-    ys = []
-    for t in range(x.shape[1]):
-        decay = torch.exp(dt[:, t, :, None] * a)  # (B, E, N)
-        h = decay * h + (dt[:, t] * x[:, t])[..., None] * b[:, t, None, :]
-        ys.append((h * c[:, t, None, :]).sum(-1) + d * x[:, t])
-    return torch.stack(ys, 1), h
-
-
-def scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """`scan_ref` in pieces of `SCAN_CHUNK` steps; same arguments and results.
-
-    The exponentials and the output sums of a piece are taken at once, only the multiply-add goes step by
-    step; no more than a piece's (B, l, E, N) is in memory.
-    """
-    ys = []
-    for begin in range(0, x.shape[1], SCAN_CHUNK):
-        piece = slice(begin, begin + SCAN_CHUNK)
-        y, h = _piece(x[:, piece], dt[:, piece], a, b[:, piece], c[:, piece], h)
-        ys.append(y)
-    return torch.cat(ys, 1) + d * x, h
-
-
-def _piece(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    decay = torch.exp(dt[..., None] * a)  # (B, l, E, N)
-    drive = (dt * x)[..., None] * b[:, :, None, :]  # (B, l, E, N)
-    states = []
-    for t in range(x.shape[1]):
-        h = torch.addcmul(drive[:, t], decay[:, t], h)
-        states.append(h)
-    y = torch.einsum("blen,bln->ble", torch.stack(states, 1), c)
-    return y, h
 
 
 def _fused_scan() -> Callable[..., tuple[Tensor, Tensor]] | None:
@@ -125,12 +87,14 @@ class Mamba(nn.Module):
     def forward(self, x: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
         """(B, L, D) and the state before it → (B, L, D) and the state after it."""
         state = self.initial(len(x)) if state is None else state
+        if not x.shape[1]:
+            return x, state  # nothing to read; the convolution refuses to
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, L, E) each
         padded = torch.cat([state.conv, u.transpose(1, 2)], -1)  # (B, E, d_conv − 1 + L)
         u = F.silu(self.conv1d(padded)).transpose(1, 2)  # (B, L, E)
         dt_low, b, c = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         dt = F.softplus(self.dt_proj(dt_low))  # (B, L, E)
-        run = (_fused_scan() if x.is_cuda else None) or scan
+        run = (_fused_scan() if x.is_cuda else None) or selective_scan
         y, h = run(u, dt, -torch.exp(self.A_log), b, c, self.D, state.ssm)
         return self.out_proj(y * F.silu(z)), MambaState(padded[..., padded.shape[-1] - self.d_conv + 1 :], h)
 

@@ -1,17 +1,12 @@
-"""`edged bench …`: the benchmark verbs."""
+"""`edged bench …`: the verbs that measure edged itself and the cell that it is measured on."""
 
 import typer
 
 from edged.bench.cell import cell
+from edged.bench.scan import bench_scan
 
 __all__ = ["bench_app"]
 
-bench_app = typer.Typer(name="bench", no_args_is_help=True, help="Benchmarks of the virtual cell and the detectors.")
-
-
-@bench_app.callback()
-def _main() -> None:
-    """Keep verbs as sub-commands even while there is only one."""
-
-
+bench_app = typer.Typer(name="bench", no_args_is_help=True, help="Measure edged itself, and the virtual cell.")
 bench_app.command("cell")(cell)
+bench_app.command("scan")(bench_scan)

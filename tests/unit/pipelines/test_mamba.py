@@ -1,11 +1,26 @@
 """The block against the written recurrence, itself in pieces, and itself step by step."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from pipelines.mamba import Mamba, scan, scan_ref
+from pipelines.mamba import Mamba
+from pipelines.selective_scan import BackendError, forced_backend, scan, scan_ref
+from pipelines.selective_scan.choice import BACKENDS
 
 TOLERANCE = 1e-5
+
+
+@pytest.fixture(params=BACKENDS, autouse=True)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test of the block runs with each form of the scan."""
+    try:
+        forced = forced_backend(request.param)
+        with forced:
+            yield request.param
+    except BackendError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -83,3 +98,26 @@ def test_parameter_names_are_the_published_ones(block: Mamba) -> None:
     assert {name.split(".")[0] for name, _ in block.named_parameters()} == {
         "in_proj", "conv1d", "x_proj", "dt_proj", "A_log", "D", "out_proj"
     }  # fmt: skip
+
+
+def test_no_step_leaves_the_state(block: Mamba) -> None:
+    _, state = block(torch.randn(2, 5, 24))
+    y, after = block(torch.randn(2, 0, 24), state)
+    assert y.shape == (2, 0, 24)
+    assert torch.equal(after.ssm, state.ssm)
+    assert torch.equal(after.conv, state.conv)
+
+
+def test_a_block_learns_alike_with_every_form(block: Mamba) -> None:
+    x = torch.randn(2, 40, 24, generator=torch.Generator().manual_seed(3))
+
+    def gradients() -> list[torch.Tensor]:
+        block.zero_grad()
+        block(x)[0].square().mean().backward()
+        return [p.grad.clone() for p in block.parameters() if p.grad is not None]
+
+    ours = gradients()
+    with forced_backend("torch"):
+        theirs = gradients()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=TOLERANCE, rtol=TOLERANCE)
