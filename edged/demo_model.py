@@ -21,7 +21,7 @@ from edged.train import train_model
 __all__ = ["main"]
 
 CORPUS_SEED = 1
-CORPUS_SEAMS = 840
+CORPUS_SEAMS = 1120
 CORPUS_SESSIONS = 42
 JOBS = 2
 

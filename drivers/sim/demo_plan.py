@@ -13,8 +13,8 @@ from drivers.sim.seam import SeamPlan
 
 __all__ = ["DEMO_FAULTS", "DEMO_PROGRAMS", "demo_plan"]
 
-DEMO_PROGRAMS = ("short-butt-3", "globular-fillet-6", "spray-lap-5")
-"""The programs that the shipped model knows; the virtual cell has more."""
+DEMO_PROGRAMS = ("short-butt-3", "globular-fillet-6", "spray-lap-5", "pulsed-lap-4")
+"""One of each transfer mode: the programs that the shipped model knows; the virtual cell has more."""
 
 DEMO_FAULTS = (
     "gas_loss", "burn_through", "wire_slip", "undercut", "convexity", "tip_wear",

@@ -150,14 +150,14 @@ _TABLE = (
     Program(
         "globular-fillet-6", "globular", "fillet", 6.0, 30.0, 210.0, 22.2, 5.2, 6.0, 17.0, 15.0, 0.30, 16.0, 0.27,
     ),
-    Program("spray-lap-5", "spray", "lap", 5.0, 40.0, 275.0, 29.5, 8.0, 8.0, 19.0, 16.0, 0.30, 12.0, 0.37),
+    Program("spray-lap-5", "spray", "lap", 5.0, 40.0, 275.0, 29.5, 8.0, 8.0, 19.0, 16.0, 0.30, 12.0, 0.43),
     Program("short-lap-3", "short_circuit", "lap", 3.0, 24.0, 150.0, 17.4, 3.2, 4.8, 15.0, 14.0, 0.22, 14.0, 0.41),
     Program(
         "short-fillet-4", "short_circuit", "fillet", 4.0, 20.0, 155.0, 17.7, 3.3, 4.2, 15.0, 14.0, 0.21, 14.0, 0.36,
         views=_OBLIQUE,
     ),
     Program("globular-butt-8", "globular", "butt", 8.0, 25.0, 220.0, 23.0, 5.7, 4.8, 18.0, 16.0, 0.32, 16.0, 0.28),
-    Program("spray-fillet-8", "spray", "fillet", 8.0, 42.0, 300.0, 31.0, 8.1, 8.0, 17.0, 18.0, 0.30, 12.0, 0.235),
+    Program("spray-fillet-8", "spray", "fillet", 8.0, 42.0, 300.0, 31.0, 8.1, 8.0, 17.0, 18.0, 0.30, 12.0, 0.20),
     Program(
         "pulsed-lap-4", "pulsed", "lap", 4.0, 36.0, 150.0, 24.0, 4.0, 7.2, 16.0, 15.0, 0.10, 10.0, 0.26,
         pulse=Pulse(420.0, 60.0, 2.0, 118.0),
@@ -167,7 +167,7 @@ _TABLE = (
         views=_ENDS, pulse=Pulse(440.0, 65.0, 2.0, 144.0),
     ),
     Program(
-        "pulsed-butt-6", "pulsed", "butt", 6.0, 30.0, 210.0, 26.0, 6.2, 5.6, 17.0, 17.0, 0.10, 10.0, 0.345,
+        "pulsed-butt-6", "pulsed", "butt", 6.0, 30.0, 210.0, 26.0, 6.2, 5.6, 17.0, 17.0, 0.10, 10.0, 0.42,
         views=VIEW_NAMES, pulse=Pulse(430.0, 75.0, 2.0, 175.0),
     ),
 )  # fmt: skip
