@@ -13,6 +13,7 @@ from drivers.sim.arc import ARC_HZ, ArcTrace
 from drivers.sim.arc_draw import bloom, draw_frame
 from drivers.sim.arc_scene import Scene
 from drivers.sim.arc_stage import build_stage
+from drivers.sim.jpeg import filled
 from drivers.sim.programs import Program
 from drivers.sim.seam import ImagePreset
 from drivers.sim.sessions import Session
@@ -20,6 +21,7 @@ from drivers.sim.variation import Latents
 
 __all__ = ["EXPOSURE_MS", "GAIN_RANGE", "exposed_power", "frame_starts_s", "next_gain", "render_frames"]
 
+BUFFER_BYTES = 16_384
 EXPOSURE_S = 0.006
 READOUT_S = 0.012
 EXPOSURE_MS = 1e3 * (EXPOSURE_S + READOUT_S)
@@ -95,5 +97,5 @@ def render_frames(
         # Gain, noise, saturation and quantisation in one pass.
         seen = cv2.addWeighted(image, counts, noise, 1.0, 0.0, dtype=cv2.CV_8U)
         gain = next_gain(gain, cv2.mean(seen)[0])
-        frames.append(cv2.imencode(".jpg", seen, options)[1].tobytes())
+        frames.append(filled(cv2.imencode(".jpg", seen, options)[1].tobytes(), BUFFER_BYTES))
     return tuple(frames)

@@ -12,8 +12,8 @@ from pathlib import Path
 __all__ = ["PHYSICS", "physics_digest", "source_digest"]
 
 PHYSICS = (
-    "arc", "arc_camera", "arc_draw", "arc_kernel", "arc_scene", "arc_stage", "bead", "damage", "faults", "pairs",
-    "photo_marks", "photograph", "profile", "programs", "randomness", "render", "seam", "sessions", "sound",
+    "arc", "arc_camera", "arc_draw", "arc_kernel", "arc_scene", "arc_stage", "bead", "damage", "faults", "jpeg",
+    "pairs", "photo_marks", "photograph", "profile", "programs", "randomness", "render", "seam", "sessions", "sound",
     "surface", "truth", "variation", "views",
 )  # fmt: skip
 """Modules of this package that decide what a seam looks like and how grave a fault is."""

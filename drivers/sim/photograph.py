@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from drivers.sim.bead import Bead
 from drivers.sim.damage import Marks
+from drivers.sim.jpeg import filled
 from drivers.sim.photo_marks import blob, draw_marks
 from drivers.sim.programs import Program
 from drivers.sim.randomness import generator
@@ -31,8 +32,7 @@ from drivers.sim.views import (
 
 __all__ = ["FIELD_MM", "MARKER_DICTIONARY", "marker_centres_mm", "render_view"]
 
-BLOCK_BYTES = 65_536
-MAX_COMMENT_BYTES = 65_535
+BUFFER_BYTES = 65_536
 
 Image = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -193,22 +193,5 @@ def _expose(seen: NDArray[np.uint8], session: Session, seed: int, preset: ImageP
     noise = rng.standard_normal((rows, cols), dtype=np.float32) * np.float32(2.0)
     image += noise[..., np.newaxis]
     quality = [cv2.IMWRITE_JPEG_QUALITY, preset.jpeg_quality]
-    return _filled(cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8), quality)[1].tobytes())
-
-
-def _filled(jpeg: bytes) -> bytes:
-    """The JPEG filled up to whole blocks of `BLOCK_BYTES` by comments behind its first marker.
-
-    Cameras hand out buffers of fixed size; here it also keeps a part's damage out of the size of its file, which no
-    detector may live on.
-    """
-    comments, missing = b"", -len(jpeg) % BLOCK_BYTES
-    while missing:
-        # A comment takes 4 bytes by itself and holds 65,531 more at most; what is left must suffice for another.
-        size = missing if missing <= MAX_COMMENT_BYTES else min(MAX_COMMENT_BYTES, missing - 4)
-        if size < 4:
-            missing += BLOCK_BYTES
-            continue
-        comments += b"\xff\xfe" + (size - 2).to_bytes(2, "big") + bytes(size - 4)
-        missing -= size
-    return jpeg[:2] + comments + jpeg[2:]
+    jpeg = cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8), quality)[1].tobytes()
+    return filled(jpeg, BUFFER_BYTES)

@@ -1,8 +1,11 @@
 """The demo's plan: half goods, the listed faults, seeds and sessions of its own."""
 
+import json
 from collections import Counter
+from pathlib import Path
 
-from drivers.sim.demo_plan import DEMO_FAULTS, DEMO_PROGRAMS, demo_plan
+from drivers.sim import FROZEN_DIGEST
+from drivers.sim.demo_plan import DEMO_FAULTS, DEMO_PROGRAMS, DEMO_SEVERITY, demo_plan
 from drivers.sim.render import check_plan
 
 
@@ -27,3 +30,11 @@ def test_faults_and_goods_come_mixed() -> None:
     kinds = [seam.family == "good" for seam in demo_plan(24, 7)]
     assert kinds != sorted(kinds)
     assert kinds != sorted(kinds, reverse=True)
+
+
+def test_the_oracle_finds_every_listed_fault() -> None:
+    report = json.loads((Path(__file__).parents[4] / "docs" / "virtual-cell.json").read_text(encoding="utf-8"))
+    oracle = {(row["type"], row["severity"]): row["auroc"] for row in report["oracle"]}
+    assert report["digest"] == FROZEN_DIGEST
+    assert not report["quick"]
+    assert {name: oracle[name, DEMO_SEVERITY] for name in DEMO_FAULTS if oracle[name, DEMO_SEVERITY] < 0.98} == {}
