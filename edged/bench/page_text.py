@@ -60,8 +60,9 @@ $probes
 
 The Bayes AUROC of *pair*, computed on the latents: $pair.
 
-A row without a rule says how visible the family is where it may be seen. *both* and *drift* may change what a camera sees, and so the size of
-its frames; photographs are filled up to blocks of 64 KiB, as a camera's buffers are, so their size says nothing.
+A row without a rule says how visible the family is where it may be seen. Metadata are duration, counts of samples and frames, and file sizes. Images are
+filled up to whole buffers (frames 16 KiB, photographs 64 KiB), as cameras hand them out, since the sizes of plain JPEGs gave hidden faults and swapped
+beads away.
 
 How much of the bead the observed streams explain, held out by session, within each program, from good seams of a seed of their own (95 %
 intervals resample sessions); 0.4–0.8 is wanted: below it pairs cannot be told at all, above it pairs would be arithmetic. How much of the joint's gap the

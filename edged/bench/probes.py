@@ -51,8 +51,6 @@ PARTS: dict[str, Callable[[Side], Matrix]] = {
 }
 HIDDEN = {("process", "result"), ("result", "process")}
 """Family and the part in which it must not show: upper end ≤ `PROBE_LIMIT`."""
-VISIBLE = {("both", "metadata"), ("drift", "metadata")}
-"""Files grow with what a camera sees: a family that shows in its frames may show in their size."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,6 +142,6 @@ def judge(family: str, part: str, value: float, ci: tuple[float, float]) -> bool
         return low <= 0.5 <= high
     if (family, part) in HIDDEN:
         return high <= PROBE_LIMIT
-    if part in ("setpoints", "metadata") and (family, part) not in VISIBLE:
+    if part in ("setpoints", "metadata"):
         return high <= PROBE_LIMIT
     return None

@@ -74,7 +74,7 @@ def test_rules() -> None:
     assert judge("pair", "result", 0.55, (0.52, 0.58)) is False
     assert judge("both", "result", 0.9, (0.8, 1.0)) is None
     assert judge("both", "setpoints", 0.6, (0.56, 0.64)) is False
-    assert judge("drift", "metadata", 0.6, (0.56, 0.64)) is None
+    assert judge("drift", "metadata", 0.6, (0.56, 0.64)) is False
 
 
 def test_folds_never_divide_a_session_and_test_each_seam_once() -> None:
