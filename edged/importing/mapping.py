@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from pipelines.datasets import weld4m
+
 __all__ = ["LogMapping", "Mapping", "MappingError", "PhotoMapping", "load_mapping"]
 
 
@@ -68,15 +70,15 @@ class PhotoMapping(_Section):
 class Mapping(_Section):
     """The whole mapping. In file patterns `{run}` stands for the run's id, which is its folder's name."""
 
-    log_file: str = "{run}.csv"
-    sound_file: str = "{run}.flac"
-    video_file: str = "{run}.avi"
-    photo_files: str = "images/*.jpg"
+    log_file: str = weld4m.LOG_FILE
+    sound_file: str = weld4m.SOUND_FILE
+    video_file: str = weld4m.VIDEO_FILE
+    photo_files: str = weld4m.PHOTO_FILES
     program: str = "intel"
     cell: str = "intel"
-    class_pattern: str = r"-(\d{2})$"
+    class_pattern: str = weld4m.CLASS_PATTERN
     """Its first group in the run id is the class code."""
-    good_codes: tuple[str, ...] = ("00",)
+    good_codes: tuple[str, ...] = weld4m.GOOD_CODES
     class_names: dict[str, str] = Field(default_factory=dict)
     """Class code → defect; a code without a name is called class_NN."""
     typical_fps: Annotated[float, Field(gt=0)] = 29.8
