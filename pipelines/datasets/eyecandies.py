@@ -1,6 +1,7 @@
 """Eyecandies: `<Class>/{train,val,test_public,test_private}/data/<number>_<part>.<ext>`.
 
-Bonfiglioli et al., "The Eyecandies Dataset for Unsupervised Multimodal Anomaly Detection and Localization", ACCV 2022.
+Bonfiglioli et al., "The Eyecandies Dataset for Unsupervised Multimodal Anomaly Detection and Localization",
+ACCV 2022.
 test_private comes without labels, so it is not loaded. `read_points` makes the points of a depth map as published.
 """
 
@@ -51,7 +52,7 @@ def read_depth(item: Item) -> NDArray[np.float32]:
 
 
 def read_points(item: Item) -> NDArray[np.float32]:
-    """(H, W, 3) points as M3DM makes them of depth and pose: conveyor and walls (0, 0, 0), axes and scale of MVTec 3D-AD.
+    """(H, W, 3) points as M3DM makes them of depth and pose: background (0, 0, 0), axes of MVTec 3D-AD.
 
     There a background point lies on a plane of x = 0, which its readers then drop; here it is 0 in all three.
     """

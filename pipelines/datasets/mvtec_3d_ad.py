@@ -1,7 +1,7 @@
 """MVTec 3D-AD: `<class>/{train,validation}/good/{rgb,xyz}/` and `<class>/test/<defect>/{rgb,xyz,gt}/`.
 
-Bergmann et al., "The MVTec 3D-AD Dataset", VISAPP 2022. `xyz` are organised points, float TIFF, metres; `gt` is there for
-test/good as well (empty masks). `read_points` gives them as the published detectors take them.
+Bergmann et al., "The MVTec 3D-AD Dataset", VISAPP 2022. `xyz` are organised points, float TIFF, metres; `gt` is there
+for test/good as well (empty masks). `read_points` gives them as the published detectors take them.
 """
 
 from collections.abc import Sequence

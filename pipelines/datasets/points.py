@@ -42,8 +42,8 @@ def remove_plane(xyz: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]
     points = xyz[border & valid_points(xyz)].astype(np.float64)
     if len(points) < RANSAC_POINTS:
         raise ValueError(
-            f"{len(points)} points in the {BORDER_PX} px border of a {xyz.shape} scan, {RANSAC_POINTS} are needed for its "
-            "plane; it was perhaps preprocessed before: then take its points as they are"
+            f"{len(points)} points in the {BORDER_PX} px border of a {xyz.shape} scan, {RANSAC_POINTS} are needed "
+            "for its plane; it was perhaps preprocessed before: then take its points as they are"
         )
     normal, offset = _plane(points, np.random.default_rng(seed))
     cleaned = xyz.copy()

@@ -5,6 +5,7 @@ both are turned round here, once.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def read_depth_counts(path: Path) -> NDArray[np.uint16]:
 
 
 def read_xyz(path: Path) -> NDArray[np.float32]:
-    """(H, W, 3) x, y, z as stored, never scaled. Raises ValueError for a file that is not float with three channels."""
+    """(H, W, 3) x, y, z as stored, never scaled. Raises ValueError for what is not float with 3 channels."""
     array = _unchanged(path)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype not in (np.float32, np.float64):
         raise ValueError(
@@ -54,13 +55,13 @@ def read_xyz(path: Path) -> NDArray[np.float32]:
     return np.ascontiguousarray(array[..., ::-1], np.float32)
 
 
-def _unchanged(path: Path) -> NDArray[np.generic]:
+def _unchanged(path: Path) -> NDArray[Any]:
     import cv2
 
     return _read(path, cv2.IMREAD_UNCHANGED)
 
 
-def _read(path: Path, flags: int) -> NDArray[np.generic]:
+def _read(path: Path, flags: int) -> NDArray[Any]:
     import cv2
 
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Weld-4M, the Intel Robotic Welding Multimodal Dataset: `<session>/<run id>/<run id>.{csv,flac,avi}` and photographs.
+"""Weld-4M, the Intel Robotic Welding Multimodal Dataset: `<session>/<run id>/<run id>.{csv,flac,avi}`, photos.
 
 Two splits: the published one, which the user supplies as a CSV `run_id,split,class,session`, and one by session, in
 which no session is in two splits. Which file is which is said here once; `edged import intel-weld` reads it here too.
@@ -15,10 +15,7 @@ import numpy as np
 from pipelines.datasets.folders import need_folder
 from pipelines.datasets.item import GOOD, SPLITS, Item
 
-__all__ = [
-    *("CLASSES", "CLASS_PATTERN", "COLUMNS", "GOOD_CODES", "LOG_FILE", "PARTS", "PHOTO_FILES", "SOUND_FILE"),
-    *("VIDEO_FILE", "by_session", "load", "photos"),
-]
+__all__ = ["CLASSES", "COLUMNS", "PARTS", "by_session", "load", "photos"]
 
 LOG_FILE = "{run}.csv"
 SOUND_FILE = "{run}.flac"
@@ -44,9 +41,9 @@ TRAIN_SHARE = 0.7
 def load(root: Path, split_csv: Path | None = None) -> list[Item]:
     """Items of the published split where `split_csv` is given, else of all runs below `root`, by session.
 
-    A run of the CSV without a folder is an item without files: count them with `completeness(items, PARTS)`. Runs that
-    the CSV does not name are left out. `group` is the session, `image` the first photograph. Raises ValueError naming a
-    missing column, an unknown split or class, a run given twice, and a class that contradicts the run's id.
+    A run of the CSV without a folder is an item without files: count them with `completeness(items, PARTS)`. Runs
+    that the CSV does not name are left out. `group` is the session, `image` the first photograph. Raises ValueError
+    naming a missing column, an unknown split or class, a run given twice, and a class that contradicts the run's id.
     """
     need_folder(root, "give the folder that holds <session>/<run id>/")
     found = _run_folders(root)
@@ -64,10 +61,10 @@ def photos(item: Item) -> list[Path]:
 
 
 def by_session(items: Sequence[Item], seed: int = 0) -> list[Item]:
-    """The same items with every session in one split: of goods 70 % of sessions train, the rest and all others halved.
+    """The same items with every session in one split: 70 % of the good ones train, all others are halved.
 
-    A session with any defect never trains. Sessions are drawn by `seed` class by class, so each class with two sessions is
-    in validation and test; a class's only session goes to test. Raises ValueError where no session is left to train.
+    A session with any defect never trains. Sessions are drawn by `seed` class by class, so each class with two is in
+    validation and test; a class's only session goes to test. Raises ValueError where no session is left to train.
     """
     classes: dict[str, set[str]] = {}
     for item in items:
