@@ -15,7 +15,7 @@ def write_png(path: Path, array: NDArray[np.generic]) -> Path:
 
 
 def write_float_tiff(path: Path, array: NDArray[np.float32]) -> Path:
-    """(H, W, 3) as an uncompressed, chunky float TIFF: byte for byte what the TIFF 6.0 page says, x before y before z."""
+    """(H, W, 3) as an uncompressed float TIFF, byte for byte as TIFF 6.0 says: x before y before z."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width, channels = array.shape
     pixels = array.astype("<f4").tobytes()

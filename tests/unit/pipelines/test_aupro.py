@@ -30,10 +30,9 @@ def brute(maps: list[NDArray[np.float64]], masks: list[NDArray[np.bool_]], limit
                 left -= near
                 todo += near
             regions.append(np.array(found))
-    curve = [(0.0, 0.0)]
-    for threshold in sorted(set(np.concatenate([score.ravel() for score in maps])), reverse=True):
-        curve.append((float(np.mean(goods >= threshold)), float(np.mean([np.mean(r >= threshold) for r in regions]))))
-    x, y = map(np.array, zip(*curve, strict=True))
+    thresholds = sorted(set(np.concatenate([score.ravel() for score in maps])), reverse=True)
+    x = np.array([0.0] + [float(np.mean(goods >= threshold)) for threshold in thresholds])
+    y = np.array([0.0] + [float(np.mean([np.mean(r >= threshold) for r in regions])) for threshold in thresholds])
     at_limit = np.interp(limit, x, y) if limit not in x else None
     inside = x <= limit
     xs = x[inside] if at_limit is None else np.append(x[inside], limit)
@@ -54,7 +53,7 @@ def test_a_case_worked_out_by_hand() -> None:
 
 
 def test_compat_worked_out_by_hand() -> None:
-    # Goods 1…10, region {5.5, 20}. Three ranks: 1, 5 (position 4), 10 → (FPR, PRO) = (.9, 1), (.5, 1), (0, ½), and (1, 1).
+    # Goods 1…10, region {5.5, 20}. Three ranks: 1, 5 (position 4), 10 → (FPR, PRO) = (.9, 1), (.5, 1), (0, ½).
     score = np.append(np.arange(1.0, 11.0), [5.5, 20.0])[None]
     mask = np.append(np.zeros(10, np.bool_), [True, True])[None]
     at_limit = 0.5 + 0.5 * 0.3 / 0.5

@@ -84,8 +84,8 @@ def test_eyecandies_points_are_without_the_conveyor(tmp_path: Path) -> None:
     counts = np.round((depth - 2.5) / 2.0 * 65535).astype(np.uint16)
     assert item.depth is not None
     trees.write_png(item.depth, counts)
-    # The camera looks along the world's +y; its rows run along the world's z.
-    item.others["pose"].write_text("1 0 0 0\n0 0 1 0\n0 1 0 0\n0 0 0 1\n")
+    # The camera looks along the world's +y, and its rows run against the world's z.
+    item.others["pose"].write_text("1 0 0 0\n0 0 -1 0\n0 1 0 0\n0 0 0 1\n")
     points = eyecandies.read_points(item)
     box = np.zeros((64, 64), np.bool_)
     box[24:40, 20:44] = True
