@@ -53,13 +53,13 @@ def mvtec_ad(root: Path, name: str = "bottle") -> Path:
 
 
 def scan(height: int = 60, width: int = 80, lump_m: float = 0.02) -> NDArray[np.float32]:
-    """Points 1 mm apart, metres: a tilted plate with a round lump in the middle, a speck aside and a hole."""
+    """Points 1 mm apart, metres: a tilted plate with a round lump in the middle, a small block aside and a hole."""
     rows, columns = np.mgrid[:height, :width].astype(np.float64)
     x, y = 0.001 * (columns + 1), 0.001 * (rows + 1)
     z = 0.5 + 0.1 * x
     away = np.hypot(rows - height / 2, columns - width / 2)
     z[away < 12] -= lump_m
-    z[12:14, 12:14] -= 0.05
+    z[12:18, 12:18] -= 0.05
     points = np.stack([x, y, z], axis=-1).astype(np.float32)
     points[40, 60] = 0
     return points

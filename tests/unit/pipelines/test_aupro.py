@@ -62,6 +62,13 @@ def test_compat_worked_out_by_hand() -> None:
     assert aupro([score], [mask]) == pytest.approx(0.5)
 
 
+def test_compat_counts_a_region_pixel_that_equals_a_good_one_as_missed() -> None:
+    # Goods 1, 2, 2, 3; region {2, 5}. Ranks give (FPR, PRO) = (.75, 1), (.5, ½), (.25, ½), (0, ½).
+    score, mask = np.array([[1.0, 2.0, 2.0, 3.0, 2.0, 5.0]]), np.array([[False] * 4 + [True] * 2])
+    assert aupro_compat([score], [mask], limit=0.5, thresholds=4) == pytest.approx(0.5)
+    assert aupro([score], [mask], limit=1.0) == pytest.approx(0.25 * 0.5 + 0.5 * 0.75 + 0.25)
+
+
 def test_regions_touch_at_corners_and_count_alike_whatever_their_size() -> None:
     mask = np.zeros((10, 10), np.bool_)
     mask[0, 0] = mask[1, 1] = mask[5:9, 5:9] = True
