@@ -1,7 +1,7 @@
 """MVTec 3D-AD: `<class>/{train,validation}/good/{rgb,xyz}/` and `<class>/test/<defect>/{rgb,xyz,gt}/`.
 
-Bergmann et al., "The MVTec 3D-AD Dataset", VISAPP 2022. `xyz` are organised points, float TIFF, metres; `gt` is there
-for test/good as well (empty masks). `read_points` gives them as the published detectors take them.
+Bergmann et al., "The MVTec 3D-AD Dataset", VISAPP 2022. `xyz` are organised points, float TIFF, metres; `gt`
+may be there for test/good as well (empty masks). `read_points` gives them as the published detectors take them.
 """
 
 from collections.abc import Sequence
@@ -57,9 +57,9 @@ def _load_split(folder: Path, split: str) -> list[Item]:
     for defect in defects:
         images = files(need_folder(defect / "rgb", f"{defect} must hold rgb and xyz"), ".png")
         points = matched(images, defect / "xyz", ".tiff")
-        masks: Sequence[Path | None] = (
-            matched(images, defect / "gt", ".png") if split == "test" else [None] * len(images)
-        )
+        masks: Sequence[Path | None] = [None] * len(images)
+        if defect.name != GOOD or (split == "test" and (defect / "gt").is_dir()):
+            masks = matched(images, defect / "gt", ".png")
         for image, xyz, mask in zip(images, points, masks, strict=True):
             name = f"{folder.name}/{split}/{defect.name}/{image.stem}"
             items.append(Item(name, folder.name, split, defect.name, name, image=image, xyz=xyz, mask=mask))

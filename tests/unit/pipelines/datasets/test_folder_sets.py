@@ -42,6 +42,14 @@ def test_mvtec_3d_ad_gives_points_as_they_are_stored(tmp_path: Path) -> None:
     assert of_split(items, "validation") == [items[2]]
 
 
+def test_mvtec_3d_ad_good_scans_need_no_masks(tmp_path: Path) -> None:
+    root = trees.mvtec_3d_ad(tmp_path)
+    shutil.rmtree(root / "bagel/test/good/gt")
+    good = mvtec_3d_ad.load(root)[4]
+    assert good.mask is None
+    assert good.read_mask().shape == (60, 80)
+
+
 def test_mvtec_3d_ad_points_lose_plate_and_specks_and_become_square(tmp_path: Path) -> None:
     item = mvtec_3d_ad.load(trees.mvtec_3d_ad(tmp_path))[0]
     points = mvtec_3d_ad.read_points(item)
@@ -127,7 +135,8 @@ def _add(path: str) -> Callable[[Path], None]:
         ("mvtec_ad", _remove("bottle"), "no class folder"),
         ("mvtec_3d_ad", _extra_class, "extra class 'gearbox'"),
         ("mvtec_3d_ad", _remove("bagel/test/crack/gt/000.png"), r"gt/000\.png is missing"),
-        ("mvtec_3d_ad", _remove("bagel/test/good/gt"), "good/gt is no folder"),
+        ("mvtec_3d_ad", _remove("bagel/test/crack/gt"), "crack/gt is no folder"),
+        ("mvtec_3d_ad", _remove("bagel/test/good/gt/000.png"), "has no .png file|is missing"),
         ("mvtec_3d_ad", _remove("bagel/train/good/xyz/001.tiff"), r"001\.tiff is missing"),
         ("mvtec_3d_ad", _remove("bagel/validation"), "validation is no folder"),
         ("mvtec_3d_ad", _add("bagel/train/crack/rgb/000.png"), "defect folder 'crack'"),
