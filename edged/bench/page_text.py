@@ -64,7 +64,7 @@ tip distance and source voltage against the bead's mean width, height and area. 
 
 A row without a rule says how visible the family is where it may be seen. Metadata are duration, counts of samples and frames, and file sizes. Images are
 filled up to whole buffers (frames 16 KiB, photographs 64 KiB), as cameras hand them out, since the sizes of plain JPEGs gave hidden faults and swapped
-beads away.
+beads away. File size means the bytes that the devices send; a recording on disk is compressed, so its size still follows its content, and was not probed.
 
 How much of the bead the observed streams explain, held out by session, within each program, from good seams of a seed of their own (95 %
 intervals resample sessions); 0.4–0.8 is wanted: below it pairs cannot be told at all, above it pairs would be arithmetic. How much of the joint's gap the
