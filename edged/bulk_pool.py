@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import structlog
 
@@ -19,10 +20,17 @@ __all__ = ["bulk_pool", "quiet"]
 
 
 @contextlib.contextmanager
-def bulk_pool(jobs: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    """A pool of `jobs` processes; when the block is left by an error, work that has not begun is given up."""
+def bulk_pool(
+    jobs: int, begin: Callable[..., None] | None = None, *args: Any
+) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    """A pool of `jobs` processes, each of which first calls `begin(*args)`.
+
+    When the block is left by an error, work that has not begun is given up.
+    """
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_begin, initargs=(begin, args)
+    )
     try:
         yield pool
     finally:
@@ -37,9 +45,11 @@ def quiet() -> None:
     )
 
 
-def _begin() -> None:
+def _begin(begin: Callable[..., None] | None, args: tuple[Any, ...]) -> None:
     quiet()
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    if begin is not None:
+        begin(*args)
 
 
 def _end_with_parent() -> None:

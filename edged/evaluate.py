@@ -17,6 +17,7 @@ from rich.table import Table
 
 from drivers.mcap_codec import RecordingError
 from edged.bulk_pool import bulk_pool
+from edged.manifest import TRUTH
 from edged.recorded import RecordedSeam, list_recorded, rescore
 from edged.train import DEFAULT_CACHE
 from edged.types import Label
@@ -26,7 +27,6 @@ from pipelines.setpoint_knn import SetpointKnn
 
 __all__ = ["evaluate", "evaluate_model", "evaluation"]
 
-TRUTH = "truth.jsonl"
 COMPONENTS = ("s_P", "s_R", "s_RP")
 
 

@@ -13,9 +13,19 @@ from typing import Any
 from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError
 from drivers.mcap_file import fsync_folder
 
-__all__ = ["FEATURES_DATA", "MANIFEST", "RECORDING_DATA", "append_manifest", "compact_manifest", "read_manifest"]
+__all__ = [
+    "FEATURES_DATA",
+    "MANIFEST",
+    "RECORDING_DATA",
+    "TRUTH",
+    "append_manifest",
+    "compact_manifest",
+    "read_manifest",
+]
 
 MANIFEST = "manifest.jsonl"
+TRUTH = "truth.jsonl"
+"""Beside the manifest where the truth is known; only evaluation opens it."""
 RECORDING_DATA = f"{{}}{RECORDING_SUFFIX}"
 """Where a seam's file lies in the folder, {} being its id; in a folder of features `FEATURES_DATA`."""
 FEATURES_DATA = "features/{}.safetensors"

@@ -13,24 +13,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from drivers.sim.seam import SeamPlan
 from edged.bulk_pool import bulk_pool
-from edged.simulated_folder import TRUTH_NAME, simulated_folder
+from edged.progress import progress_bars
+from edged.simulated_folder import simulated_folder
 from edged.simulated_seam import Bulk, seam_id_of, simulate_seam
+from edged.train import DEFAULT_CACHE
 from edged.virtual_cell import PROFILES, Profile, profile_named
 
-__all__ = ["TRUTH_NAME", "session_names_of", "simulate", "simulate_features", "simulate_recordings"]
-
-DEFAULT_CACHE = Path("~/.cache/edged")
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-)
+__all__ = ["session_names_of", "simulate", "simulate_features", "simulate_recordings"]
 
 
 def simulate(
@@ -62,7 +54,7 @@ def simulate(
         names = session_names_of(seed, sessions)
         plans = plan_seams(seams, seed, family, program, fault, severity, names)
         plans = _of_sessions(plans, session, names)
-        with Progress(*COLUMNS, console=console) as bars:
+        with progress_bars(console) as bars:
             made = _simulate(plans, out, jobs, bulk, lambda it: bars.track(it, description="simulating"))
     except ValueError as error:
         console.print(f"[red]edged simulate:[/red] {error}", soft_wrap=True)

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edged.manifest import MANIFEST
+from edged.manifest import MANIFEST, TRUTH
 
-__all__ = ["ABOUT_NAME", "SCRATCH_NAME", "TRUTH_NAME", "SimulatedFolder", "simulated_folder"]
+__all__ = ["ABOUT_NAME", "SCRATCH_NAME", "SimulatedFolder", "simulated_folder"]
 
-TRUTH_NAME = "truth.jsonl"
 ABOUT_NAME = "simulation.json"
 SCRATCH_NAME = ".simulating"
 
@@ -32,21 +31,21 @@ class SimulatedFolder:
         self.scratch = path / SCRATCH_NAME
         self.scratch.mkdir()
         (path / data).parent.mkdir(exist_ok=True)
-        whole = {seam_id for seam_id in _ids(path / TRUTH_NAME) if (path / data.format(seam_id)).exists()}
+        whole = {seam_id for seam_id in _ids(path / TRUTH) if (path / data.format(seam_id)).exists()}
         self.known: frozenset[str] = frozenset(whole & set(_ids(path / MANIFEST)))
         self.sort()
 
     def add(self, seam_id: str, made_in: Path, truth: Mapping[str, Any]) -> None:
         """Move a seam that was made in the folder `made_in` to its place."""
         _append(self._path / MANIFEST, (made_in / MANIFEST).read_text(encoding="utf-8"))
-        _append(self._path / TRUTH_NAME, json.dumps({"seam_id": seam_id, "truth": truth}, sort_keys=True) + "\n")
+        _append(self._path / TRUTH, json.dumps({"seam_id": seam_id, "truth": truth}, sort_keys=True) + "\n")
         (made_in / self._data.format(seam_id)).replace(self._path / self._data.format(seam_id))
         shutil.rmtree(made_in)
         self.known |= {seam_id}
 
     def sort(self) -> None:
         """Let manifest and truth hold one line of every seam that is there, by time, whichever run added it."""
-        for path in (self._path / MANIFEST, self._path / TRUTH_NAME):
+        for path in (self._path / MANIFEST, self._path / TRUTH):
             lines = _lines(path)
             kept = [text for seam_id, text in sorted(lines.items()) if seam_id in self.known]
             wanted = "".join(kept).encode()

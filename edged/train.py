@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from drivers.mcap_codec import RecordingError
 from edged.bulk_pool import bulk_pool
+from edged.progress import progress_bars
 from pipelines.table import TRAINERS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def train(
         console.print(f"[red]edged train:[/red] no pipeline {pipeline!r}; known: {', '.join(TRAINERS)}")
         raise typer.Exit(2)
     try:
-        with _bars(console) as bars:
+        with progress_bars(console) as bars:
             report = train_model(recordings, out, pipeline, alpha, seed, jobs, cache_dir, _advance(bars))
     except (ValueError, RecordingError, OSError) as error:
         console.print(f"[red]edged train:[/red] {error}")
@@ -145,17 +146,6 @@ def _extract_one(seam: "RecordedSeam", cache_dir: Path) -> tuple[Path | None, st
 
 def _is_features(seam: "RecordedSeam") -> bool:
     return seam.path.suffix == ".safetensors"
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def _advance(bars: Progress) -> Advance:

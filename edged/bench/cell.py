@@ -4,21 +4,21 @@ Plans a study, renders and measures it, then asks: do probes find what must be h
 what bounds *pair*, do physical figures lie in their ranges? Exit code 1 when one of the validity rows does not hold.
 """
 
-import concurrent.futures
 import dataclasses
-import importlib.util
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
+
+from edged.bulk_pool import bulk_pool
+from edged.progress import progress_bars
 
 __all__ = ["DEFAULT_WORK", "cell", "report_of"]
 
@@ -41,6 +41,8 @@ def cell(
     ] = None,
 ) -> None:
     """Validity report of the virtual cell: probes, oracle, pairs, physical ranges."""
+    from edged.bench.page import write_page
+
     console = Console(stderr=True)
     began = time.monotonic()
     try:
@@ -53,7 +55,7 @@ def cell(
     json_out.parent.mkdir(parents=True, exist_ok=True)
     json_out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if docs is not None:
-        _write_docs(docs, report)
+        write_page(report, docs)
     for table in tables_of(report):
         console.print(table)
     broken = failures(report)
@@ -65,8 +67,10 @@ def cell(
 def report_of(quick: bool, work: Path, jobs: int, seams: int | None, console: Console) -> dict[str, Any]:
     """The report without its command and minutes. Raises ValueError when the study cannot be planned or judged."""
     from drivers.sim import SIM_VERSION
+    from drivers.sim.digest import physics_digest
     from edged.bench import study as of
     from edged.bench.pairs import pair_bayes, r2_rows
+    from edged.bench.physics import physics_rows
     from edged.bench.study import STUDY_SEED, fingerprint, measure, plan_study
     from edged.bench.tables import load_tables
 
@@ -75,14 +79,12 @@ def report_of(quick: bool, work: Path, jobs: int, seams: int | None, console: Co
     # A share of bead variance needs more good seams a program than the probes do.
     goods = of.plan_goods(seams or (of.QUICK_GOODS if quick else of.FULL_GOODS))
     console.print(f"{count} base seams, seed {STUDY_SEED}, {jobs} processes")
-    with _progress(console) as bar:
-        paths = measure(study, work / fingerprint(study), jobs, lambda it: _track(bar, it, "welding", None, count))
-        welded = measure(
-            goods, work / fingerprint(goods), jobs, lambda it: _track(bar, it, "goods", None, len(goods.base))
-        )
+    with progress_bars(console) as bar:
+        paths = measure(study, work / fingerprint(study), jobs, lambda it, n: _shown(bar, it, "welding", n))
+        welded = measure(goods, work / fingerprint(goods), jobs, lambda it, n: _shown(bar, it, "goods", n))
         tables = load_tables(study, paths)
         draws = BAYES_DRAWS_QUICK if quick else BAYES_DRAWS
-        bayes = pair_bayes(study, BAYES_SEED, draws, lambda it: _track(bar, iter(it), "pairs", None, len(it)))
+        bayes = pair_bayes(study, BAYES_SEED, draws, lambda it: _shown(bar, it, "pairs", len(it)))
         probes, oracle = _judge(paths, study, tables, jobs, bar)
     return {
         "probes": probes,
@@ -90,9 +92,9 @@ def report_of(quick: bool, work: Path, jobs: int, seams: int | None, console: Co
         "pair_bayes_auroc": bayes.value,
         "pair_bayes_ci": bayes.ci,
         "r2": [dataclasses.asdict(row) for row in r2_rows(load_tables(goods, welded))],
-        "physics": _physics(quick),
+        "physics": physics_rows(quick),
         "sim_version": SIM_VERSION,
-        "digest": _digest(),
+        "digest": physics_digest(),
         "seeds": {"study": STUDY_SEED, "pair_bayes": BAYES_SEED, "r2": goods.seed},
         "n": {"base": count, "seams": count * len(tables.sides), "sessions": len(set(tables.session.tolist()))},
         "quick": quick,
@@ -108,15 +110,8 @@ def _judge(
 
     asked = [("probe", f, part) for f in tables.sides if f != "good" for part in PARTS]
     asked += [("oracle", f, name) for f, name in types_of(tables)]
-    context = multiprocessing.get_context("spawn")
-    if jobs == 1:
-        _load(study, paths)
-        answers = list(_track(bar, map(_answer, asked), "judging", None, len(asked)))
-    else:
-        with concurrent.futures.ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_load, initargs=(study, paths)
-        ) as pool:
-            answers = list(_track(bar, pool.map(_answer, asked), "judging", None, len(asked)))
+    with bulk_pool(jobs, _load, study, paths) as pool:
+        answers = list(_shown(bar, pool.map(_answer, asked), "judging", len(asked)))
     rows = {kind: [r for (k, _, _), rows in zip(asked, answers, strict=True) if k == kind for r in rows]
             for kind in ("probe", "oracle")}  # fmt: skip
     return rows["probe"], rows["oracle"]
@@ -150,40 +145,8 @@ def _answer(asked: tuple[str, str, str]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(row) for row in rows]
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("[cyan]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-
-
-def _track(bar: Progress, items: Iterator[Any], name: str, task: Any, total: int) -> Iterator[Any]:
-    task = bar.add_task(name, total=total)
-    for item in items:
-        bar.advance(task)
-        yield item
-    bar.update(task, completed=total)
-
-
-def _physics(quick: bool) -> list[dict[str, Any]]:
-    if importlib.util.find_spec("edged.bench.physics") is None:
-        return []
-    rows: list[dict[str, Any]] = importlib.import_module("edged.bench.physics").physics_rows(quick)
-    return rows
-
-
-def _digest() -> str | None:
-    if importlib.util.find_spec("drivers.sim.digest") is None:
-        return None
-    return str(importlib.import_module("drivers.sim.digest").physics_digest())
-
-
-def _write_docs(docs: Path, report: dict[str, Any]) -> None:
-    """The page and its figures. Raises ModuleNotFoundError while they are not part of this installation."""
-    importlib.import_module("edged.bench.page").write_page(report, docs)
+def _shown(bars: Progress, items: Iterable[Any], name: str, total: int) -> Iterable[Any]:
+    return bars.track(items, total=total, description=name)
 
 
 def _command(quick: bool, seams: int | None) -> str:
@@ -193,6 +156,8 @@ def _command(quick: bool, seams: int | None) -> str:
 
 def failures(report: dict[str, Any]) -> list[str]:
     """The rows that do not hold, in words."""
+    from edged.bench.oracle import ORACLE_SPAN, span, spans
+
     out = [
         f"{row['probe']} probe on {row['family']} {row['auroc']:.3f} [{row['ci'][0]:.3f}, {row['ci'][1]:.3f}]"
         for row in report["probes"]
@@ -200,6 +165,9 @@ def failures(report: dict[str, Any]) -> list[str]:
     ]
     out += [f"R² of {row['quantity']} in {row['program']} {row['r2']:.2f}" for row in report["r2"] if not row["ok"]]
     out += [f"{row['name']} {row['value']} {row['unit']}" for row in report["physics"] if row["ok"] is False]
+    low, high = span(report["oracle"])
+    if not spans(low, high):
+        out.append(f"the oracle's AUROC spans {low:.2f} to {high:.2f}, not {ORACLE_SPAN[0]} to {ORACLE_SPAN[1]}")
     return out
 
 

@@ -6,7 +6,7 @@ that is fitted sees training folds alone; folds keep sessions whole.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,21 @@ from edged.bench.probes import fit_score, folds
 from edged.bench.tables import Matrix, Side, Tables, within_program
 from pipelines.metrics import auroc
 
-__all__ = ["DESIGN", "ORACLE_TREES", "OracleRow", "oracle_rows", "oracle_scores", "residuals", "types_of"]
+__all__ = [
+    "DESIGN",
+    "ORACLE_SPAN",
+    "ORACLE_TREES",
+    "OracleRow",
+    "oracle_rows",
+    "oracle_scores",
+    "residuals",
+    "span",
+    "spans",
+    "types_of",
+]
+
+ORACLE_SPAN = (0.6, 0.99)
+"""The grid of severities reaches from what is hardly found to what is always found: at most, and at least, this."""
 
 ORACLE_TREES: dict[str, Any] = {"max_iter": 200, "learning_rate": 0.05, "max_leaf_nodes": 6, "min_samples_leaf": 10}
 KEPT = 80
@@ -74,6 +88,17 @@ def oracle_rows(
 def types_of(tables: Tables) -> list[tuple[str, str]]:
     """(family, type) of every kind of defect in the tables."""
     return [(f, str(t)) for f, side in tables.sides.items() if f != "good" for t in np.unique(side.type)]
+
+
+def span(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Lowest and highest AUROC of the report's oracle rows; those without one do not count."""
+    found = [row["auroc"] for row in rows if row["auroc"] is not None]
+    return min(found), max(found)
+
+
+def spans(low: float, high: float) -> bool:
+    """Whether the grid reaches as far as `ORACLE_SPAN` both ways."""
+    return low <= ORACLE_SPAN[0] and high >= ORACLE_SPAN[1]
 
 
 def oracle_scores(tables: Tables, side: Side, type_name: str, design: str = DESIGN) -> Matrix:

@@ -12,13 +12,12 @@ from drivers.sim import arc, bead, sound
 from drivers.sim.faults import FAULTS
 from drivers.sim.programs import PROGRAMS
 from edged.bench.gallery import draw_galleries, draw_oracle
+from edged.bench.oracle import ORACLE_SPAN, span, spans
 from edged.bench.page_text import TEMPLATE
 from edged.bench.sources import SOURCES, source_keys
 
 __all__ = ["page", "write_page"]
 
-R2_RANGE = (0.4, 0.8)
-ORACLE_SPAN = (0.6, 0.99)
 EASY = 0.98
 FAILED = "**failed**"
 
@@ -89,7 +88,7 @@ def _made(report: Report) -> str:
 def _verdict(report: Report) -> str:
     failed = [f"physics: {row['name']}" for row in report["physics"] if not row["ok"]]
     failed += [f"probe: {row['family']}, {row['probe']}" for row in report["probes"] if row["ok"] is False]
-    failed += [f"R²: {row['program']}, {row['quantity']}" for row in report["r2"] if not _r2_holds(row)]
+    failed += [f"R²: {row['program']}, {row['quantity']}" for row in report["r2"] if row["ok"] is False]
     if not failed:
         return f"All {len(report['physics'])} physics rows, all validity probes and all R² hold."
     return f"{len(failed)} rows do not hold:\n\n" + "\n".join(f"- {FAILED} {name}" for name in failed)
@@ -150,10 +149,6 @@ def _probes(rows: Sequence[Row]) -> str:
     )
 
 
-def _r2_holds(row: Row) -> bool:
-    return bool(R2_RANGE[0] <= row["r2"] <= R2_RANGE[1])
-
-
 def _r2(rows: Sequence[Row]) -> str:
     quantities = list(dict.fromkeys(row["quantity"] for row in rows))
     found = {(row["program"], row["quantity"]): row for row in rows}
@@ -163,18 +158,16 @@ def _r2(rows: Sequence[Row]) -> str:
         if row is None:
             return ""
         low, high = row["ci"]
-        return f"{row['r2']:.2f} ({low:.2f}–{high:.2f}){'' if _r2_holds(row) else f' {FAILED}'}"
+        return f"{row['r2']:.2f} ({low:.2f}–{high:.2f}){'' if row['ok'] else f' {FAILED}'}"
 
     programs = list(dict.fromkeys(row["program"] for row in rows))
     return _table(("program", *quantities), ([p, *(cell(p, q) for q in quantities)] for p in programs))
 
 
 def _span(rows: Sequence[Row]) -> str:
-    auroc = [row["auroc"] for row in rows if row["auroc"] is not None]
-    low, high = min(auroc), max(auroc)
-    spans = low <= ORACLE_SPAN[0] and high >= ORACLE_SPAN[1]
+    low, high = span(rows)
     wanted = f"{ORACLE_SPAN[0]} to {ORACLE_SPAN[1]}"
-    return f"Over the grid it spans {low:.2f} to {high:.2f}; {wanted} is wanted: {_ok(spans)}."
+    return f"Over the grid it spans {low:.2f} to {high:.2f}; {wanted} is wanted: {_ok(spans(low, high))}."
 
 
 def _faults(rows: Sequence[Row]) -> str:

@@ -5,10 +5,8 @@ seam k is its good twin, and one file a base seam holds the twin's and the defec
 leaves alone is not rendered again. Pairs are recombined from the halves of good seams of one program and session.
 """
 
-import concurrent.futures
 import dataclasses
 import hashlib
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from drivers.sim.plan import faulty
 from drivers.sim.programs import PROGRAMS
 from drivers.sim.randomness import generator
 from drivers.sim.seam import IMAGE_PRESETS, Family, RenderedSeam, SeamPlan
+from edged.bulk_pool import bulk_pool
 
 __all__ = [
     "FULL_GOODS",
@@ -150,23 +149,22 @@ def fingerprint(study: Study) -> str:
     return digest.hexdigest()[:16]
 
 
-def measure(study: Study, folder: Path, jobs: int, progress: Callable[[Iterator[Path]], Any] = iter) -> list[Path]:
+def measure(
+    study: Study, folder: Path, jobs: int, progress: Callable[[Iterator[Path], int], Any] = lambda paths, n: paths
+) -> list[Path]:
     """Render and measure every base seam with its defects; files that are already there are kept.
 
-    Returns one npz per base seam, in order.
+    Returns one npz per base seam, in order. `progress` is given what is being made and how many that will be.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"seam-{k:05d}.npz" for k in range(len(study.base))]
     todo = [k for k, path in enumerate(paths) if not path.exists()]
     work = [[study.base[k], *(plans[k] for plans in study.defects.values())] for k in todo]
     where = [paths[k] for k in todo]
-    if jobs == 1:
-        for _ in progress(map(_measure_one, work, where)):
-            pass
+    if not todo:
         return paths
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
-        for _ in progress(pool.map(_measure_one, work, where)):
+    with bulk_pool(jobs, _one_thread) as pool:
+        for _ in progress(pool.map(_measure_one, work, where), len(todo)):
             pass
     return paths
 

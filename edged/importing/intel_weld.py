@@ -22,11 +22,10 @@ from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError
 from edged.importing.align import AlignError
 from edged.importing.mapping import Mapping, MappingError, load_mapping
 from edged.importing.run import Run, Source, find_sources, read_run, write_run
-from edged.manifest import append_manifest
+from edged.manifest import TRUTH, append_manifest
 
-__all__ = ["TRUTH", "import_app", "import_runs", "intel_weld"]
+__all__ = ["import_app", "import_runs", "intel_weld"]
 
-TRUTH = "truth.jsonl"
 PARTS = ("sound", "video", "photos")
 
 import_app = typer.Typer(name="import", no_args_is_help=True, help="Make recordings of data that others recorded.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.selective_scan.function import Gradients, Inputs
+from pipelines.selective_scan.function import Inputs
 
 __all__ = ["CppKernel", "exp2", "instruction_sets", "load"]
 
@@ -117,7 +117,7 @@ class CppKernel:
         self._run("edged_scan_forward", call)
         return y, last, kept
 
-    def backward(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, grad_h: Tensor) -> Gradients:
+    def backward(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, grad_h: Tensor) -> Inputs:
         """Gradients from those of y and of the last h; the order of all sums is fixed."""
         batch, _, channels = inputs.x.shape
         groups = self._library.edged_scan_groups(channels)
@@ -133,7 +133,7 @@ class CppKernel:
         self._run(
             "edged_scan_backward", self._call(inputs, checkpoints=kept, grad_y=grad_y, grad_last=grad_h, **parts)
         )
-        return Gradients(
+        return Inputs(
             x=parts["grad_x"],
             dt=parts["grad_dt"],
             a=parts["grad_a"].sum(0),

@@ -9,23 +9,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Gradients", "Inputs", "Kernel", "run"]
+__all__ = ["Inputs", "Kernel", "run"]
 
 
 class Inputs(NamedTuple):
     """What a scan reads; shapes as in `reference.scan_ref`, one dtype, dense."""
-
-    x: Tensor
-    dt: Tensor
-    a: Tensor
-    b: Tensor
-    c: Tensor
-    d: Tensor
-    h: Tensor
-
-
-class Gradients(NamedTuple):
-    """One gradient for each of `Inputs`, in its shape."""
 
     x: Tensor
     dt: Tensor
@@ -48,8 +36,8 @@ class Kernel(Protocol):
         """y (B, L, E), the last h (B, E, N), and with `keep` the states that `backward` starts from."""
         ...
 
-    def backward(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, grad_h: Tensor) -> Gradients:
-        """Gradients from those of y and of the last h."""
+    def backward(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, grad_h: Tensor) -> Inputs:
+        """The gradient of each input, in its place, from those of y and of the last h."""
         ...
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipelines.selective_scan import numba_loops
-from pipelines.selective_scan.function import Gradients, Inputs
+from pipelines.selective_scan.function import Inputs
 
 __all__ = ["NumbaKernel"]
 
@@ -46,7 +46,7 @@ class NumbaKernel:
         _run(inputs, lambda i, begin, end: numba_loops.forward(i, begin, end, *arrays))
         return y, last, kept if keep else None
 
-    def backward(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, grad_h: Tensor) -> Gradients:
+    def backward(self, inputs: Inputs, kept: Tensor, grad_y: Tensor, grad_h: Tensor) -> Inputs:
         """Gradients from those of y and of the last h; the order of all sums is fixed."""
         batch, length, channels = inputs.x.shape
         states, groups = inputs.a.shape[1], -(-channels // GROUP_CHANNELS)
@@ -62,7 +62,7 @@ class NumbaKernel:
             numba_loops.backward(i, begin, end, *read, *write, *of_group)
 
         _run(inputs, task)
-        return Gradients(x, dt, a.sum(0), b.sum(0), c.sum(0), d.sum(0), h)
+        return Inputs(x, dt, a.sum(0), b.sum(0), c.sum(0), d.sum(0), h)
 
 
 def _run(inputs: Inputs, task: Callable[[int, int, int], None]) -> None:

@@ -12,8 +12,9 @@ import pytest
 from drivers.sim.plan import plan_seams
 from drivers.sim.seam import SeamPlan
 from edged.evaluate import evaluate_model
+from edged.manifest import TRUTH
 from edged.recorded import list_features, list_recorded
-from edged.simulate import TRUTH_NAME, session_names_of, simulate_features, simulate_recordings
+from edged.simulate import session_names_of, simulate_features, simulate_recordings
 from edged.train import extract_features, train_model
 from pipelines.features.extractor import save_features
 from pipelines.features.lite0 import load_backbone
@@ -76,7 +77,7 @@ def test_features_without_recordings_are_those_of_the_recordings_to_the_bit(
         save_features(found, tmp_path / "extracted.safetensors")
         simulated = tmp_path / "bulk" / "features" / f"{seam_id}.safetensors"
         assert (tmp_path / "extracted.safetensors").read_bytes() == simulated.read_bytes()
-    for name in ("manifest.jsonl", TRUTH_NAME):
+    for name in ("manifest.jsonl", TRUTH):
         assert (tmp_path / "bulk" / name).read_bytes() == (tmp_path / "recordings" / name).read_bytes()
 
     seams = list_features(tmp_path / "bulk")
@@ -87,8 +88,8 @@ def test_features_without_recordings_are_those_of_the_recordings_to_the_bit(
     assert (given.keys(), failed) == (extracted.keys(), {})
     assert not (tmp_path / "nothing").exists()  # neither recordings nor a backbone were needed
     # Whatever reads what a detector may read finds no truth in it.
-    truth = [json.loads(line)["truth"] for line in (tmp_path / "bulk" / TRUTH_NAME).read_text().splitlines()]
-    readable = b"".join(data for name, data in files(tmp_path / "bulk").items() if name != TRUTH_NAME)
+    truth = [json.loads(line)["truth"] for line in (tmp_path / "bulk" / TRUTH).read_text().splitlines()]
+    readable = b"".join(data for name, data in files(tmp_path / "bulk").items() if name != TRUTH)
     for line in truth:
         assert line["type"].encode() not in readable
         assert str(line["seed"]).encode() not in readable

@@ -15,10 +15,10 @@ from drivers.sim.render import render_seam
 from drivers.sim.scanner import RUN_ON_S, SCAN_HZ, scan_rows
 from drivers.sim.seam import IMAGE_PRESETS
 from edged.cli import app
-from edged.manifest import read_manifest
+from edged.manifest import TRUTH, read_manifest
 from edged.recorded import rescore
 from edged.recording import recordings
-from edged.simulate import TRUTH_NAME, session_names_of, simulate_features, simulate_recordings
+from edged.simulate import session_names_of, simulate_features, simulate_recordings
 from tests.support.cell import FakeScorer
 
 
@@ -36,7 +36,7 @@ def test_recordings_do_not_depend_on_the_number_of_processes_and_hide_the_truth(
 
     manifest = read_manifest(tmp_path / "one")
     assert {line["session"] for line in manifest.values()} == {"s5-00", "s5-01"}
-    truth = [json.loads(line) for line in (tmp_path / "one" / TRUTH_NAME).read_text().splitlines()]
+    truth = [json.loads(line) for line in (tmp_path / "one" / TRUTH).read_text().splitlines()]
     assert {line["seam_id"] for line in truth} == set(manifest)
     assert {line["truth"]["family"] for line in truth} == {"both"}
     for line in truth:
@@ -114,13 +114,13 @@ def test_chosen_sessions_of_a_plan_are_the_same_to_the_byte_as_in_the_whole_of_i
     assert (len(some), len(whole)) == (4, 6)
     for path in some:
         assert path.read_bytes() == (tmp_path / "all" / path.name).read_bytes()
-    truth = [json.loads(line)["truth"] for line in (tmp_path / "all" / TRUTH_NAME).read_text().splitlines()]
+    truth = [json.loads(line)["truth"] for line in (tmp_path / "all" / TRUTH).read_text().splitlines()]
     bad = [line for line in truth if line["family"] != "good"]
     assert {line["type"] for line in bad} <= {"gas_loss", "scratch"}
     assert {line["severity"] for line in bad} <= {2, 4}
     # Both runs in one folder leave what one of them alone leaves.
     assert run("--out", tmp_path / "some", *plan, *severities).exit_code == 0
-    for name in ("manifest.jsonl", TRUTH_NAME):
+    for name in ("manifest.jsonl", TRUTH):
         assert (tmp_path / "some" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
 
 

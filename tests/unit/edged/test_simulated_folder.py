@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edged.manifest import FEATURES_DATA, MANIFEST, read_manifest
-from edged.simulated_folder import ABOUT_NAME, SCRATCH_NAME, TRUTH_NAME, SimulatedFolder, simulated_folder
+from edged.manifest import FEATURES_DATA, MANIFEST, TRUTH, read_manifest
+from edged.simulated_folder import ABOUT_NAME, SCRATCH_NAME, SimulatedFolder, simulated_folder
 
 ABOUT = {"sim_version": "1", "holds": "features"}
 
@@ -37,7 +37,7 @@ def test_what_is_there_does_not_depend_on_the_order_of_the_runs_that_added_it(tm
     whole(tmp_path / "two", "C")
     assert whole(tmp_path / "two", "A", "B") == wanted
     assert sorted(wanted) == ["features/A.safetensors", "features/B.safetensors", "features/C.safetensors",
-                              MANIFEST, ABOUT_NAME, TRUTH_NAME]  # fmt: skip
+                              MANIFEST, ABOUT_NAME, TRUTH]  # fmt: skip
     assert list(read_manifest(tmp_path / "two", FEATURES_DATA)) == ["A", "B", "C"]
 
 
@@ -49,7 +49,7 @@ def test_a_run_killed_while_it_added_a_seam_leaves_nothing_of_it_for_the_next(tm
     line, truth = ('{"seam_id": "B"}\n', '{"seam_id": "B", "truth": {"family": "B"}}\n')
     left = {"scratch": ("", ""), "half manifest": (line[:9], ""), "manifest": (line, ""),
             "half truth": (line, truth[:20]), "truth": (line, truth)}[stage]  # fmt: skip
-    for name, text in zip((MANIFEST, TRUTH_NAME), left, strict=True):
+    for name, text in zip((MANIFEST, TRUTH), left, strict=True):
         with (path / name).open("a") as file:
             file.write(text)
     (path / SCRATCH_NAME / "B" / "features").mkdir(parents=True)

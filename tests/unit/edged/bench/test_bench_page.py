@@ -44,8 +44,8 @@ def report() -> dict[str, Any]:
         "oracle": oracle,
         "pair_bayes_auroc": 0.912,
         "r2": [
-            {"program": "short-butt-3", "quantity": "width_mm", "r2": 0.55, "ci": [0.5, 0.6]},
-            {"program": "short-butt-3", "quantity": "height_mm", "r2": 0.93, "ci": [0.9, 0.95]},
+            {"program": "short-butt-3", "quantity": "width_mm", "r2": 0.55, "ci": [0.5, 0.6], "ok": True},
+            {"program": "short-butt-3", "quantity": "height_mm", "r2": 0.93, "ci": [0.9, 0.95], "ok": False},
         ],
     }
 
