@@ -1,0 +1,1 @@
+"""Detection measured: `edged bench detect`, after the protocol that docs/results.md tells."""
