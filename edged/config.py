@@ -120,6 +120,25 @@ class ViewConfig(_Section):
         return {key: value for key, value in values.items() if key != "scan_s" or value is not None}
 
 
+class FrameConfig(_Section):
+    """`[programs.NAME.frame]`: where the results of its seams lie, mm; see `pipelines.window.SeamFrame`."""
+
+    length_mm: Annotated[float, Field(gt=0, le=10_000)]
+    lag_mm: Annotated[float, Field(ge=0, le=100)] = 0.0
+    views: dict[str, tuple[float, float, float, float]] = Field(default_factory=dict)
+    scan: tuple[float, Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
+
+    @model_validator(mode="after")
+    def _extents(self) -> Self:
+        for name, (from_mm, to_mm, left_mm, right_mm) in self.views.items():
+            if from_mm >= to_mm or left_mm >= right_mm:
+                raise ValueError(
+                    f"views.{name}: {[from_mm, to_mm, left_mm, right_mm]} is no area; "
+                    "give along from, along to, across from, across to, each from below its to"
+                )
+        return self
+
+
 class ProgramConfig(_Section):
     """`[programs.NAME]`: how the seams of one welding program are cut and judged."""
 
@@ -141,6 +160,13 @@ class ProgramConfig(_Section):
     required: tuple[StreamKind, ...] = ("welder",)
     optional: tuple[StreamKind, ...] = ()
     max_sync_residual_ms: Annotated[float, Field(gt=0)] = 50.0
+    frame: FrameConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Programs without a frame read as they did before there was one, as views without a scan do.
+        values: dict[str, Any] = plain(self)
+        return {key: value for key, value in values.items() if key != "frame" or value is not None}
 
 
 class ArcConfig(_Section):

@@ -22,7 +22,7 @@ from ulid import ULID
 from drivers.base import Chunk, StreamSpec
 from edged.aligner import Aligner
 from edged.arc import ArcStats
-from edged.config import Config
+from edged.config import Config, FrameConfig
 from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide
 from edged.parts import PartTracker
@@ -34,7 +34,7 @@ from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
 from edged.types import RESULT_KINDS, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
-from pipelines.window import Integrity, Seam, SeamWindow
+from pipelines.window import Integrity, Seam, SeamFrame, SeamWindow
 
 __all__ = ["Engine", "OpenSeamStatus", "RecorderLike"]
 
@@ -257,6 +257,7 @@ class Engine:
             height_map_mm=None if scan is None else scan.height_map_mm,
             calibration_id=self._identity.calibration_id,
             missing=_missing(work.open, integrity, wanted - self._scans(work.open) <= set(images)),
+            frame=_frame(work.open.settings.frame),
         )
 
     def _answer(self, reply: ScoreReply, now_ns: int) -> None:
@@ -355,6 +356,10 @@ class Engine:
         if path is not None:
             return dataclasses.replace(verdict, recording=str(path))
         return not_recorded(verdict, self._guard.take_error(seam.seam_id))
+
+
+def _frame(config: FrameConfig | None) -> SeamFrame | None:
+    return None if config is None else SeamFrame(config.length_mm, config.lag_mm, config.views, config.scan)
 
 
 def _missing(seam: OpenSeam, integrity: Mapping[str, Integrity], has_images: bool) -> tuple[str, ...]:

@@ -105,10 +105,11 @@ def simulate_features(
     cache_dir: Path,
     progress: Progressing = iter,
     *,
+    profiler: bool = False,
     profile: Profile = "cell",
 ) -> int:
     """Like `simulate_recordings`, but of each seam its features only; `cache_dir` is for exported graphs."""
-    return _simulate(plans, out, jobs, Bulk(cache_dir, profile=profile), progress)
+    return _simulate(plans, out, jobs, Bulk(cache_dir, profiler, profile), progress)
 
 
 def session_names_of(seed: int, count: int) -> list[str]:

@@ -6,11 +6,14 @@ The demo opens these drivers on real transports; bulk simulation only uses their
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edged.config import Config, parse_config
 from edged.importing.config import LOG_PERIODS_HELD, MAX_GAP_MS, MAX_SYNC_RESIDUAL_MS
 from edged.types import Mode
+
+if TYPE_CHECKING:
+    from drivers.sim.programs import Program
 
 __all__ = ["PROFILES", "CellEndpoints", "Profile", "profile_named", "virtual_cell_config"]
 
@@ -64,6 +67,7 @@ def virtual_cell_config(
             "mode": mode,
             "travel_speed_mm_s": program.travel_mm_s,
             "views": [*program.views, *((SCAN_VIEW,) if profiler else ())],
+            "frame": _frame(program, profiler),
             **limits,
             **({"model": model} if model is not None else {}),
         }
@@ -88,6 +92,29 @@ def virtual_cell_config(
     if endpoints.alsa_config:
         raw["children"] = {"env": {"ALSA_CONFIG_PATH": endpoints.alsa_config}}
     return raw, parse_config(raw, source="virtual cell")
+
+
+def _frame(program: "Program", profiler: bool) -> dict[str, Any]:
+    """Where the results lie: the virtual cell's truth, as a cell that was measured once would state it."""
+    from drivers.sim.bead import pool_length_mm
+    from drivers.sim.profile import PROFILE_HALF_WIDTH_MM, PROFILE_MM_PER_ROW
+    from drivers.sim.scanner import RUN_ON_S, SCAN_MM_S
+    from drivers.sim.views import VIEWS
+
+    views = {}
+    for name in program.views:
+        centre = VIEWS[name].centre_mm(program.length_mm)
+        along, across = VIEWS[name].marker_at_mm
+        views[name] = [centre - along, centre + along, -across, across]
+    scan = [-RUN_ON_S * SCAN_MM_S, PROFILE_MM_PER_ROW, PROFILE_HALF_WIDTH_MM]
+    # What froze at s was fed while the arc crossed the pool ahead of it; on average half a pool later.
+    lag_mm = 0.5 * pool_length_mm(program)
+    return {
+        "length_mm": program.length_mm,
+        "lag_mm": lag_mm,
+        "views": views,
+        **({"scan": scan} if profiler else {}),
+    }
 
 
 _Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from drivers.base import Chunk, ClockParams, StreamSpec
-from pipelines.window import Gap, Integrity, ResultView, Score, Seam, SeamWindow
+from pipelines.window import Gap, Integrity, ResultView, Score, Seam, SeamFrame, SeamWindow
 
 __all__ = [
     "LinkError",
@@ -41,6 +41,7 @@ SPECS = TypeAdapter(tuple[StreamSpec, ...])
 GAPS = TypeAdapter(tuple[Gap, ...])
 INTEGRITY = TypeAdapter(dict[str, Integrity])
 SCORE = TypeAdapter(Score)
+FRAME: TypeAdapter[SeamFrame | None] = TypeAdapter(SeamFrame | None)
 
 
 class LinkError(Exception):
@@ -130,6 +131,7 @@ def window_frames(window: SeamWindow, sent_ns: int) -> list[Buffer]:
         "height_map_shape": None if height_map is None else height_map.shape,
         "calibration_id": window.calibration_id,
         "missing": window.missing,
+        "frame": _plain(window.frame),
     }
     buffers: list[Buffer] = [np.ascontiguousarray(view.jpeg) for view in window.views.values()]
     return frames_of(header, *buffers, *([] if height_map is None else [height_map]))
@@ -155,6 +157,7 @@ def window_of(header: Mapping[str, Any], buffers: Sequence[bytes]) -> SeamWindow
             height_map_mm=None if shape is None else np.frombuffer(buffers[-1], np.float32).reshape(shape),
             calibration_id=header["calibration_id"],
             missing=tuple(header["missing"]),
+            frame=FRAME.validate_python(header["frame"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LinkError(f"finish: {error}") from error

@@ -20,6 +20,7 @@ __all__ = [
     "ResultView",
     "Score",
     "Seam",
+    "SeamFrame",
     "SeamScorer",
     "SeamWindow",
     "TimelinePoint",
@@ -96,11 +97,26 @@ class ResultView:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SeamFrame:
+    """Where a program's results lie on the seam: plain values, mm. 0 along: where the arc began; across: the joint.
+
+    `views` gives for a photograph the centres of its markers as (along from, along to, across from, across to).
+    `scan` gives for a height map (place of its first row, mm a row, half of its width). Metal at s froze while the
+    arc stood at s + `lag_mm`.
+    """
+
+    length_mm: float
+    lag_mm: float = 0.0
+    views: Mapping[str, tuple[float, float, float, float]] = dataclasses.field(default_factory=dict)
+    scan: tuple[float, float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SeamWindow:
     """Everything `finish` needs beside the chunks already pushed.
 
     `height_map_mm` is `(rows, columns)` float32 where a laser profiler scanned the seam. `missing` names
-    the stream kinds that gave nothing usable.
+    the stream kinds that gave nothing usable. `frame` is None where nobody said where the results lie.
     """
 
     seam: Seam
@@ -111,6 +127,7 @@ class SeamWindow:
     height_map_mm: NDArray[np.float32] | None = None
     calibration_id: str = "none"
     missing: tuple[str, ...] = ()
+    frame: SeamFrame | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

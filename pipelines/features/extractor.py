@@ -11,22 +11,24 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 from pipelines.features.frames import FrameTokens
+from pipelines.features.geometry import GeoMap, geometry_map
 from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
 from pipelines.features.lite0 import Backbone
 from pipelines.features.logmel import AudioTokens
 from pipelines.features.result import LEVELS, ResultMap, result_map
 from pipelines.features.sensor import SensorSteps
-from pipelines.window import Seam, SeamWindow
+from pipelines.window import Seam, SeamFrame, SeamWindow
 
 __all__ = ["BLOCK_STEPS", "FEATURES_VERSION", "SeamExtractor", "SeamFeatures", "load_features", "save_features"]
 
-FEATURES_VERSION = "3"
+FEATURES_VERSION = "4"
 """Part of every cache key and model: features of another version do not fit a model."""
 
 BLOCK_STEPS = 100
@@ -40,8 +42,9 @@ MAX_TOKENS = 36_000
 class SeamFeatures:
     """Everything a detector knows of one seam, for T tokens of 100 ms.
 
-    sensor, sensor_known: `(10 T, 16)` float32 and bool; video: `(T, 1280)` float16, audio: `(T, 1336)`
-    float16, each with a `(T,)` mask; views: name → map of the post-weld image.
+    sensor, sensor_known: `(10 T, 24)` float32 and bool; video: `(T, 1280)` float16, audio: `(T, 1336)`
+    float16, each with a `(T,)` mask; views: name → map of the post-weld image; geo: map of the laser scan, None
+    without one; frame: where both lie on the seam, None where nobody said.
     """
 
     seam_id: str
@@ -55,6 +58,8 @@ class SeamFeatures:
     audio_known: NDArray[np.bool_]
     views: Mapping[str, ResultMap]
     travel_speed_mm_s: float | None = None
+    geo: GeoMap | None = None
+    frame: SeamFrame | None = None
 
     @property
     def tokens(self) -> int:
@@ -69,6 +74,7 @@ class SeamFeatures:
             "video": bool(self.video_known.any()),
             "audio": bool(self.audio_known.any()),
             "result": bool(self.views),
+            "profile": self.geo is not None,
         }
         return frozenset(kind for kind, there in found.items() if there)
 
@@ -93,7 +99,7 @@ class SeamExtractor:
         self.stage_ms: dict[str, float] = {}
 
     def push(self, chunk: Chunk) -> None:
-        """Take the next stamped chunk of any stream. Kinds without features here (profile) are ignored."""
+        """Take the next stamped chunk of any stream. A scan comes whole with the window, so its rows are ignored."""
         kind = self._kinds.get(chunk.stream)
         part = self._parts.get(kind) if kind is not None else None
         if part is None or kind is None:
@@ -128,6 +134,9 @@ class SeamExtractor:
         begin = time.perf_counter()
         views = {name: result_map(view.jpeg, self._backbone) for name, view in sorted(window.views.items())}
         self._spent("result", begin)
+        begin = time.perf_counter()
+        geo = self._geometry(window)
+        self._spent("geometry", begin)
         return SeamFeatures(
             seam_id=seam.seam_id,
             program=seam.program,
@@ -140,7 +149,15 @@ class SeamExtractor:
             audio_known=audio_known,
             views=views,
             travel_speed_mm_s=seam.travel_speed_mm_s,
+            geo=geo,
+            frame=window.frame,
         )
+
+    def _geometry(self, window: SeamWindow) -> GeoMap | None:
+        """None without a scan, or where nobody said which part of the seam it shows."""
+        if window.height_map_mm is None or window.frame is None or window.frame.scan is None:
+            return None
+        return geometry_map(window.height_map_mm, window.frame.scan, window.frame.length_mm, self._backbone)
 
     def _spent(self, stage: str, begin: float) -> None:
         self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (time.perf_counter() - begin) * 1e3
@@ -148,6 +165,7 @@ class SeamExtractor:
 
 ARRAYS = ("sensor", "sensor_known", "video", "video_known", "audio", "audio_known")
 VIEW_ARRAYS = (*LEVELS, "profile")
+GEO_ARRAYS = tuple(field.name for field in dataclasses.fields(GeoMap))
 
 
 def save_features(features: SeamFeatures, path: Path) -> None:
@@ -158,6 +176,8 @@ def save_features(features: SeamFeatures, path: Path) -> None:
     for name, view in features.views.items():
         tensors |= {f"{part}.{name}": np.ascontiguousarray(getattr(view, part)) for part in VIEW_ARRAYS}
         tensors[f"located.{name}"] = np.array([view.located])
+    if features.geo is not None:
+        tensors |= {f"geo.{part}": np.ascontiguousarray(getattr(features.geo, part)) for part in GEO_ARRAYS}
     speed = features.travel_speed_mm_s
     about = {
         "version": FEATURES_VERSION,
@@ -165,6 +185,7 @@ def save_features(features: SeamFeatures, path: Path) -> None:
         "program": features.program,
         "session": features.session,
         "travel_speed_mm_s": "" if speed is None else repr(speed),
+        "frame": "" if features.frame is None else json.dumps(dataclasses.asdict(features.frame), sort_keys=True),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
@@ -202,8 +223,17 @@ def load_features(path: Path) -> SeamFeatures:
         session=about["session"],
         views=views,
         travel_speed_mm_s=float(about["travel_speed_mm_s"]) if about["travel_speed_mm_s"] else None,
+        geo=GeoMap(*(tensors[f"geo.{part}"] for part in GEO_ARRAYS)) if "geo.fine" in tensors else None,
+        frame=_frame(json.loads(about["frame"])) if about["frame"] else None,
         **{name: tensors[name] for name in ARRAYS},
     )
+
+
+def _frame(plain: Mapping[str, Any]) -> SeamFrame:
+    views = {name: (float(a), float(b), float(c), float(d)) for name, (a, b, c, d) in plain["views"].items()}
+    scan = plain["scan"]
+    place = None if scan is None else (float(scan[0]), float(scan[1]), float(scan[2]))
+    return SeamFrame(plain["length_mm"], plain["lag_mm"], views, place)
 
 
 def content_key(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 Fast channels (current, voltage and their product, the instantaneous power) give mean, standard deviation,
 minimum and maximum; slow ones (wire feed, travel speed, gas flow) their mean. The short-circuit fraction is
-the share of samples whose voltage is below `SHORT_V` while current flows. A step without a sample, as in a
-9 Hz log, holds the last one.
+the share of samples whose voltage is below `SHORT_V` while current flows. What only raw waveforms of `WAVEFORM_HZ`
+and more show: how often short circuits begin, peak and base current, RMS values, and how steeply current and voltage
+change. Energy per mm joins power with the travel speed of the motion stream. A step without a sample, as in a 9 Hz
+log, holds the last one, and waveform features are unknown there.
 """
 
 import abc
@@ -20,13 +22,29 @@ __all__ = ["FAST", "SENSOR_FEATURES", "SLOW", "SensorSteps"]
 FAST = ("current", "voltage", "power")
 SLOW = ("wire_feed_speed", "tcp_speed", "gas_flow")
 STATISTICS = ("mean", "std", "min", "max")
+WAVEFORM = (
+    "current_rms",
+    "voltage_rms",
+    "short_rate_hz",
+    "current_peak",
+    "current_base",
+    "current_slope",
+    "voltage_slope",
+)
 SENSOR_FEATURES: tuple[str, ...] = (
     *(f"{channel}_{statistic}" for channel in FAST for statistic in STATISTICS),
     "short_circuit",
     *SLOW,
+    *WAVEFORM,
+    "energy_j_mm",
 )
 SHORT_V = 8.0
 FLOWING_A = 20.0
+WAVEFORM_HZ = 2_000.0
+"""Below this a log holds averages and no waveform."""
+PEAK, BASE = 0.95, 0.05
+"""Quantiles of a step's current: those of single samples would be the noise's."""
+LEAST_SPEED_MM_S = 0.5
 
 
 class SensorSteps:
@@ -60,7 +78,16 @@ class SensorSteps:
             if rows is not None:
                 values[:, track.columns] = rows
                 known[:, track.columns] = True
+        _add_energy(values, known)
         return values, known
+
+
+def _add_energy(values: NDArray[np.float32], known: NDArray[np.bool_]) -> None:
+    """Arc energy per length where power and travel speed are measured; while the robot stands there is none."""
+    power, speed, energy = (SENSOR_FEATURES.index(name) for name in ("power_mean", "tcp_speed", "energy_j_mm"))
+    moving = known[:, power] & known[:, speed] & (values[:, speed] > LEAST_SPEED_MM_S)
+    values[moving, energy] = values[moving, power] / values[moving, speed]
+    known[moving, energy] = True
 
 
 def _tracks(spec: StreamSpec, arc_on_ns: int) -> list["_Track"]:
@@ -68,7 +95,9 @@ def _tracks(spec: StreamSpec, arc_on_ns: int) -> list["_Track"]:
         return []
     found: list[_Track] = []
     if {"current", "voltage"} <= set(spec.channels):
-        found.append(_Waveforms(spec, arc_on_ns))
+        found.append(_Levels(spec, arc_on_ns))
+        if spec.rate_hz >= WAVEFORM_HZ:
+            found.append(_Waveforms(spec, arc_on_ns))
     found += [_Mean(spec, arc_on_ns, channel) for channel in SLOW if channel in spec.channels]
     return found
 
@@ -142,7 +171,7 @@ class _Track(abc.ABC):
         """One row of features from the samples `(n, channels)` of a step."""
 
 
-class _Waveforms(_Track):
+class _Levels(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
         super().__init__(spec, arc_on_ns)
         self._current, self._voltage = spec.channel("current"), spec.channel("voltage")
@@ -156,6 +185,24 @@ class _Waveforms(_Track):
         table = np.stack([waves.mean(0), waves.std(0), waves.min(0), waves.max(0)], axis=1)
         short = float(np.mean((voltage < SHORT_V) & (current > FLOWING_A)))
         return np.append(table.ravel(), short).astype(np.float32)
+
+
+class _Waveforms(_Track):
+    def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
+        super().__init__(spec, arc_on_ns)
+        self._current, self._voltage, self._rate_hz = spec.channel("current"), spec.channel("voltage"), spec.rate_hz
+        self.columns = [SENSOR_FEATURES.index(name) for name in WAVEFORM]
+
+    def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        current = samples[:, self._current].astype(np.float64)
+        voltage = samples[:, self._voltage].astype(np.float64)
+        short = (voltage < SHORT_V) & (current > FLOWING_A)
+        begins = np.count_nonzero(short[1:] & ~short[:-1]) / len(samples) * self._rate_hz
+        base, peak = np.quantile(current, (BASE, PEAK))
+        rms = (np.sqrt(np.mean(wave**2)) for wave in (current, voltage))
+        per_ms = self._rate_hz / 1e3
+        slopes = (np.sqrt(np.mean(np.diff(w) ** 2)) * per_ms if len(w) > 1 else 0.0 for w in (current, voltage))
+        return np.array([*rms, begins, peak, base, *slopes], np.float32)
 
 
 class _Mean(_Track):
