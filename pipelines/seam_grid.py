@@ -166,6 +166,7 @@ def arc_position_mm(features: SeamFeatures) -> NDArray[np.float64]:
     """
     column = SENSOR_FEATURES.index("tcp_speed")
     seconds = STEP_NS / 1e9
+    way: NDArray[np.float64]
     if features.sensor_known[:, column].any():
         speed = np.where(features.sensor_known[:, column], features.sensor[:, column], np.nan)
         speed = np.where(np.isnan(speed), np.nanmean(speed), speed)
@@ -175,8 +176,7 @@ def arc_position_mm(features: SeamFeatures) -> NDArray[np.float64]:
         if nominal is None and features.frame is not None:
             nominal = features.frame.length_mm / (features.tokens * STEPS_PER_TOKEN * seconds)
         way = np.arange(1, features.tokens * STEPS_PER_TOKEN + 1) * seconds * (nominal or 0.0)
-    found: NDArray[np.float64] = way[STEPS_PER_TOKEN // 2 :: STEPS_PER_TOKEN][: features.tokens]
-    return found
+    return way[STEPS_PER_TOKEN // 2 :: STEPS_PER_TOKEN][: features.tokens]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
