@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.causal_hm import OPTIONAL, CausalHM, mask_kinds, save_model, save_thresholds
+from pipelines.causal_hm import OPTIONAL, CausalHM, save_model, save_thresholds
 from pipelines.features.extractor import SeamFeatures
 from pipelines.setpoint_knn import SetpointKnn
 from pipelines.thresholds import DEFAULT_ALPHA, ThresholdTable, TooFewGoodsError, calibrate, goods_needed
@@ -78,7 +78,7 @@ def _thresholds(
         for dropped in itertools.chain.from_iterable(itertools.combinations(OPTIONAL, n) for n in range(3)):
             by_kinds: dict[frozenset[str], list[float]] = {}
             for features in own:
-                masked = mask_kinds(features, set(dropped))
+                masked = features.without(set(dropped))
                 if set(dropped) <= features.kinds:
                     by_kinds.setdefault(masked.kinds, []).append(scorer.score(masked).raw)
             if not by_kinds and not dropped:

@@ -28,31 +28,26 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, StreamSpec
 from pipelines.causal_net import CausalNet, NetConfig
 from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtractor, SeamFeatures
-from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
+from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone, load_backbone
+from pipelines.gaussian import raw_score
 from pipelines.mamba import MambaState
 from pipelines.mismatch import Mismatch
 from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
-from pipelines.oneclass import GROUPS, ProcessOneClass, ResultDistances
+from pipelines.oneclass import GROUPS, ProcessOneClass, ResultDistances, timeline_points
 from pipelines.patches import PatchOneClass
 from pipelines.selective_scan import scan_backend
 from pipelines.skip import Skip, summary
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate
-from pipelines.window import Score, Seam, SeamWindow, TimelinePoint
+from pipelines.window import Score, Seam, SeamWindow
 
-__all__ = ["CausalHM", "mask_kinds", "raw_score", "save_model", "save_thresholds", "weights_id"]
+__all__ = ["CausalHM", "save_model", "save_thresholds", "weights_id"]
 
 BLOCK_TOKENS = BLOCK_STEPS // STEPS_PER_TOKEN
 REQUIRED = ("welder", "result")
 OPTIONAL = ("video", "audio")
-MASKED_STATES = ("broken", "missing")
-
-
-def raw_score(z: float) -> float:
-    """log(1 + exp(z)): monotone, positive, and z itself where it matters (z ≥ 3)."""
-    return float(np.logaddexp(0.0, z))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,7 +162,7 @@ class CausalHM:
             model_id=self.model_id,
             components=components,
             by_modality={**modalities, "result": components["s_R"]},
-            timeline=_timeline(live, features.travel_speed_mm_s, limit),
+            timeline=timeline_points(live, features.travel_speed_mm_s, limit),
             explain=explain,
             stage_ms=stage_ms,
         )
@@ -218,9 +213,7 @@ class CausalHMScorer:
 
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""
-        features = self._extractor.finish(window)
-        broken = {i.kind for i in window.integrity.values() if i.state in MASKED_STATES}
-        features = mask_kinds(features, broken | set(window.missing))
+        features = self._extractor.finish(window).usable(window)
         begin, end = len(self._states) * BLOCK_STEPS, features.tokens * STEPS_PER_TOKEN
         for start in range(begin, end, BLOCK_STEPS):
             self._step(start, min(start + BLOCK_STEPS, end))
@@ -236,30 +229,6 @@ class CausalHMScorer:
             states, self._mamba = fitted.net.sensor(steps[None].to(self._detector.device), self._mamba)
         self._states.append(states)
         self._mamba_ms += (time.perf_counter() - begin) * 1e3
-
-
-def mask_kinds(features: SeamFeatures, kinds: set[str]) -> SeamFeatures:
-    """Features without the streams that integrity found unusable."""
-    changes: dict[str, Any] = {}
-    for kind in OPTIONAL:
-        if kind in kinds:
-            known = f"{kind}_known"
-            changes[known] = np.zeros_like(getattr(features, known))
-    if "welder" in kinds:
-        changes["sensor_known"] = np.zeros_like(features.sensor_known)
-    if "result" in kinds:
-        changes["views"] = {}
-    return dataclasses.replace(features, **changes) if changes else features
-
-
-def _timeline(live: NDArray[np.float64], speed_mm_s: float | None, limit: float | None) -> tuple[TimelinePoint, ...]:
-    points = []
-    for k, z in enumerate(live):
-        if np.isfinite(z):
-            t_s = (k + 1) * TOKEN_NS / 1e9
-            mm = None if speed_mm_s is None else t_s * speed_mm_s
-            points.append(TimelinePoint(t_s, mm, raw_score(float(z)) / (limit or 1.0)))
-    return tuple(points)
 
 
 PARTS = ("normaliser", "skip", "process", "result", "patches", "residual")

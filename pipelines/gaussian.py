@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard"]
+__all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard", "raw_score"]
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -77,6 +77,11 @@ class Standard:
         """z-score of a distance; 0 is the typical good weld."""
         found: Array = (np.log(np.maximum(distance, 1e-9)) - self.location[program]) / self.scale
         return found
+
+
+def raw_score(z: float) -> float:
+    """log(1 + exp(z)): monotone, positive, so that it can be divided by its threshold, and z itself where it matters."""
+    return float(np.logaddexp(0.0, z))
 
 
 def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> Standard:

@@ -11,10 +11,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.gaussian import Gaussian, Standard, cross_fitted, fit_gaussian, fit_standard, from_tensors, to_tensors
+from pipelines.features.grid import TOKEN_NS
+from pipelines.gaussian import (
+    Gaussian,
+    Standard,
+    cross_fitted,
+    fit_gaussian,
+    fit_standard,
+    from_tensors,
+    raw_score,
+    to_tensors,
+)
 from pipelines.normaliser import Process, token_statistics
+from pipelines.window import TimelinePoint
 
-__all__ = ["GROUPS", "ProcessOneClass", "ResultDistances", "fit_process", "fit_result"]
+__all__ = ["GROUPS", "ProcessOneClass", "ResultDistances", "fit_process", "fit_result", "timeline_points"]
 
 Array = NDArray[np.float64]
 GROUPS = {"sensor": "welder", "audio": "audio", "video": "video"}
@@ -194,3 +205,14 @@ def fit_result(
     standards = {name: fit_standard(table[:, k], program, programs) for k, name in enumerate(FIGURES)}
     whole = fit(np.arange(len(tokens)))
     return dataclasses.replace(whole, standards=standards)
+
+
+def timeline_points(live: Array, speed_mm_s: float | None, limit: float | None) -> tuple[TimelinePoint, ...]:
+    """The live score `(T,)` of z-scores as points; `limit` None leaves it in raw units."""
+    points = []
+    for k, z in enumerate(live):
+        if np.isfinite(z):
+            t_s = (k + 1) * TOKEN_NS / 1e9
+            mm = None if speed_mm_s is None else t_s * speed_mm_s
+            points.append(TimelinePoint(t_s, mm, raw_score(float(z)) / (limit or 1.0)))
+    return tuple(points)

@@ -8,7 +8,7 @@ Glossary: H cells across, W along, T process tokens of 100 ms.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,12 +170,12 @@ def arc_position_mm(features: SeamFeatures) -> NDArray[np.float64]:
     if features.sensor_known[:, column].any():
         speed = np.where(features.sensor_known[:, column], features.sensor[:, column], np.nan)
         speed = np.where(np.isnan(speed), np.nanmean(speed), speed)
-        way = np.cumsum(np.clip(speed, 0.0, None).astype(np.float64)) * seconds
+        way = np.cumsum(np.asarray(np.clip(speed, 0.0, None), np.float64)) * seconds
     else:
         nominal = features.travel_speed_mm_s
         if nominal is None and features.frame is not None:
             nominal = features.frame.length_mm / (features.tokens * STEPS_PER_TOKEN * seconds)
-        way = np.arange(1, features.tokens * STEPS_PER_TOKEN + 1) * seconds * (nominal or 0.0)
+        way = np.asarray(np.arange(1, features.tokens * STEPS_PER_TOKEN + 1) * seconds * (nominal or 0.0), np.float64)
     return way[STEPS_PER_TOKEN // 2 :: STEPS_PER_TOKEN][: features.tokens]
 
 
@@ -203,9 +203,8 @@ class GridScaler:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Array]) -> "GridScaler":
-        """What `tensors` gave; the modalities come back in their order."""
-        names = [key.removesuffix(".mean") for key in tensors if key.endswith(".mean")]
+    def from_tensors(cls, tensors: Mapping[str, Array], names: Sequence[str]) -> "GridScaler":
+        """What `tensors` gave; `names`: the modalities in their order."""
         return cls({n: tensors[f"{n}.mean"] for n in names}, {n: tensors[f"{n}.scale"] for n in names})
 
 

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ FEATURES_VERSION = "4"
 
 BLOCK_STEPS = 100
 """Sensor steps are handed on in blocks of 1 s from arc-on, never in other pieces."""
+
+UNUSABLE = ("broken", "missing")
 
 MAX_TOKENS = 36_000
 """One hour of arc; a longer seam is refused rather than left to fill the memory."""
@@ -77,6 +79,23 @@ class SeamFeatures:
             "profile": self.geo is not None,
         }
         return frozenset(kind for kind, there in found.items() if there)
+
+    def without(self, kinds: Set[str]) -> "SeamFeatures":
+        """The same, as if the streams of these kinds had given nothing."""
+        changes: dict[str, Any] = {}
+        for kind, name in (("video", "video_known"), ("audio", "audio_known"), ("welder", "sensor_known")):
+            if kind in kinds:
+                changes[name] = np.zeros_like(getattr(self, name))
+        if "result" in kinds:
+            changes["views"] = {}
+        if "profile" in kinds:
+            changes["geo"] = None
+        return dataclasses.replace(self, **changes) if changes else self
+
+    def usable(self, window: SeamWindow) -> "SeamFeatures":
+        """Without the streams that integrity found unusable."""
+        broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE}
+        return self.without(broken | set(window.missing))
 
 
 class SeamExtractor:
