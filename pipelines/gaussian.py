@@ -80,7 +80,7 @@ class Standard:
 
 
 def raw_score(z: float) -> float:
-    """log(1 + exp(z)): monotone, positive, so that it can be divided by its threshold, and z itself where it matters."""
+    """log(1 + exp(z)): monotone, z itself where it matters, and positive: it can be divided by its threshold."""
     return float(np.logaddexp(0.0, z))
 
 
