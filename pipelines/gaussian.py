@@ -39,14 +39,19 @@ class Gaussian:
         return found
 
 
-def fit_gaussian(x: Array, program: NDArray[np.int64], programs: int, mean: Array | None = None) -> Gaussian:
-    """Fit on goods `x` `(n, D)` or `(n, positions, D)`; `mean` fixes the means, as for residuals around 0."""
+def fit_gaussian(
+    x: Array, program: NDArray[np.int64], programs: int, mean: Array | None = None, least: float = 0.0
+) -> Gaussian:
+    """Fit on goods `x` `(n, D)` or `(n, positions, D)`; `mean` fixes the means, as for residuals around 0.
+
+    `least`: no dimension's spread is taken as less; one that goods hardly move in would make noise an anomaly.
+    """
     if mean is None:
         pooled = x.mean(0)
         mean = np.stack([x[program == p].mean(0) if (program == p).any() else pooled for p in range(programs)])
     off = x - mean[program]
     size = x.shape[-1]
-    floor = 1e-6 * (np.abs(mean).max() + 1e-6)
+    floor = max(least, 1e-6 * (np.abs(mean).max() + 1e-6))
     groups = [off[program == p].reshape(-1, size) for p in range(programs)]
     # Where goods are few, all programs lend theirs; where they suffice, others would only blur.
     every = None if all(len(own) >= size for own in groups) else _whitening(off.reshape(-1, size), floor)
@@ -58,7 +63,7 @@ def _whitening(rows: Array, floor: float) -> Array:
     from sklearn.covariance import ledoit_wolf
 
     # Scaled first: the shrinkage target is a multiple of the identity, which units must not decide.
-    scale = rows.std(0) + floor
+    scale = np.maximum(rows.std(0), floor)
     few = len(rows) < 2  # one seam has no spread: take the scales as they are
     covariance = np.eye(rows.shape[1]) if few else ledoit_wolf(rows / scale, assume_centered=True)[0]
     values, vectors = np.linalg.eigh(covariance)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.bead_rows import BEAD_FEATURES, bead_rows
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import FEATURES
@@ -86,6 +87,8 @@ class Normaliser:
     video: Projection
     audio: Projection
     result: Projection
+    scan: Projection | None
+    """Of bead rows; None where no seam was scanned."""
     located: bool
     """Whether the views that it was fitted on stood between markers; others cannot be compared with them."""
 
@@ -107,6 +110,14 @@ class Normaliser:
             audio_known=features.audio_known,
         )
 
+    def scanned(self, features: SeamFeatures) -> tuple[Array, NDArray[np.bool_]]:
+        """Rows of the laser scan `(28, 48)` and which there are `(28,)`; no rows where the model knows no scans."""
+        if self.scan is None:
+            return np.zeros((0, RESULT_DIMS), np.float32), np.zeros(0, np.bool_)
+        if features.geo is None:
+            return np.zeros((RESULT_ROWS, RESULT_DIMS), np.float32), np.zeros(RESULT_ROWS, np.bool_)
+        return self.scan(bead_rows(features.geo)), np.ones(RESULT_ROWS, np.bool_)
+
     def views(self, features: SeamFeatures, names: Sequence[str]) -> tuple[Array, NDArray[np.bool_]]:
         """Result rows of all views `(views · 28, 48)` and which there are `(views · 28,)`."""
         rows = np.zeros((len(names) * RESULT_ROWS, len(self.result.components)), np.float32)
@@ -122,8 +133,10 @@ class Normaliser:
         """Named arrays for the model file."""
         found = {name: getattr(self, name) for name in ("sensor_mean", "sensor_std", "mel_mean", "mel_std")}
         found["located"] = np.array([self.located], np.float32)
-        for name in ("video", "audio", "result"):
-            projection: Projection = getattr(self, name)
+        for name in ("video", "audio", "result", "scan"):
+            projection: Projection | None = getattr(self, name)
+            if projection is None:
+                continue
             found |= {f"{name}.mean": projection.mean, f"{name}.components": projection.components}
         return found
 
@@ -138,6 +151,7 @@ class Normaliser:
             video=Projection(tensors["video.mean"], tensors["video.components"]),
             audio=Projection(tensors["audio.mean"], tensors["audio.components"]),
             result=Projection(tensors["result.mean"], tensors["result.components"]),
+            scan=Projection(tensors["scan.mean"], tensors["scan.components"]) if "scan.mean" in tensors else None,
             located=bool(tensors["located"][0]),
         )
 
@@ -169,19 +183,32 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
         mel_std=_spread(audio[:, FEATURES:].std(0)),
         video=_pca(video, VIDEO_DIMS),
         audio=_pca(audio[:, :FEATURES], AUDIO_DIMS),
-        result=_pca(_deviations([v for v in views if v[2].located == located]), RESULT_DIMS),
+        result=_pca(_deviations([(p, n, v.rows()) for p, n, v in views if v.located == located]), RESULT_DIMS),
+        scan=_scan_projection(features),
         located=located,
     )
 
 
-def _deviations(views: Sequence[tuple[str, str, ResultMap]]) -> Array:
-    """Rows of all views less the mean of their program, view and place: what differs from seam to seam.
+def _scan_projection(features: Sequence[SeamFeatures]) -> Projection | None:
+    """Principal directions of bead rows, each number divided by its spread first: mm and mm² are not alike."""
+    scans = [(f.program, "scan", bead_rows(f.geo)) for f in features if f.geo is not None]
+    if not scans:
+        return None
+    off = _deviations(scans)
+    spread = off.std(0)
+    spread = np.maximum(spread, 1e-2 * spread.max())
+    found = _pca(off / spread, RESULT_DIMS)
+    return Projection(np.zeros(BEAD_FEATURES, np.float32), found.components / spread)
+
+
+def _deviations(views: Sequence[tuple[str, str, Array]]) -> Array:
+    """Rows of all (program, view, rows) less the mean of their program, view and place: what differs from seam to seam.
 
     With the places' own means in, the shape of the part would fill the first directions and the bead's width none.
     """
     table: dict[tuple[str, str], list[Array]] = {}
-    for program, name, view in views:
-        table.setdefault((program, name), []).append(view.rows())
+    for program, name, rows in views:
+        table.setdefault((program, name), []).append(rows)
     stacks = [np.stack(rows) for rows in table.values()]
     return np.concatenate([(stack - stack.mean(0)).reshape(-1, stack.shape[-1]) for stack in stacks])
 

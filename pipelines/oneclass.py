@@ -2,7 +2,8 @@
 
 The process is looked at through groups of features (waveforms, sound, picture) on several scales: the whole
 seam, sliding stretches of 2 s and 0.5 s (a fault may begin in mid-seam), its first and its last half second
-(ignition, crater). Each (group, scale) is a Gaussian of good welds; a sliding scale's figure is its maximum.
+(ignition, crater), and how far a second of it leaves the seam's own course: a step within a seam is small against
+what seams differ by. Each (group, scale) is a Gaussian of good welds; a sliding scale's figure is its maximum.
 """
 
 import dataclasses
@@ -32,7 +33,10 @@ GROUPS = {"sensor": "welder", "audio": "audio", "video": "video"}
 """Group of features → the kind of stream it needs."""
 SLIDING = {"window_2s": 20, "window_05s": 5}
 EDGE_TOKENS = 5
-SCALES = ("seam", *SLIDING, "head", "tail")
+CHANGE_TOKENS = 10
+SCALES = ("seam", *SLIDING, "head", "tail", "change_1s")
+LEAST_SPREAD = 0.02
+"""Of a feature's spread over all programs: what a program holds constant must not blow up."""
 STRIDE = 3
 """Sliding stretches used for fitting start every 0.3 s; neighbours say the same."""
 
@@ -49,6 +53,8 @@ def _stretches(process: Process, group: str, scale: str) -> tuple[Array, NDArray
     """Means over every stretch of `scale`: `(n, D)` and the token after each stretch's last one."""
     values, known = _group(process, group)
     total = process.tokens
+    if scale == "change_1s":
+        return _changes(values, known)
     length = {"seam": total, "head": EDGE_TOKENS, "tail": EDGE_TOKENS}.get(scale) or SLIDING[scale]
     length = min(length, total)
     ends = np.arange(length, total + 1)
@@ -62,6 +68,21 @@ def _stretches(process: Process, group: str, scale: str) -> tuple[Array, NDArray
     enough = n * 2 >= length  # a stretch of which most is missing says nothing
     means = (sums[ends] - sums[ends - length])[enough] / n[enough, None]
     return means, ends[enough]
+
+
+def _changes(values: Array, known: NDArray[np.bool_]) -> tuple[Array, NDArray[np.int64]]:
+    """Every second of the seam's body less the body's mean, and the token after it; nothing of a short seam."""
+    inner = slice(EDGE_TOKENS, len(values) - EDGE_TOKENS)
+    body, there = values[inner], known[inner]
+    if len(body) < 2 * CHANGE_TOKENS or not there.any():
+        return np.zeros((0, values.shape[1])), np.zeros(0, np.int64)
+    sums = np.concatenate([np.zeros((1, body.shape[1])), np.cumsum(body * there[:, None], 0)])
+    count = np.concatenate([[0], np.cumsum(there)])
+    n = count[CHANGE_TOKENS:] - count[:-CHANGE_TOKENS]
+    enough = 2 * n >= CHANGE_TOKENS
+    means = (sums[CHANGE_TOKENS:] - sums[:-CHANGE_TOKENS])[enough] / n[enough, None]
+    ends = np.arange(EDGE_TOKENS + CHANGE_TOKENS, len(values) - EDGE_TOKENS + 1)
+    return means - sums[-1] / count[-1], ends[enough]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +147,7 @@ def _fit_part(
 
     def fit(rows: NDArray[np.int64]) -> Gaussian:
         owner = np.repeat(program[rows], [len(thinned[i]) for i in rows])
-        return fit_gaussian(np.concatenate([thinned[i] for i in rows]), owner, programs)
+        return fit_gaussian(np.concatenate([thinned[i] for i in rows]), owner, programs, least=LEAST_SPREAD)
 
     distance = cross_fitted(sessions, fit, lambda g, i: g.distance(stretches[i], int(program[i])).max())
     return fit(np.arange(len(stretches))), fit_standard(distance, program, programs)

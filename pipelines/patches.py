@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.features.geometry import GeoMap
 from pipelines.features.result import LEVELS, ResultMap
 from pipelines.gaussian import Standard, cross_fitted, fit_standard
 
@@ -59,7 +60,7 @@ class PatchOneClass:
     levels: Mapping[str, Level]
     standards: Mapping[str, Standard]
 
-    def score(self, views: Mapping[str, ResultMap], program: int) -> dict[str, float]:
+    def score(self, views: Mapping[str, ResultMap | GeoMap], program: int) -> dict[str, float]:
         """z-score of every level of every view that is there."""
         found = {}
         for key, level in self.levels.items():
@@ -104,7 +105,7 @@ def _worst(z: Array) -> float:
 
 
 def fit_patches(
-    views: Sequence[Mapping[str, ResultMap]],
+    views: Sequence[Mapping[str, ResultMap | GeoMap]],
     program: NDArray[np.int64],
     sessions: NDArray[np.int64],
     programs: int,

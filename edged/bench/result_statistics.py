@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from drivers.sim.profile import PROFILE_HALF_WIDTH_MM, PROFILE_MM_PER_ROW
 from drivers.sim.programs import VIEW_NAMES
 from edged.bench.process_statistics import aggregate
+from pipelines.bead_rows import bead_columns
 
 __all__ = ["result_statistics"]
 
 Array = NDArray[np.float64]
 
-METAL_MM = 0.25
-"""Higher above the plate than this is bead."""
 HOLE_MM = -2.0
 BEAD_RUN_MM = 5.0
 STRIP_COLUMNS = 56
@@ -52,7 +51,7 @@ def _height_statistics(z: Array) -> dict[str, float]:
     flat = np.where(hole, 0.0, z - level)
     out = _hole_statistics(hole, y)
     smooth: Any = cv2.GaussianBlur(flat, (0, 0), 1.0)
-    columns = _row_columns(smooth, y, step)
+    columns = bead_columns(smooth, y, step)
     rows = np.stack(list(columns.values()), axis=1)
     run = round(BEAD_RUN_MM / PROFILE_MM_PER_ROW)
     out |= aggregate(tuple(columns), rows, min(run, len(rows) // 3), max(len(rows) // 10, 1))
@@ -70,45 +69,6 @@ def _plate_level(z: Array, y: Array, hole: NDArray[np.bool_]) -> Array:
     level = np.nanmedian(part, axis=0)
     slope, offset = np.polyfit(y[margin], level, 1)
     return np.asarray((slope * y + offset)[np.newaxis])
-
-
-def _row_columns(z: Array, y: Array, step: float) -> dict[str, Array]:
-    """Per row along the seam: width, height, area, place, toe slopes, grooves, shape of the cap."""
-    metal = z > METAL_MM
-    some = np.maximum(metal.sum(1), 1)
-    width = metal.sum(1) * step
-    height = z.max(1)
-    area = (z * metal).sum(1) * step
-    centre = (metal * y).sum(1) / some
-    slope = np.diff(z, axis=1) / step
-    middle = np.abs(y[:-1] - centre[:, np.newaxis])
-    near = middle < 0.75 * np.maximum(width, 1.0)[:, np.newaxis]
-    left = np.where(near, slope, 0).max(1)
-    right = -np.where(near, slope, 0).min(1)
-    offset = y - centre[:, np.newaxis]
-    half = 0.5 * np.maximum(width, 1.0)[:, np.newaxis]
-    toe_left = (offset < -0.8 * half) & (offset > -1.6 * half)
-    toe_right = (offset > 0.8 * half) & (offset < 1.6 * half)
-    groove_left, groove_right = np.where(toe_left, z, 0).min(1), np.where(toe_right, z, 0).min(1)
-    crown = np.abs(offset) < 0.3 * half
-    crown_mean = np.where(crown, z, 0).sum(1) / np.maximum(crown.sum(1), 1)
-    toe_area = np.where((toe_left | toe_right) & metal, z, 0).sum(1) * step
-    return {
-        "width": width,
-        "height": height,
-        "area": area,
-        "centre": centre,
-        "slope left": left,
-        "slope right": right,
-        "groove left": groove_left,
-        "groove right": groove_right,
-        "fullness": area / np.maximum(width * height, 0.5),
-        "convexity": height / np.maximum(width, 1.0),
-        "crown": crown_mean / np.maximum(height, 0.3),
-        "toe area": toe_area,
-        "lowest": z.min(1),
-        "lopsided": (z * metal * np.sign(offset)).sum(1) * step / np.maximum(area, 0.5),
-    }
 
 
 def _tail_statistics(z: Array, centre: Array, y: Array) -> dict[str, float]:
