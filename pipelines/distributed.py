@@ -6,6 +6,7 @@ around everything that trains; `pipelines/loop.py` shares the batches out. torch
 
 import contextlib
 import dataclasses
+import datetime
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["World", "joined", "leading_one", "summed", "world"]
+__all__ = ["World", "joined", "leader_first", "leading_one", "summed", "world"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ def world() -> World:
     return World(**{field: int(value) for field, value in said.items()})
 
 
+PATIENCE = datetime.timedelta(days=2)
+"""How long processes wait for one that works. It need not tell that one died: torchrun then ends the others."""
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[World]:
     """Meet the other processes (NCCL with CUDA, gloo without), part at the end. Alone, nothing happens.
@@ -62,11 +67,29 @@ def joined() -> Iterator[World]:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(here.local)
-    distributed.init_process_group("nccl" if on_gpu else "gloo", rank=here.rank, world_size=here.size)
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=PATIENCE, rank=here.rank, world_size=here.size
+    )
     try:
         yield here
     finally:
         distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def leader_first() -> Iterator[None]:
+    """The others begin when the leading process is done: with what it left in a cache, say."""
+    here = world()
+    if here.size == 1:
+        yield
+        return
+    from torch import distributed
+
+    if not here.leads:
+        distributed.barrier()
+    yield
+    if here.leads:
+        distributed.barrier()
 
 
 def summed(value: float, device: "torch.device") -> float:

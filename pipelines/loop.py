@@ -146,14 +146,15 @@ class _Training:
             torch.manual_seed(_seed(config.seed, BATCH, epoch, batch, self.world.rank))
             state.loss_sum += len(rows) * self._step(rows, f"epoch {epoch}, batch {batch + 1} of {self.batches}")
             state.batch = batch + 1
-            self._save_if_due()
+            if time.monotonic() - self.saved >= config.checkpoint_every_s:
+                self._save()
         now = self._held_out()
         state.train_losses.append(state.loss_sum / self.rows)
         state.held_out_losses.append(now)
         state.epoch, state.batch, state.loss_sum = epoch, 0, 0.0
         if now < state.best or not config.patience:
             state.best, state.best_epoch, self.best_net = now, epoch, _copied(self.net)
-        self._save_if_due()
+        self._save()
 
     def _out_of_patience(self) -> bool:
         patience = self.config.patience
@@ -239,9 +240,8 @@ class _Training:
             )
         return done
 
-    def _save_if_due(self) -> None:
-        now = time.monotonic()
-        if self.path is None or not self.world.leads or now - self.saved < self.config.checkpoint_every_s:
+    def _save(self) -> None:
+        if self.path is None or not self.world.leads:
             return
         optimiser, groups = flat_optimiser(self.optimiser)
         parts = {"net": self.net.state_dict(), "best": self.best_net, "optimiser": optimiser}

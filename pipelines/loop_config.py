@@ -29,7 +29,7 @@ class LoopConfig:
     checkpoint: Path | None = None
     """Directory in which a training that was killed finds where to go on; None: nowhere."""
     checkpoint_every_s: float = 30.0
-    """A checkpoint is written after the batch or epoch that ends this long after the last one; 0: after each."""
+    """Checkpoints come after each epoch, and within one this long after the last; 0: after each batch."""
     stage: str = "network"
     """What is told, and the checkpoint's name: a method that trains several networks names each differently."""
     data: str = ""

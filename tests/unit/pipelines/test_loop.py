@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from pipelines.distributed import World, world
 from pipelines.loop import CheckpointError, DivergedError, LoopConfig, Rows, train_loop
+from tests.support.processes import torchrun
 from tests.support.small_training import CONFIG, ROWS, SmallTraining, digest
 
 ROOT = Path(__file__).parents[3]
@@ -101,8 +101,11 @@ def test_every_configuration_goes_on_from_everywhere(tmp_path: Path, batch: int,
 
 
 def test_checkpoints_are_as_rare_as_asked(tmp_path: Path) -> None:
-    killed_at(2 * BATCHES, SmallTraining(), tmp_path / "c", checkpoint_every_s=3600.0)
+    changes = {"checkpoint": tmp_path / "c", "checkpoint_every_s": 3600.0}
+    killed_at(BATCHES, SmallTraining(), **changes)
     assert not (tmp_path / "c").exists()
+    killed_at(2 * BATCHES, SmallTraining(), **changes)
+    assert SmallTraining().run(**changes).resumed_at == BATCHES
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
@@ -214,19 +217,11 @@ def test_nothing_to_train_on_is_said() -> None:
         train_loop(nn.Linear(1, 1), 0, lambda *_: torch.zeros(()), lambda _: 0.0, LoopConfig(), lambda *_: None)
 
 
-def torchrun(*arguments: str) -> bool:
-    """Whether two processes came to their end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    command = [*launch, "-m", SCRIPT, *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, timeout=100).returncode == 0
-
-
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     expected = SmallTraining(dropout=0.0).run()
-    assert torchrun("--out", str(tmp_path / "report"), "--dropout", "0", "--checkpoint", str(tmp_path / "c"))
+    arguments = ["--out", str(tmp_path / "report"), "--dropout", "0", "--checkpoint", str(tmp_path / "c")]
+    done = torchrun(SCRIPT, *arguments)
+    assert done.returncode == 0, done.stderr.decode()
     ranks = [json.loads((tmp_path / f"report.{rank}.json").read_text()) for rank in (0, 1)]
     for found in ranks:
         assert found["processes"] == 2
@@ -242,9 +237,9 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
 def test_two_killed_processes_go_on_to_the_same_weights(tmp_path: Path) -> None:
     whole, second = tmp_path / "whole", tmp_path / "second"
     goes_on = ["--out", str(second), "--checkpoint", str(tmp_path / "c")]
-    assert torchrun("--out", str(whole))
-    assert not torchrun(*goes_on, "--kill-at", str(BATCHES + 3))
-    assert torchrun(*goes_on)
+    assert torchrun(SCRIPT, "--out", str(whole)).returncode == 0
+    assert torchrun(SCRIPT, *goes_on, "--kill-at", str(BATCHES + 3)).returncode != 0
+    assert torchrun(SCRIPT, *goes_on).returncode == 0
     first, other = (json.loads(path.with_suffix(".0.json").read_text()) for path in (whole, second))
     assert other["resumed_at"] > BATCHES
     assert other["digest"] == first["digest"]
