@@ -8,6 +8,7 @@ in a cache, so that a second training starts at once. A folder of `edged simulat
 import dataclasses
 import importlib
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from rich.progress import Progress
 from drivers.mcap_codec import RecordingError
 from edged.bulk_pool import bulk_pool
 from edged.progress import progress_bars
+from pipelines.distributed import joined, leader_first, world
 from pipelines.table import TRAINERS
 
 if TYPE_CHECKING:
@@ -39,19 +41,32 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that extract features.")] = 2,
     cache_dir: Annotated[Path, typer.Option(help="Where features and exported graphs are kept.")] = DEFAULT_CACHE,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--checkpoint",
+            "--resume",
+            help="Where a killed training, run again, goes on; removed at its end. Default: OUT.training.",
+        ),
+    ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the training report here.")] = None,
 ) -> None:
-    """Train a detector on good seams and calibrate its thresholds."""
+    """Train a detector on good seams and calibrate its thresholds.
+
+    Killed and run again, it goes on. Started by torchrun, its processes share the batches.
+    """
     console = Console(stderr=True)
     if pipeline not in TRAINERS:
         console.print(f"[red]edged train:[/red] no pipeline {pipeline!r}; known: {', '.join(TRAINERS)}")
         raise typer.Exit(2)
     try:
-        with progress_bars(console) as bars:
-            report = train_model(recordings, out, pipeline, alpha, seed, jobs, cache_dir, _advance(bars))
+        with joined() as here, progress_bars(Console(stderr=True, quiet=not here.leads)) as bars:
+            report = train_model(recordings, out, pipeline, alpha, seed, jobs, cache_dir, _advance(bars), checkpoint)
     except (ValueError, RecordingError, OSError) as error:
         console.print(f"[red]edged train:[/red] {error}")
         raise typer.Exit(2) from error
+    if not here.leads:
+        return
     console.print(f"model {report['model_id']} in {out}; its report: {out / 'report.md'}")
     for line in report["refused"]:
         console.print(f"[yellow]{line}[/yellow]")
@@ -68,24 +83,37 @@ def train_model(
     jobs: int = 2,
     cache_dir: Path = DEFAULT_CACHE,
     advance: Advance | None = None,
+    checkpoint: Path | None = None,
 ) -> dict[str, Any]:
-    """What `edged train` does. Raises ValueError when the goods do not suffice, RecordingError."""
+    """What `edged train` does. Under torchrun each process returns the report and the leading one writes the model.
+
+    Raises ValueError when the goods do not suffice or the checkpoint is another training's, RecordingError.
+    """
     from edged.recorded import list_features, list_recorded
 
     if (out / "model.toml").exists():
         raise ValueError(f"{out} holds a model already; give another directory or remove it first")
     seams = list_features(recordings) or list_recorded(recordings)
-    features, failed = extract_features(seams, cache_dir.expanduser(), jobs, advance)
+    with leader_first():  # the others find its features in the cache
+        features, failed = extract_features(seams, cache_dir.expanduser(), jobs, advance)
     if not features:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
         raise ValueError(f"{recordings}: no seam gave features ({reasons})")
     used = [seam for seam in seams if seam.seam_id in features]
     module, _, name = TRAINERS[pipeline].partition(":")
     build = getattr(importlib.import_module(module), name)
-    config = importlib.import_module("pipelines.training").TrainConfig(seed=seed)
-    report: dict[str, Any] = build(
-        [features[s.seam_id] for s in used], [s.set_points for s in used], out, config, alpha, advance
+    config = importlib.import_module("pipelines.training").TrainConfig(
+        seed=seed, checkpoint=checkpoint or out.with_name(f"{out.name}.training")
     )
+    with tempfile.TemporaryDirectory() as dropped:  # what processes make that do not lead
+        report: dict[str, Any] = build(
+            [features[s.seam_id] for s in used],
+            [s.set_points for s in used],
+            out if world().leads else Path(dropped),
+            config,
+            alpha,
+            advance,
+        )
     return report | {"recordings": str(recordings), "without_features": failed, "out": str(out)}
 
 

@@ -8,6 +8,7 @@ fold wherever their own errors matter. No defect is ever seen, and the network s
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.sensor import SENSOR_FEATURES
 from pipelines.gaussian import cross_fitted
+from pipelines.loop import LoopConfig, train_loop
 from pipelines.mismatch import Mismatch, fit_mismatch
 from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
 from pipelines.oneclass import ProcessOneClass, ResultDistances, fit_process, fit_result
@@ -50,6 +52,8 @@ class TrainConfig:
     threads: int = 1
     d: int = 128
     d_sensor: int = 32
+    checkpoint: Path | None = None
+    """Directory where a training that was killed finds where to go on."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ def fit(
     tell("skip", 1, 1, 0.0)
 
     data = _Data(processes, targets - told, known, program, at)
-    net, report = _train(data, split, normaliser, n, config, tell)
+    net, report = _train(data, split, normaliser, n, data_digest(features), config, tell)
     predicted = told[rows_fit] + _predict(net, data, split.fit, config.batch)
     tell("one-class", 0, 1, 0.0)
     residual, explained = fit_mismatch(
@@ -256,10 +260,15 @@ def _loss(predicted: torch.Tensor, target: torch.Tensor, known: torch.Tensor) ->
 
 
 def _train(
-    data: _Data, split: Split, normaliser: Normaliser, programs: int, config: TrainConfig, tell: Progress
+    data: _Data,
+    split: Split,
+    normaliser: Normaliser,
+    programs: int,
+    digest: str,
+    config: TrainConfig,
+    tell: Progress,
 ) -> tuple[CausalNet, dict[str, float | int | str]]:
     torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
     first = data.processes[int(split.train[0])]
     net = CausalNet(
         NetConfig(
@@ -273,41 +282,41 @@ def _train(
             d_sensor=config.d_sensor,
         )
     )
-    steps = config.epochs * -(-len(split.train) // config.batch)
-    optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=steps, pct_start=0.1)
-    best = held_out = start = _held_out_loss(net, data, split.fit, config.batch)
-    best_state = {name: value.clone() for name, value in net.state_dict().items()}
-    best_epoch = 0
-    for epoch in range(1, config.epochs + 1):
-        net.train()
-        for rows in _batches(split.train, config.batch, rng):
-            batch, target, known = data.batch(rows)
-            loss = _loss(net(_drop_modalities(batch, config.modality_dropout, rng)), target, known)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-        held_out = _held_out_loss(net, data, split.fit, config.batch)
-        tell("network", epoch, config.epochs, held_out)
-        if held_out < best:
-            best, best_epoch = held_out, epoch
-            best_state = {name: value.clone() for name, value in net.state_dict().items()}
-        elif epoch - best_epoch >= config.patience:
-            break
-    net.load_state_dict(best_state)
-    return net.eval(), {"epochs": best_epoch, "held_out_loss": best, "held_out_loss_of_the_mean": start}
+
+    def loss(_: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
+        batch, target, known = data.batch(split.train[rows])
+        return _loss(net(_drop_modalities(batch, config.modality_dropout)), target, known)
+
+    loop = LoopConfig(
+        epochs=config.epochs,
+        batch=config.batch,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        schedule="one_cycle",
+        patience=config.patience,
+        seed=config.seed,
+        checkpoint=config.checkpoint,
+        data=digest,
+    )
+    done = train_loop(
+        net,
+        len(split.train),
+        loss,
+        lambda _: _held_out_loss(net, data, split.fit, config.batch),
+        loop,
+        lambda stage, at, total, now: tell(stage, at, total, now),
+    )
+    return net, {
+        "epochs": done.best_epoch,
+        "held_out_loss": done.best_loss,
+        "held_out_loss_of_the_mean": done.first_loss,
+        "peak_mb": round(done.peak_mb),
+    }
 
 
-def _batches(rows: NDArray[np.int64], size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    mixed = rng.permutation(rows)
-    return [mixed[i : i + size] for i in range(0, len(mixed), size)]
-
-
-def _drop_modalities(batch: ProcessBatch, share: float, rng: np.random.Generator) -> ProcessBatch:
+def _drop_modalities(batch: ProcessBatch, share: float) -> ProcessBatch:
     """Hide a seam's video or audio now and then, so that a cell may lose a camera and keep scoring."""
-    keep = torch.from_numpy(rng.random((2, len(batch.program))) >= share)
+    keep = torch.rand(2, len(batch.program)) >= share
     return batch._replace(
         video=batch.video * keep[0, :, None, None],
         video_known=batch.video_known & keep[0, :, None],
