@@ -75,7 +75,9 @@ def _thresholds(
     for program in fitted.programs:
         own = [f for f in goods if f.program == program and {"welder", "result"} <= f.kinds]
         own = [f for f in own if any(v.located == fitted.normaliser.located for v in f.views.values())]
-        for dropped in itertools.chain.from_iterable(itertools.combinations(OPTIONAL, n) for n in range(3)):
+        for dropped in itertools.chain.from_iterable(
+            itertools.combinations(OPTIONAL, n) for n in range(len(OPTIONAL) + 1)
+        ):
             by_kinds: dict[frozenset[str], list[float]] = {}
             for features in own:
                 masked = features.without(set(dropped))

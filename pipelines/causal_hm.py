@@ -32,22 +32,22 @@ from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone, load_backbone
 from pipelines.gaussian import raw_score
 from pipelines.mamba import MambaState
-from pipelines.mismatch import Mismatch
 from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
-from pipelines.oneclass import GROUPS, ProcessOneClass, ResultDistances, timeline_points
+from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
 from pipelines.patches import PatchOneClass
+from pipelines.result_parts import RESULT_KINDS, ResultPart
 from pipelines.selective_scan import scan_backend
-from pipelines.skip import Skip, summary
+from pipelines.skip import summary
 from pipelines.thresholds import ThresholdTable
-from pipelines.training import Fitted, collate
+from pipelines.training import Fitted, collate, result_maps, result_rows
 from pipelines.window import Score, Seam, SeamWindow
 
 __all__ = ["CausalHM", "save_model", "save_thresholds", "weights_id"]
 
 BLOCK_TOKENS = BLOCK_STEPS // STEPS_PER_TOKEN
 REQUIRED = ("welder", "result")
-OPTIONAL = ("video", "audio")
+OPTIONAL = ("video", "audio", "profile")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,17 +107,30 @@ class CausalHM:
         process = self.fitted.normaliser.process(features)
         s_p, live = self.fitted.process.score(process, program)
         after_process = time.perf_counter()
-        rows, known = self.fitted.normaliser.views(features, self.fitted.views)
-        told = self.fitted.skip.predict(summary(process), program)
-        predicted = (told + self._predict(process, program, states)) * known[:, None]
-        s_r, along_r = self.fitted.result.score(rows.astype(np.float64), known, program)
-        s_r |= self.fitted.patches.score(features.views, program)
+        rows, known = result_rows(self.fitted.normaliser, features, self.fitted.views)
+        told = np.zeros_like(rows)
+        summed = summary(process)
+        for found in self.fitted.parts.values():
+            told[found.rows] = found.skip.predict(summed, program)
+        predicted = ((told + self._predict(process, program, states)) * known[:, None]).astype(np.float64)
         off = ((rows - self.fitted.target_mean[program]) * known[:, None]).astype(np.float64)
-        s_rp, along_rp = self.fitted.residual.score(self.fitted.skip, off, predicted, program)
+        scores = {
+            kind: found.score(rows.astype(np.float64), known, off, predicted, program)
+            for kind, found in self.fitted.parts.items()
+        }
+        maps = result_maps(features, self.fitted.normaliser.located)
+        s_r = {f"cells.{name}": z for name, z in self.fitted.patches.score(maps, program).items()}
+        s_rp = {}
+        along = {}
+        for kind, score in scores.items():
+            if score is not None:
+                s_r |= {f"{kind}.{name}": z for name, z in score.s_r.items()}
+                s_rp |= {f"{kind}.{name}": z for name, z in score.s_rp.items()}
+                along |= {f"s_R.{kind}": score.distance, f"s_RP.{kind}": score.residual}
         done = time.perf_counter()
         parts = {"s_P": s_p, "s_R": s_r, "s_RP": s_rp}
         stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
-        return self._answer(features, parts, live, stage_ms, {"s_R": along_r, "s_RP": along_rp})
+        return self._answer(features, parts, live, stage_ms, along)
 
     def _comparable(self, features: SeamFeatures) -> SeamFeatures:
         """Without views whose markers were missed where training had them: they show another picture.
@@ -161,7 +174,7 @@ class CausalHM:
             threshold_id=None if threshold is None else threshold.threshold_id,
             model_id=self.model_id,
             components=components,
-            by_modality={**modalities, "result": components["s_R"]},
+            by_modality=modalities | _by_result(parts["s_R"]),
             timeline=timeline_points(live, features.travel_speed_mm_s, limit),
             explain=explain,
             stage_ms=stage_ms,
@@ -231,7 +244,16 @@ class CausalHMScorer:
         self._mamba_ms += (time.perf_counter() - begin) * 1e3
 
 
-PARTS = ("normaliser", "skip", "process", "result", "patches", "residual")
+def _by_result(s_r: Mapping[str, float]) -> dict[str, float]:
+    """The largest z of each kind of result that the seam has."""
+    found: dict[str, float] = {}
+    for name, z in s_r.items():
+        kind = RESULT_KINDS["scan" if name.startswith(("scan.", "cells.scan.")) else "photo"]
+        found[kind] = max(z, found.get(kind, z))
+    return found
+
+
+PARTS = ("normaliser", "process", "patches")
 
 
 def weights_id(path: Path) -> str:
@@ -250,6 +272,8 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
     tensors = {f"net.{name}": value.numpy() for name, value in fitted.net.state_dict().items()}
     for part in PARTS:
         tensors |= {f"{part}.{name}": value for name, value in getattr(fitted, part).tensors().items()}
+    for kind, found in fitted.parts.items():
+        tensors |= {f"{kind}.{name}": value for name, value in found.tensors().items()}
     tensors["target_mean"] = fitted.target_mean
     path.mkdir(parents=True, exist_ok=True)
     save_file(
@@ -297,10 +321,8 @@ def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
         normaliser=Normaliser.from_tensors(part("normaliser")),
         net=net.eval().requires_grad_(False).to(device),
         target_mean=tensors["target_mean"],
-        skip=Skip.from_tensors(double["skip"]),
         process=ProcessOneClass.from_tensors(double["process"]),
-        result=ResultDistances.from_tensors(double["result"]),
         patches=PatchOneClass.from_tensors(double["patches"]),
-        residual=Mismatch.from_tensors(double["residual"]),
+        parts={kind: ResultPart.from_tensors(part(kind)) for kind in RESULT_KINDS if part(kind)},
         report=dict(about["training"]),
     )

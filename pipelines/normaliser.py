@@ -16,7 +16,7 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import FEATURES
 from pipelines.features.logmel import MELS
-from pipelines.features.result import RESULT_ROWS, ResultMap
+from pipelines.features.result import RESULT_ROWS
 from pipelines.features.sensor import SENSOR_FEATURES
 
 __all__ = ["Normaliser", "Process", "fit_normaliser"]

@@ -7,7 +7,7 @@ fold wherever their own errors matter. No defect is ever seen, and the network s
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from pipelines.causal_net import CausalNet, NetConfig, ProcessBatch
 from pipelines.features.extractor import SeamFeatures
+from pipelines.features.geometry import GeoMap
 from pipelines.features.grid import STEPS_PER_TOKEN
+from pipelines.features.result import RESULT_ROWS, ResultMap
 from pipelines.features.sensor import SENSOR_FEATURES
-from pipelines.gaussian import cross_fitted
 from pipelines.loop import LoopConfig, train_loop
-from pipelines.mismatch import Mismatch, fit_mismatch
 from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
-from pipelines.oneclass import ProcessOneClass, ResultDistances, fit_process, fit_result
+from pipelines.oneclass import ProcessOneClass, fit_process
 from pipelines.patches import PatchOneClass, fit_patches
-from pipelines.skip import Skip, fit_skip, summary
+from pipelines.result_parts import ResultPart, fit_part, fit_told
+from pipelines.skip import summary
 from pipelines.thresholds import MAX_CALIBRATION_SHARE
 
 __all__ = ["Fitted", "Split", "TrainConfig", "collate", "fit", "split_by_session"]
@@ -74,11 +75,9 @@ class Fitted:
     normaliser: Normaliser
     net: CausalNet
     target_mean: NDArray[np.float32]  # (programs, Q, 48)
-    skip: Skip
+    parts: Mapping[str, ResultPart]  # by kind of result
     process: ProcessOneClass
-    result: ResultDistances
     patches: PatchOneClass
-    residual: Mismatch
     report: dict[str, float | int | str]
 
 
@@ -160,7 +159,9 @@ def fit(
     tell("normaliser", 1, 1, 0.0)
     used = np.concatenate([split.train, split.fit])
     processes = {int(i): normaliser.process(features[i]) for i in used}
-    tokens, known = (np.stack(x) for x in zip(*(normaliser.views(features[i], views) for i in used), strict=True))
+    tokens, known = (
+        np.stack(x) for x in zip(*(result_rows(normaliser, features[i], views) for i in used), strict=True)
+    )
     at = {int(i): row for row, i in enumerate(used)}
     rows_train, rows_fit = np.arange(len(split.train)), np.arange(len(split.train), len(used))
     target_mean = _program_means(tokens[rows_train], program[split.train], len(programs))
@@ -168,68 +169,63 @@ def fit(
     n = len(programs)
     tell("skip", 0, 1, 0.0)
     summaries = np.stack([summary(processes[int(i)]) for i in used])
-    skip, told = _skip(summaries, targets, program[used], groups[used], n)
+    photo = len(views) * RESULT_ROWS
+    places = {"photo": (0, photo)} | ({"scan": (photo, tokens.shape[1])} if tokens.shape[1] > photo else {})
+    skips, told = {}, np.zeros_like(targets)
+    for kind, (first, last) in places.items():
+        own = targets[:, first:last]
+        skips[kind], told[:, first:last] = fit_told(summaries, own, program[used], groups[used], n)
+    told *= known[..., None]
     tell("skip", 1, 1, 0.0)
 
     data = _Data(processes, targets - told, known, program, at)
     net, report = _train(data, split, normaliser, n, data_digest(features), config, tell)
-    predicted = told[rows_fit] + _predict(net, data, split.fit, config.batch)
+    predicted = told.copy()
+    predicted[rows_fit] += _predict(net, data, split.fit, config.batch)
     tell("one-class", 0, 1, 0.0)
-    residual, explained = fit_mismatch(
-        skip, targets[rows_fit].astype(np.float64), predicted.astype(np.float64), program[split.fit], n
-    )
-    left = targets[rows_fit] - predicted
+    parts: dict[str, ResultPart] = {}
+    for kind, place in places.items():
+        parts[kind], explained = fit_part(
+            place, skips[kind], tokens, known, targets, predicted, program[used], groups[used], n, rows_fit
+        )
+        report[f"{kind}_explained_in_first_direction"] = float(explained[0, 0])
+        report[f"{kind}_skip_correlations"] = " ".join(f"{rho:.2f}" for rho in skips[kind].correlation.ravel())
+    left = targets[rows_fit] - predicted[rows_fit]
     report |= {
         "explained_variance": float(1 - (left[known[rows_fit]] ** 2).sum() / (targets[rows_fit] ** 2).sum()),
-        "explained_in_first_direction": float(explained[0, 0]),
-        "explained_in_second_direction": float(explained[0, 1]),
-        "skip_correlations": " ".join(f"{rho:.2f}" for rho in skip.correlation.ravel()),
         "data_digest": data_digest(features),
         "train": len(split.train),
         "fit": len(split.fit),
         "calibration": len(split.calibration),
     }
-    located = [
-        {name: view for name, view in features[i].views.items() if view.located == normaliser.located} for i in used
-    ]
+    maps = [result_maps(features[i], normaliser.located) for i in used]
     fitted = Fitted(
         programs=programs,
         views=views,
         normaliser=normaliser,
         net=net,
         target_mean=target_mean,
-        skip=skip,
+        parts=parts,
         process=fit_process([processes[int(i)] for i in used], program[used], groups[used], n),
-        result=fit_result(tokens.astype(np.float64), known, program[used], groups[used], n),
-        patches=fit_patches(located, program[used], groups[used], n),
-        residual=residual,
+        patches=fit_patches(maps, program[used], groups[used], n),
         report=report,
     )
     tell("one-class", 1, 1, 0.0)
     return fitted
 
 
-def _skip(
-    summaries: NDArray[np.float64],
-    targets: NDArray[np.float32],
-    program: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    programs: int,
-) -> tuple[Skip, NDArray[np.float32]]:
-    """The skip path, and what it predicts of every seam `(n, Q, 48)` when that seam's session did not teach it.
+def result_rows(
+    normaliser: Normaliser, features: SeamFeatures, views: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Rows of all photographs, then of the scan, `(Q, 48)`, and which there are `(Q,)`."""
+    photo, scan = normaliser.views(features, views), normaliser.scanned(features)
+    return np.concatenate([photo[0], scan[0]]), np.concatenate([photo[1], scan[1]])
 
-    Out of fold, as the network must learn the remainder that it will meet, and residuals must have their true size.
-    """
-    rows = targets.astype(np.float64)
 
-    def fitted_on(picked: NDArray[np.int64]) -> Skip:
-        return fit_skip(summaries[picked], rows[picked], program[picked], groups[picked], programs)
-
-    def predicted(skip: Skip, i: int) -> NDArray[np.float64]:
-        return skip.predict(summaries[i], int(program[i]))
-
-    told = cross_fitted(groups, fitted_on, predicted)
-    return fitted_on(np.arange(len(rows))), told.astype(np.float32)
+def result_maps(features: SeamFeatures, located: bool) -> dict[str, ResultMap | GeoMap]:
+    """Every map of the result that can be compared with training's: photographs by view, and "scan"."""
+    found: dict[str, ResultMap | GeoMap] = {n: v for n, v in features.views.items() if v.located == located}
+    return found if features.geo is None else found | {"scan": features.geo}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

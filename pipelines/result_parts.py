@@ -1,0 +1,144 @@
+"""s_R and s_R|P of one kind of result: the photographs, or the laser scan; each has its own rows and says its own word.
+
+A photograph shows oil and a scan shows width; what a process can tell of one it cannot tell of the other. So each kind
+has its own skip path (`skip.py`), its own distances (`oneclass.py`) and its own mismatch (`mismatch.py`).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.gaussian import cross_fitted
+from pipelines.mismatch import Mismatch, fit_mismatch
+from pipelines.oneclass import ResultDistances, fit_result
+from pipelines.skip import Skip, fit_skip
+
+__all__ = ["RESULT_KINDS", "ResultPart", "RowScores", "fit_part", "fit_told"]
+
+RESULT_KINDS = {"photo": "result", "scan": "profile"}
+"""Kind of result → the kind of stream that shows it."""
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RowScores:
+    """z-scores of s_R and s_R|P by signal, and along the seam `(Q,)` the distance and the residual of each row."""
+
+    s_r: Mapping[str, float]
+    s_rp: Mapping[str, float]
+    distance: Array
+    residual: Array
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ResultPart:
+    """Of the result rows `first`…`last`."""
+
+    first: int
+    last: int
+    skip: Skip
+    result: ResultDistances
+    residual: Mismatch
+
+    @property
+    def rows(self) -> slice:
+        """Its rows of all."""
+        return slice(self.first, self.last)
+
+    def score(
+        self, rows: Array, known: NDArray[np.bool_], off: Array, predicted: Array, program: int
+    ) -> RowScores | None:
+        """Score all rows `(Q, 48)`; `off`: less their program's mean, `predicted`: what the process says of it.
+
+        None where the seam has none of these rows.
+        """
+        own = self.rows
+        if not known[own].any():
+            return None
+        s_r, distance = self.result.score(rows[own], known[own], program)
+        s_rp, residual = self.residual.score(self.skip, off[own], predicted[own], program)
+        return RowScores(s_r, s_rp, distance, residual)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Named arrays for the model file."""
+        found: dict[str, NDArray[Any]] = {"place": np.array([self.first, self.last])}
+        for name in ("skip", "result", "residual"):
+            found |= {f"{name}.{key}": value for key, value in getattr(self, name).tensors().items()}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "ResultPart":
+        """What `tensors` gave."""
+
+        def own(name: str) -> dict[str, Array]:
+            keys = [key for key in tensors if key.startswith(f"{name}.")]
+            return {key.removeprefix(f"{name}."): tensors[key].astype(np.float64) for key in keys}
+
+        first, last = (int(edge) for edge in tensors["place"])
+        return cls(
+            first,
+            last,
+            Skip.from_tensors(own("skip")),
+            ResultDistances.from_tensors(own("result")),
+            Mismatch.from_tensors(own("residual")),
+        )
+
+
+def fit_told(
+    summaries: Array,
+    targets: NDArray[np.float32],
+    program: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    programs: int,
+) -> tuple[Skip, NDArray[np.float32]]:
+    """The skip path, and what it predicts of every seam `(n, Q, 48)` when that seam's session did not teach it.
+
+    Out of fold, as the network must learn the remainder that it will meet, and residuals must have their true size.
+    """
+    rows = targets.astype(np.float64)
+
+    def fitted_on(picked: NDArray[np.int64]) -> Skip:
+        return fit_skip(summaries[picked], rows[picked], program[picked], groups[picked], programs)
+
+    def predicted(skip: Skip, i: int) -> Array:
+        return skip.predict(summaries[i], int(program[i]))
+
+    told = cross_fitted(groups, fitted_on, predicted)
+    return fitted_on(np.arange(len(rows))), told.astype(np.float32)
+
+
+def fit_part(
+    place: tuple[int, int],
+    skip: Skip,
+    tokens: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    off: NDArray[np.float32],
+    predicted: NDArray[np.float32],
+    program: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    programs: int,
+    held_out: NDArray[np.int64],
+) -> tuple[ResultPart, Array]:
+    """Fit on goods' rows (all of them, `(n, Q, 48)`); `held_out` had no part in the prediction and fit the mismatch.
+
+    Returns the share of variance that is explained per direction too, (M, R).
+    """
+    own = slice(*place)
+    there = known[:, own].any(1)
+    late = held_out[there[held_out]]
+    residual, explained = fit_mismatch(
+        skip,
+        off[late][:, own].astype(np.float64),
+        predicted[late][:, own].astype(np.float64),
+        program[late],
+        programs,
+    )
+    seen = np.flatnonzero(there)
+    result = fit_result(
+        tokens[seen][:, own].astype(np.float64), known[seen][:, own], program[seen], groups[seen], programs
+    )
+    return ResultPart(place[0], place[1], skip, result, residual), explained
