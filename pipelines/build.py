@@ -75,14 +75,12 @@ def _thresholds(
     for program in fitted.programs:
         own = [f for f in goods if f.program == program and {"welder", "result"} <= f.kinds]
         own = [f for f in own if any(v.located == fitted.normaliser.located for v in f.views.values())]
-        for dropped in itertools.chain.from_iterable(
-            itertools.combinations(OPTIONAL, n) for n in range(len(OPTIONAL) + 1)
-        ):
+        for dropped in _subsets(OPTIONAL):
             by_kinds: dict[frozenset[str], list[float]] = {}
             for features in own:
                 masked = features.without(set(dropped))
-                if set(dropped) <= features.kinds:
-                    by_kinds.setdefault(masked.kinds, []).append(scorer.score(masked).raw)
+                if set(dropped) <= fitted.kinds(features):
+                    by_kinds.setdefault(fitted.kinds(masked), []).append(scorer.score(masked).raw)
             if not by_kinds and not dropped:
                 by_kinds[frozenset({"welder", "result"})] = []
             for kinds, raw in by_kinds.items():
@@ -94,6 +92,10 @@ def _thresholds(
                     if not dropped:
                         refused.append(str(error))
     return table, refused
+
+
+def _subsets(kinds: Sequence[str]) -> list[tuple[str, ...]]:
+    return [some for n in range(len(kinds) + 1) for some in itertools.combinations(kinds, n)]
 
 
 class _NoBackbone:

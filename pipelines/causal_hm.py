@@ -120,8 +120,8 @@ class CausalHM:
         }
         maps = result_maps(features, self.fitted.normaliser.located)
         s_r = {f"cells.{name}": z for name, z in self.fitted.patches.score(maps, program).items()}
-        s_rp = {}
-        along = {}
+        s_rp: dict[str, float] = {}
+        along: dict[str, NDArray[np.float64]] = {}
         for kind, score in scores.items():
             if score is not None:
                 s_r |= {f"{kind}.{name}": z for name, z in score.s_r.items()}
@@ -156,7 +156,7 @@ class CausalHM:
     ) -> Score:
         components = {name: max(z.values()) for name, z in parts.items()}
         raw = raw_score(max(components.values()))
-        threshold = self.thresholds.find(self.model_id, features.program, features.kinds)
+        threshold = self.thresholds.find(self.model_id, features.program, self.fitted.kinds(features))
         limit = threshold.value if threshold is not None else None
         modalities = {
             kind: max(z for key, z in parts["s_P"].items() if key.startswith(f"{group}."))

@@ -208,4 +208,4 @@ def _worst_row_mm(cells: NDArray[np.float32], features: SeamFeatures) -> float:
     """Where along the seam the map is highest."""
     assert features.frame is not None  # there would be no map
     column = int(np.argmax(cells.max(0)))
-    return (column + 0.5) / cells.shape[1] * features.frame.length_mm
+    return float((column + 0.5) / cells.shape[1] * features.frame.length_mm)

@@ -202,7 +202,7 @@ def _scan_projection(features: Sequence[SeamFeatures]) -> Projection | None:
 
 
 def _deviations(views: Sequence[tuple[str, str, Array]]) -> Array:
-    """Rows of all (program, view, rows) less the mean of their program, view and place: what differs from seam to seam.
+    """Rows of all (program, view, rows) less the mean of their program, view and place: what differs by seam.
 
     With the places' own means in, the shape of the part would fill the first directions and the bead's width none.
     """

@@ -1,7 +1,7 @@
-"""s_R and s_R|P of one kind of result: the photographs, or the laser scan; each has its own rows and says its own word.
+"""s_R and s_R|P of one kind of result, photographs or laser scan: each has its own rows and says its own word.
 
-A photograph shows oil and a scan shows width; what a process can tell of one it cannot tell of the other. So each kind
-has its own skip path (`skip.py`), its own distances (`oneclass.py`) and its own mismatch (`mismatch.py`).
+A photograph shows oil and a scan shows width; what a process can tell of one it cannot tell of the other. So each
+kind has its own skip path (`skip.py`), its own distances (`oneclass.py`) and its own mismatch (`mismatch.py`).
 """
 
 import dataclasses
@@ -128,7 +128,7 @@ def fit_part(
     Returns the share of variance that is explained per direction too, (M, R).
     """
     own = slice(*place)
-    there = known[:, own].any(1)
+    there = np.asarray(known[:, own].any(1), np.bool_).reshape(-1)
     late = held_out[there[held_out]]
     residual, explained = fit_mismatch(
         skip,

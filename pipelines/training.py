@@ -80,6 +80,10 @@ class Fitted:
     patches: PatchOneClass
     report: dict[str, float | int | str]
 
+    def kinds(self, features: SeamFeatures) -> frozenset[str]:
+        """Kinds of stream that the seam has and the model looks at."""
+        return features.kinds if self.normaliser.scan is not None else features.kinds - {"profile"}
+
 
 def split_by_session(features: Sequence[SeamFeatures], config: TrainConfig) -> Split:
     """Time-ordered by session: the last ones calibrate, a third of the others fit, the rest trains.
@@ -159,9 +163,8 @@ def fit(
     tell("normaliser", 1, 1, 0.0)
     used = np.concatenate([split.train, split.fit])
     processes = {int(i): normaliser.process(features[i]) for i in used}
-    tokens, known = (
-        np.stack(x) for x in zip(*(result_rows(normaliser, features[i], views) for i in used), strict=True)
-    )
+    rows = [result_rows(normaliser, features[i], views) for i in used]
+    tokens, known = (np.stack(x) for x in zip(*rows, strict=True))
     at = {int(i): row for row, i in enumerate(used)}
     rows_train, rows_fit = np.arange(len(split.train)), np.arange(len(split.train), len(used))
     target_mean = _program_means(tokens[rows_train], program[split.train], len(programs))
