@@ -217,6 +217,7 @@ def test_nothing_to_train_on_is_said() -> None:
         train_loop(nn.Linear(1, 1), 0, lambda *_: torch.zeros(()), lambda _: 0.0, LoopConfig(), lambda *_: None)
 
 
+@pytest.mark.timeout(400)
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     expected = SmallTraining(dropout=0.0).run()
     arguments = ["--out", str(tmp_path / "report"), "--dropout", "0", "--checkpoint", str(tmp_path / "c")]
