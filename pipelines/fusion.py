@@ -15,7 +15,7 @@ Glossary::
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +35,8 @@ RULES: tuple[Rule, ...] = ("mul", "add", "max", "minp")
 WORST_SHARE = 0.02
 """Share of the measured cells whose mean is a seam's figure: good seams have odd single cells."""
 PRIOR = 20.0
-"""A program's own location and spread of a cell count as much as this many seams of all programs'."""
+"""A cell's location and spread over all programs count as much as this many seams of the program's own; the location
+less where programs are seen to differ."""
 LEAST_SPREAD = 1e-3
 FLOOR_QUANTILE = 0.01
 """Errors below this quantile of goods' are taken as equal: the logarithm of nearly nothing says nothing."""
@@ -238,7 +239,9 @@ def _typical(logs: Doubles, valid: Flags, program: NDArray[np.int64], programs: 
     level = logs[valid].mean()
     count = valid.sum(0)
     pattern = level + ((logs - level) * valid).sum(0) / (count + 1.0)
-    locations = np.stack([_location(logs, valid & (program == p)[:, None, None], pattern) for p in range(programs)])
+    own = [valid & (program == p)[:, None, None] for p in range(programs)]
+    prior = _prior(logs - pattern, own)
+    locations = np.stack([_location(logs, which, pattern, prior) for which in own])
     off = np.where(valid, logs - locations[program], 0.0) ** 2
     overall = off[valid].mean()
     pooled = (off.sum(0) + PRIOR * overall) / (count + PRIOR)
@@ -250,10 +253,30 @@ def _typical(logs: Doubles, valid: Flags, program: NDArray[np.int64], programs: 
     return Typical(locations.astype(np.float32), spread.astype(np.float32), floor)
 
 
-def _location(logs: Doubles, own: Flags, pattern: Doubles) -> Doubles:
+def _prior(off: Doubles, own: Sequence[Flags]) -> float:
+    """How many seams the pattern of all programs counts as, at a cell of one program: the variance of a cell from
+    seam to seam over that of programs' means about the pattern (the weight of empirical Bayes)."""
+    within, freedom, between = 0.0, 0, []
+    for which in own:
+        n = which.sum(0)
+        enough = n > 1
+        if not enough.any():
+            continue
+        kept = np.where(which, off, 0.0)[:, enough]  # (n, cells)
+        mean = kept.sum(0) / n[enough]
+        squares = (kept**2).sum(0) - n[enough] * mean**2
+        within += float(squares.sum())
+        freedom += int((n[enough] - 1).sum())
+        between.append(float(np.mean((mean - mean.mean()) ** 2 - squares / (n[enough] - 1) / n[enough])))
+    if not between:
+        return PRIOR
+    return float(np.clip(within / freedom / max(float(np.mean(between)), 1e-9), 1.0, PRIOR))
+
+
+def _location(logs: Doubles, own: Flags, pattern: Doubles, prior: float) -> Doubles:
     """`own` (n, H, W): measured cells of the program's goods."""
     off = np.where(own, logs - pattern, 0.0)
     seams = own.any((1, 2)).sum()
-    offset = off.sum() / max(1, own.sum()) * seams / (seams + PRIOR)
-    found: Doubles = pattern + offset + np.where(own, off - offset, 0.0).sum(0) / (own.sum(0) + PRIOR)
+    offset = off.sum() / max(1, own.sum()) * seams / (seams + prior)
+    found: Doubles = pattern + offset + np.where(own, off - offset, 0.0).sum(0) / (own.sum(0) + prior)
     return found

@@ -8,8 +8,8 @@ Glossary (MAFR, arXiv 2510.21793, and its published code)::
     restored  {modality: (B, H, W, C)}
 
 Encoder: 3 × [Linear, GELU, LayerNorm], dropout between. Decoder of a modality: 3 × [Linear, LayerNorm, GELU,
-dropout], CBAM, Linear; beside them a linear skip from the latent. The published code has one LayerNorm in all places of
-a part.
+dropout], CBAM, Linear; beside them a linear skip from the latent. The published code has one LayerNorm in all places
+of a part.
 """
 
 import dataclasses
@@ -161,8 +161,8 @@ class Decoder(nn.Module):
             x = self.dropout(F.gelu(self.norms(linear(x), place)))
         if self.cbam is not None:
             x = self.cbam(x, valid)
-        x = self.out(x)
-        return x if self.skip is None else x + self.skip(latent)
+        found: Tensor = self.out(x)
+        return found if self.skip is None else found + self.skip(latent)
 
 
 class MafrNet(nn.Module):
