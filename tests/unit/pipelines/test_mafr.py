@@ -122,6 +122,9 @@ def test_window_means_by_hand() -> None:
     assert avgpool_l1(x, y, weight, 3, masked=False).item() == pytest.approx(1.0)
     # Off the grid does not count when masked: corners have 4 cells, edges 6.
     assert avgpool_l1(x, y, weight, 3, masked=True).item() == pytest.approx((4 * 9 / 4 + 4 * 9 / 6 + 1) / 9)
+    weight[0, 0, 0] = 0.0
+    expected = (3 * 9 / 4 + 2 * 9 / 5 + 2 * 9 / 6 + 9 / 8) / 8
+    assert avgpool_l1(x, y, weight, 3, masked=True).item() == pytest.approx(expected)
 
 
 def test_soft_census_sees_order_and_not_level() -> None:
@@ -138,6 +141,7 @@ def test_soft_census_sees_order_and_not_level() -> None:
 def test_masked_losses_do_not_see_what_was_not_measured(census: str, masked: bool) -> None:
     config = dataclasses.replace(CELL, census=census, masked_losses=masked, dropout=0.0)
     data = seams(4, 0)
+    data.valid[:, 2, 3] = False
     torch.manual_seed(0)
     net = MafrNet({"geo": 8, "proc": 12}, 2, config)
     other = GridData({k: np.where(data.valid[..., None], c, 50) for k, c in data.cells.items()}, *_rest(data))
