@@ -44,6 +44,14 @@ UNMEASURED_Z = -10.0
 """Stands in the fused map where nothing was measured; no cell z lies below."""
 
 
+def rule_named(text: str) -> Rule:
+    """A rule from a file or flag. Raises ValueError with those there are."""
+    for rule in RULES:
+        if rule == text:
+            return rule
+    raise ValueError(f"fusion rule {text!r}, expected one of {', '.join(RULES)}")
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Typical:
     """Goods' log errors of one modality: location, spread (P, H, W); errors below `floor` count as `floor`."""
@@ -78,7 +86,7 @@ class Fusion:
     typical: Mapping[str, Typical]
     standards: Mapping[str, Standard]
 
-    def score(self, maps: Mapping[str, NDArray[Any]], program: int, valid: Flags | None = None) -> FusedScore:
+    def score(self, maps: Mapping[str, NDArray[Any]], valid: Flags | None, program: int) -> FusedScore:
         """Score one seam's error maps (H, W).
 
         A modality that is absent, or has no measured cell, has no say: the others decide, and a seam scored from
@@ -124,8 +132,8 @@ class Fusion:
                 raise ValueError(f"{name}: the error map has cells that are not finite")
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Named arrays for the model file."""
-        found: dict[str, NDArray[Any]] = {"rule": np.frombuffer(self.rule.encode(), np.uint8).copy()}
+        """Named arrays for the model file; the rule is not among them."""
+        found: dict[str, NDArray[Any]] = {}
         for name, typical in self.typical.items():
             standard = self.standards[name]
             found |= {
@@ -138,15 +146,11 @@ class Fusion:
         return found
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "Fusion":
+    def from_tensors(cls, rule: str, tensors: Mapping[str, NDArray[Any]]) -> "Fusion":
         """What `tensors` gave. Raises ValueError for a rule that does not exist."""
-        text = tensors["rule"].tobytes().decode()
-        rule = next((r for r in RULES if r == text), None)
-        if rule is None:
-            raise ValueError(f"fusion rule {text!r}, expected one of {', '.join(RULES)}")
         names = sorted(key.removesuffix("/floor") for key in tensors if key.endswith("/floor"))
         return cls(
-            rule,
+            rule_named(rule),
             {
                 n: Typical(tensors[f"{n}/location"], tensors[f"{n}/spread"], float(tensors[f"{n}/floor"][0]))
                 for n in names
@@ -197,7 +201,7 @@ def fit_fusion(
     program: NDArray[np.int64],
     programs: int,
     sessions: NDArray[np.int64],
-    rule: Rule = "minp",
+    rule: str = "minp",
 ) -> Fusion:
     """Fit on error maps (n, H, W) of goods that did not train the method; standardised out of fold by session.
 
@@ -205,7 +209,7 @@ def fit_fusion(
         valid: (n, H, W) measured cells; seams without any are left out.
         sessions: (n,) number of each seam's session.
 
-    Raises ValueError with goods of fewer than two sessions.
+    Raises ValueError with goods of fewer than two sessions, and for a rule that does not exist.
     """
     have = np.flatnonzero(valid.any((1, 2)))
     measured, own, groups = valid[have], program[have], sessions[have]
@@ -225,7 +229,7 @@ def fit_fusion(
 
         standards[name] = fit_standard(np.exp(cross_fitted(groups, fit, worst)), own, programs)
         typical[name] = fit(np.arange(len(have)))
-    return Fusion(rule, typical, standards)
+    return Fusion(rule_named(rule), typical, standards)
 
 
 def _floor(errors: Array) -> float:
