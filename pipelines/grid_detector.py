@@ -173,7 +173,7 @@ class GridDetector:
             threshold_id=None if threshold is None else threshold.threshold_id,
             model_id=self.model_id,
             components=dict(fused.by_modality),
-            by_modality={NEEDS[name]: z for name, z in fused.by_modality.items() if name in NEEDS},
+            by_modality={kind: fused.by_modality[n] for n, kind in NEEDS.items() if n in fused.by_modality},
             timeline=timeline_points(live, features.travel_speed_mm_s, None),
             explain={"worst_row_mm": _worst_row_mm(fused.map, features)},
             stage_ms={"head": head_ms, "process": (done - begin) * 1e3 - head_ms},
