@@ -129,17 +129,20 @@ def _lloyd(x: Array, codes: int, iterations: int, seed: int) -> tuple[Array, NDA
 
 
 def _raw_means(x: Array, labels: NDArray[np.int32], codes: int) -> Array:
-    """Mean of each code's members `(K, C)`; a code without any becomes a row that is badly represented."""
+    """Mean of each code's members `(K, C)`; a code without any becomes the row that is worst represented."""
     members = np.bincount(labels, minlength=codes)
     rows = np.split(np.argsort(labels, kind="stable"), np.cumsum(members)[:-1])
     found = np.zeros((codes, x.shape[1]), np.float32)
     for code in np.flatnonzero(members):
         found[code] = x[rows[code]].mean(0, dtype=np.float64)
-    dead = np.flatnonzero(members == 0)
-    if len(dead):
-        off = np.linalg.norm(x - found[labels], axis=1)
-        found[dead] = x[np.argsort(-off, kind="stable")[: len(dead)]]
-    return found
+    dead = list(np.flatnonzero(members == 0))
+    off = np.linalg.norm(x - found[labels], axis=1) if dead else np.zeros(1)
+    while dead and off.max() > LEAST_NORM:
+        worst = int(off.argmax())
+        found[dead.pop()] = x[worst]
+        off = np.minimum(off, np.linalg.norm(x - x[worst], axis=1))
+    live: Array = np.delete(found, dead, axis=0)  # what is still dead has no row left that wants it
+    return live
 
 
 def _subtract_nearest(left: Array, codes: Array) -> None:

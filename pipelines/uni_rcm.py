@@ -37,7 +37,7 @@ from pipelines.residual_quantiser import QuantiserConfig, ResidualQuantiser, fit
 from pipelines.uni_rcm_config import UniRcmConfig
 from pipelines.uni_rcm_net import Direction, DirectionConfig
 
-__all__ = ["UniRcm", "fit_uni_rcm"]
+__all__ = ["BothWays", "UniRcm", "direction_loss", "fit_uni_rcm"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -278,14 +278,16 @@ def _batch(net: nn.Module, data: GridData, rows: Rows, pair: tuple[str, ...]) ->
 
 
 def _loss(net: nn.Module, data: GridData, rows: Rows, mse_weight: float) -> Tensor:
-    """Sum over both directions of (1 − cos) + mse_weight · MSE, mean over valid cells."""
+    """Sum over both directions."""
     seen, valid, program = _batch(net, data, rows, data.pair)
-    counts = valid.sum().clamp(min=1)
-    found = torch.zeros((), device=valid.device)
-    for x, told in zip(seen, net(*seen, program), strict=True):
-        cell = 1.0 - F.cosine_similarity(told, x, dim=-1) + mse_weight * (told - x).square().mean(-1)
-        found = found + torch.where(valid, cell, 0.0).sum() / counts
-    return found
+    both = [direction_loss(told, x, valid, mse_weight) for x, told in zip(seen, net(*seen, program), strict=True)]
+    return both[0] + both[1]
+
+
+def direction_loss(told: Tensor, x: Tensor, valid: Tensor, mse_weight: float) -> Tensor:
+    """(1 − cos) + mse_weight · MSE of cells `(B, H, W, C)`, mean over the valid ones `(B, H, W)`; 0 without any."""
+    cell = 1.0 - F.cosine_similarity(told, x, dim=-1) + mse_weight * (told - x).square().mean(-1)
+    return torch.where(valid, cell, 0.0).sum() / valid.sum().clamp(min=1)
 
 
 def _mean_loss(net: nn.Module, data: GridData, mse_weight: float, batch: int) -> float:
