@@ -120,7 +120,8 @@ def _lloyd(x: Array, codes: int, iterations: int, seed: int) -> tuple[Array, NDA
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    model = KMeans(codes, init="random", n_init=1, max_iter=iterations, tol=0.0, random_state=seed, algorithm="lloyd")
+    # copy_x: k-means shifts the rows and shifts them back in place; they are copies already.
+    model = KMeans(codes, init="random", n_init=1, max_iter=iterations, tol=0.0, random_state=seed, copy_x=False)
     with warnings.catch_warnings():
         # Fewer distinct rows than codes (a still stream): some codes are then the same, which harms nothing.
         warnings.simplefilter("ignore", ConvergenceWarning)
