@@ -37,7 +37,7 @@ from pipelines.residual_quantiser import QuantiserConfig, ResidualQuantiser, fit
 from pipelines.uni_rcm_config import UniRcmConfig
 from pipelines.uni_rcm_net import Direction, DirectionConfig
 
-__all__ = ["BothWays", "UniRcm", "direction_loss", "fit_uni_rcm"]
+__all__ = ["BothWays", "UniRcm", "UniRcmConfig", "direction_loss", "fit_uni_rcm"]
 
 Array = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from pipelines.grids import GridData
 from pipelines.loop import LoopConfig
-from pipelines.uni_rcm import UniRcm, direction_loss, fit_uni_rcm
-from pipelines.uni_rcm_config import LOOPS, UniRcmConfig
+from pipelines.uni_rcm import UniRcm, UniRcmConfig, direction_loss, fit_uni_rcm
+from pipelines.uni_rcm_config import LOOPS
 
 SHAPE, A, B, PROGRAMS = (4, 7), 6, 5, 2
 SIZES: dict[str, Any] = {"d": 16, "blocks": 2, "codes": {"rgb": 32, "geo": 16, "proc": 16}}
@@ -55,7 +55,7 @@ def only(data: GridData, name: str) -> GridData:
 
 def quiet(stage: str, done: int, total: int, loss: float) -> None:
     assert stage in {"network", "quantiser geo", "quantiser proc", "quantiser rgb"}
-    assert 0 < done <= total
+    assert 0 <= done <= total
     assert np.isfinite(loss)
 
 
