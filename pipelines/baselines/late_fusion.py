@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipelines.baselines.seam_method import SeamGoods
+from pipelines.gaussian import raw_score
 from pipelines.grids import Tell
 from pipelines.loop import LoopConfig, train_loop
 from pipelines.normaliser import Process
@@ -99,7 +100,7 @@ class LateFusion:
             raise ValueError(f"the seam has neither of {', '.join(self.nets)}")
         weights = self.config.weights
         total = sum(weights[name] * value for name, value in z.items()) / sum(weights[name] for name in z)
-        return float(np.logaddexp(0.0, total))
+        return raw_score(total)
 
     def parts(self, process: Process) -> dict[str, float]:
         """z of each modality that the seam has."""
@@ -155,7 +156,8 @@ def fit_late_fusion(
         goods, others = _with(train.processes, name), _with(held_out.processes, name)
         if not goods or not others:
             continue  # this cell has no such stream
-        nets[name] = _trained(goods, others, config, loop, tell)
+        stage = dataclasses.replace(loop, stage=f"{loop.stage}_{name}")  # each has a checkpoint of its own
+        nets[name] = _trained(goods, others, config, stage, tell)
         with torch.inference_mode():
             errors = [nets[name](*_batch([seam]))[0][torch.from_numpy(seam[1])].numpy() for seam in others]
         pooled = np.array([_pooled(off, config.pool) for off in errors])

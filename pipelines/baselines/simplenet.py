@@ -5,7 +5,8 @@ anomalies, and a small discriminator learns a truncated L1 margin between both (
 
 Differs from the paper: one optimiser and rate for both parts, cells as they come instead of two backbone levels, and
 the map is softplus(−D) instead of −D: the same order, and no negative figures. σ is in spreads of a channel on
-training goods; the published .015 was in a backbone's units.
+training goods; the published .015 was in a backbone's units. The discriminator normalises by batch, as published, so
+processes that share a batch do not train quite as one does.
 
 Glossary: D the discriminator's answer, high for good cells; σ the noise; th the margin.
 """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,3 +136,27 @@ def test_goods_without_a_stream_train_on_the_other() -> None:
 def test_every_seam_has_a_program() -> None:
     with pytest.raises(ValueError, match="2 seams with 3 programs"):
         SeamGoods(law.processes(2, 1), np.zeros(3, np.int64), 1)
+
+
+def test_sound_and_video_have_checkpoints_of_their_own(tmp_path: Path) -> None:
+    """One killed training must not go on from the other's checkpoint."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(stage: str, done: int, total: int, loss: float) -> None:
+        stages.append(stage)
+        if len(set(stages)) == 2 and done == 1:
+            raise Stop
+
+    stages: list[str] = []
+    loop = dataclasses.replace(LOOP, epochs=3, checkpoint=tmp_path, checkpoint_every_s=0.0)
+    goods = _goods(10, 1), _goods(5, 2)
+    with pytest.raises(Stop):
+        BASELINES["late_fusion"].fit(*goods, CONFIGS["late_fusion"], loop, stop)
+    assert [path.stem for path in tmp_path.glob("*.safetensors")] == [stages[-1]]
+    again = BASELINES["late_fusion"].fit(*goods, CONFIGS["late_fusion"], loop, law.quiet)
+    loop = dataclasses.replace(loop, checkpoint=None)
+    plain = BASELINES["late_fusion"].fit(*goods, CONFIGS["late_fusion"], loop, law.quiet)
+    seam = law.processes(1, 9)[0]
+    assert again.score(seam, 0) == plain.score(seam, 0)
