@@ -1,4 +1,4 @@
-"""Loaders of the large backbones, on small random checkpoints in the published format, against transformers itself."""
+"""Loaders of the large backbones, on small random checkpoints of the published format, against transformers."""
 
 import json
 import shutil
@@ -162,7 +162,7 @@ def test_ast_takes_neither_another_rate_nor_more_than_it_hears(checkpoints: Path
 
 
 def test_axes_of_the_grids(tmp_path: Path, images: np.ndarray) -> None:
-    """A network without blocks does not mix its tokens: what is changed in one place changes that cell and no other."""
+    """A network without blocks does not mix its tokens: a change in one place changes that cell and no other."""
     bare: dict[str, Any] = {**SMALL, "num_hidden_layers": 0}
     ViTModel(ViTConfig(**bare, patch_size=8)).save_pretrained(tmp_path / "image")
     VJEPA2Model(
