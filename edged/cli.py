@@ -7,6 +7,7 @@ import typer
 
 from edged.bench.app import bench_app
 from edged.check import check
+from edged.convert_checkpoint import convert_checkpoint
 from edged.daemon import run
 from edged.demo import demo
 from edged.devices import devices
@@ -38,6 +39,7 @@ def _main() -> None:
 
 app.command("run")(run)
 app.command("check")(check)
+app.command("convert-checkpoint")(convert_checkpoint)
 app.command("watch")(watch)
 app.command("status")(status)
 app.command("demo")(demo)
