@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.gaussian import Standard, fit_standard
+from pipelines.gaussian import Standard, cross_fitted, fit_standard
 from pipelines.skip import Skip, row_modes
 
 __all__ = ["Mismatch", "fit_mismatch"]
@@ -82,11 +82,40 @@ def _directions(skip: Skip, rows: Array, predicted: Array, program: int) -> tupl
 
 
 def fit_mismatch(
-    skip: Skip, rows: Array, predicted: Array, program: NDArray[np.int64], programs: int
+    skip: Skip,
+    rows: Array,
+    predicted: Array,
+    program: NDArray[np.int64],
+    sessions: NDArray[np.int64],
+    programs: int,
 ) -> tuple[Mismatch, Array]:
     """Fit on held-out goods (n, Q, K); returns it and the share of variance explained per direction (M, R)."""
     pairs = [_directions(skip, rows[i], predicted[i], p) for i, p in enumerate(program.tolist())]
     shown, told = (np.stack(x) for x in zip(*pairs, strict=True))
+    found, explained = _fit(skip, shown, told)
+    if not found.weight.any():
+        nothing = Standard(np.zeros(programs), 1.0)
+        return dataclasses.replace(found, standards=dict.fromkeys(FIGURES, nothing)), explained
+    table = _held_out_figures(skip, shown, told, sessions, found)
+    standards = {n: fit_standard(table[:, k], program, programs) for k, n in enumerate(FIGURES)}
+    return dataclasses.replace(found, standards=standards), explained
+
+
+def _held_out_figures(skip: Skip, shown: Array, told: Array, sessions: NDArray[np.int64], whole: Mismatch) -> Array:
+    """Figures (n, 2) of every good by slopes and spreads that its session had no part in."""
+
+    def fit(rows: NDArray[np.int64]) -> Mismatch:
+        # Which directions count is the model's, so that the figures are of one kind.
+        return dataclasses.replace(_fit(skip, shown[rows], told[rows])[0], weight=whole.weight)
+
+    def measure(model: Mismatch, i: int) -> Array:
+        figures = model._figures(shown[i], told[i])
+        return np.array([figures[name] for name in FIGURES])
+
+    return cross_fitted(sessions, fit, measure)
+
+
+def _fit(skip: Skip, shown: Array, told: Array) -> tuple[Mismatch, Array]:
     strength = (told**2).mean(0)
     slope = np.where(strength > 1e-12, (shown * told).mean(0) / np.maximum(strength, 1e-12), 0.0).clip(0.0, 1.5)
     result = np.sqrt((shown**2).mean(0)) + 1e-9
@@ -95,10 +124,4 @@ def fit_mismatch(
     # λ: predicted over residual variance. A result of another seam adds 2λ to the residual's variance of 1.
     ratio = np.clip(slope**2 * strength / residual**2, 0.0, None)
     weight = np.where((skip.correlation > 0) & (explained > 0.01), 2 * ratio / (1 + 2 * ratio), 0.0)
-    found = Mismatch(slope, residual, result, weight, {})
-    if not weight.any():
-        nothing = Standard(np.zeros(programs), 1.0)
-        return dataclasses.replace(found, standards=dict.fromkeys(FIGURES, nothing)), explained
-    figures = [found._figures(s, t) for s, t in zip(shown, told, strict=True)]
-    standards = {n: fit_standard(np.array([f[n] for f in figures]), program, programs) for n in FIGURES}
-    return dataclasses.replace(found, standards=standards), explained
+    return Mismatch(slope, residual, result, weight, {}), explained

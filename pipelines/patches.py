@@ -138,8 +138,13 @@ def _fit_level(
     logs = cross_fitted(
         sessions, fit, lambda level, i: level.log_distance(kept[i], int(program[i])).astype(np.float64)
     )
+    # Out of fold again: a cell that stands out would widen its own spread and look calmer than the next good's.
+    worst = cross_fitted(
+        sessions,
+        lambda rows: _typical(logs[rows], program[rows], programs),
+        lambda typical, i: np.asarray(_worst((logs[i] - typical[0][program[i]]) / typical[1][program[i]])),
+    )
     location, spread = _typical(logs, program, programs)
-    worst = np.array([_worst((logs[i] - location[p]) / spread[p]) for i, p in enumerate(program.tolist())])
     whole = fit(np.arange(len(kept)))
     return dataclasses.replace(whole, axes=axes, location=location, spread=spread), worst
 

@@ -135,6 +135,7 @@ def fit_part(
         off[late][:, own].astype(np.float64),
         predicted[late][:, own].astype(np.float64),
         program[late],
+        groups[late],
         programs,
     )
     seen = np.flatnonzero(there)
