@@ -18,7 +18,7 @@ def stretches(run: Run) -> Mask:
     """
     if run.rows is None or run.rows_mm is None:
         raise ValueError(f"{run.row.get('pipeline')} has no score along the seam")
-    n, cells = run.rows.shape
+    cells = run.rows.shape[1]
     start, end = run.rows_mm[:, :1], run.rows_mm[:, 1:]
     middle = start + (np.arange(cells) + 0.5) / cells * (end - start)
     onset = np.array([np.nan if s.onset_mm is None or not s.bad else s.onset_mm for s in run.seams])[:, None]

@@ -1,4 +1,4 @@
-"""Which runs a contrast or a bar compares: the names that the protocol gives to pipelines and ablations, and how to find them.
+"""Which runs a contrast or a bar compares: names of pipelines and ablations, and how runs are found by them.
 
 A run is found by `pipeline` and `ablation` (null: as delivered). Where a pipeline ran over several pairs, fusions or
 presets, the variant in the protocol's own pair is meant, then preset `cell`, then the fastest sensor. A run whose

@@ -1,4 +1,4 @@
-"""The protocol's bars as rows `{name, asked, measured, ci, holds, why}`; `holds` is null where a bar cannot be decided.
+"""The protocol's bars as rows `{name, asked, measured, ci, holds, why}`; `holds` is null where none can be judged.
 
 Bars on a difference are judged on the figure itself, with its interval beside; bars that ask for a value "within the
 interval" on the interval.

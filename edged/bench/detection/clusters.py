@@ -58,7 +58,10 @@ class Clusters:
         wins = member.T @ (self.wins if chosen is None else self.wins[chosen])
         pairs = (drawn @ member.sum(0)) * (drawn @ self.goods)
         won = np.einsum("rs,st,rt->r", drawn, wins, drawn, optimize=True)
-        return np.divide(won, pairs, out=np.full(len(drawn), np.nan), where=pairs > 0)
+        some = pairs > 0
+        out = np.full(len(drawn), np.nan)
+        out[some] = won[some] / pairs[some]
+        return out
 
 
 def draws(sessions: int, seed: int = 0, replicates: int = BOOTSTRAPS) -> Array:

@@ -51,7 +51,9 @@ CONTRASTS = (
     ),
     Contrast("2a causal_hm_mismatch − 0.5 on pair", ((1, Arm("causal_hm_mismatch")),), ("pair",), -0.5),
     Contrast(
-        "2b causal_hm_mismatch − best joint baseline on pair", ((1, Arm("causal_hm_mismatch")), (-1, JOINT)), ("pair",)
+        "2b causal_hm_mismatch − best joint baseline on pair",
+        ((1, Arm("causal_hm_mismatch")), (-1, JOINT)),
+        ("pair",),
     ),
     Contrast(
         "3 P→R − R→P",
@@ -65,7 +67,9 @@ CONTRASTS = (
         ("process",),
     ),
     Contrast(
-        "5b with − without the sensor stream on both", ((1, Arm(PRODUCT)), (-1, Arm(PRODUCT, "sensor:off"))), ("both",)
+        "5b with − without the sensor stream on both",
+        ((1, Arm(PRODUCT)), (-1, Arm(PRODUCT, "sensor:off"))),
+        ("both",),
     ),
     Contrast(
         "6 AUROC lost at sensor noise 0.3: memory bank − causal_hm_full",
@@ -95,13 +99,13 @@ def contrast_rows(runs: Sequence[Run], replicates: int = 4 * BOOTSTRAPS) -> list
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction over all of `p`; a None takes part as 1 and stays None."""
-    order = sorted(range(len(p)), key=lambda k: 1.0 if p[k] is None else p[k])
+    counted = [1.0 if value is None else value for value in p]
+    order = sorted(range(len(p)), key=counted.__getitem__)
     out: list[float | None] = [None] * len(p)
     reached = 0.0
     for rank, k in enumerate(order):
-        value = p[k]
-        reached = max(reached, min(1.0, (len(p) - rank) * (1.0 if value is None else value)))
-        out[k] = None if value is None else reached
+        reached = max(reached, min(1.0, (len(p) - rank) * counted[k]))
+        out[k] = None if p[k] is None else reached
     return out
 
 
@@ -160,7 +164,7 @@ def _same_pair(found: Sequence[list[Run]], arms: Sequence[Sequence[Run]]) -> lis
 
 
 def _pick(candidates: Sequence[list[Run]], corpora: Sequence[str], wanted: Wanted) -> tuple[list[Run] | None, str]:
-    """The best on the first of `corpora` among those that ran on the others too; and where it was picked, in words."""
+    """The best on the first of `corpora` among those that ran on the others too; and where that was, in words."""
     first, others = corpora[0], corpora[1:]
     # One replicate: selection looks at the figure alone.
     figures = [combine(points_of([c], [first]), [1.0], wanted, replicates=1).value for c in candidates]

@@ -70,7 +70,9 @@ def combine(
     replicates: int = BOOTSTRAPS,
 ) -> Combined:
     """Σ signs[k] · AUROC(run k) + constant, the mean over points, with the interval and p of a paired bootstrap."""
-    shown, values, drawn, sizes = [], [], [], {}
+    shown: list[dict[str, Any]] = []
+    drawn: list[NDArray[np.float64]] = []
+    sizes: dict[str, tuple[int, int]] = {}
     least = 0
     for point in points:
         areas, replicas, counts = _areas(point, wanted, replicates)
@@ -83,17 +85,16 @@ def combine(
         sizes[point.corpus] = (n_good, n_bad)
         ci = interval(replica, sessions)
         shown.append({"corpus": point.corpus, "seed": point.seed, "difference": value, "ci": ci})
-        values.append(value)
         drawn.append(replica)
-    if not values:
+    if not shown:
         return Combined(None, None, None, 0, 0, (), (), (), "no seams of the kind asked for, or no good ones")
     mean = np.mean(drawn, axis=0)
     ci = interval(mean, least)
     seeds = tuple(dict.fromkeys(row["seed"] for row in shown))
-    return Combined(
-        float(np.mean(values)), ci, None if ci is None else two_sided_p(mean), sum(n for n, _ in sizes.values()),
-        sum(n for _, n in sizes.values()), tuple(sizes), seeds, tuple(shown),
-    )  # fmt: skip
+    value = float(np.mean([row["difference"] for row in shown]))
+    n_good, n_bad = (sum(size[k] for size in sizes.values()) for k in (0, 1))
+    p = None if ci is None else two_sided_p(mean)
+    return Combined(value, ci, p, n_good, n_bad, tuple(sizes), seeds, tuple(shown))
 
 
 def _areas(

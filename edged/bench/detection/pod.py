@@ -1,9 +1,9 @@
 """Probability of detection against the physical size of a fault: a50, a90 and a90/95.
 
-Hit/miss analysis after MIL-HDBK-1823A: logit POD = b0 + b1 · ln(value). The fit maximises Firth's penalised likelihood
-(Biometrika 80, 1993), which stays finite where every fault beyond some size is found and none below, as is usual
-here. The lower 95 % bound of the curve is Wald's on the logit; its variance is the larger of the model's and the one
-clustered by session, with Student's t of sessions − 1, because seams of one session are not independent.
+Hit/miss analysis after MIL-HDBK-1823A: logit POD = b0 + b1 · ln(value). The fit maximises Firth's penalised
+likelihood (Biometrika 80, 1993), which stays finite where every fault beyond some size is found and none below, as
+is usual here. The lower 95 % bound of the curve is Wald's on the logit; its variance is the larger of the model's and
+the one clustered by session, with Student's t of sessions − 1, because seams of one session are not independent.
 A hit is a score above the limit that 1 % of the test goods pass: the same meaning for every pipeline and the oracle.
 """
 
@@ -50,7 +50,7 @@ def limit_of_goods(scores: Array, false_alarms: float = FALSE_ALARMS) -> float |
 
 
 def fit_pod(value: Array, hit: NDArray[np.bool_], session: Sequence[str]) -> Pod:
-    """Fit faults of physical size `value` (n,) > 0, found or not. Raises ValueError for a size that is not positive."""
+    """Fit faults of size `value` (n,) > 0, found or not. Raises ValueError for none, or sizes not above 0."""
     if len(value) == 0:
         raise ValueError("no fault was given; a POD curve needs hits and misses over several sizes")
     if not (value > 0).all():
@@ -68,6 +68,9 @@ def fit_pod(value: Array, hit: NDArray[np.bool_], session: Sequence[str]) -> Pod
     logit = at @ beta
     variance = np.maximum(*(np.einsum("ij,jk,ik->i", at, v, at) for v in (spread, clustered)))
     bound = logit - _quantile(len(set(session))) * np.sqrt(variance)
+    if beta[1] > 0:
+        # A curve that rises is at least what its bound was at any smaller size; Wald's band widens again at the end.
+        bound = np.maximum.accumulate(bound)
     a50, a90, a90_95 = _reach(grid, logit, 0.5), _reach(grid, logit, 0.9), _reach(grid, bound, 0.9)
     why = None if a90 is not None else f"POD stays below 90 % up to {high:g}"
     return Pod(low, high, float(beta[0] - beta[1] * centre), float(beta[1]), a50, a90, a90_95, why)
@@ -93,7 +96,7 @@ def _firth(design: Array, hit: Array) -> tuple[Array, Array]:
         beta = beta + step
         if np.abs(step).max() < 1e-8:
             break
-    return beta, inverse
+    return beta, np.asarray(inverse, np.float64)
 
 
 def _clustered(design: Array, residual: Array, spread: Array, session: Sequence[str]) -> Array:

@@ -1,4 +1,4 @@
-"""`detection_report`: everything that is said of a set of runs, as one JSON-ready dictionary (docs/detection.json)."""
+"""`detection_report`: everything that is said of a set of runs, as one dictionary for JSON (docs/detection.json)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,15 +1,15 @@
 """One run's rows: overall, a family, a type, a type and severity; then the same of each part of its score.
 
 Pure arithmetic on `Run`. What a row says is defined here once:
-`auroc` of the bads against all goods, its `ci` resampling sessions; `auroc_fpr10` the area up to a false-positive rate
-of 10 %, standardised after McClish (0.5 knows nothing, 1 is perfect); `f1` and `far` at the limit 1.0, which was
+`auroc` of the bads against all goods, its `ci` resampling sessions; `auroc_fpr10` the area up to a false-positive
+rate of 10 %, standardised after McClish (0.5 knows nothing, 1 is perfect); `f1` and `far` at the limit 1.0, which was
 fixed on goods alone (F1 moves with the share of bads in the test: compare it within a column only);
 `severity_tau` Kendall's tau-b of score against severity; `a50`, `a90` after `pod.py`; `pixel_auroc`, `aupro` of the
 score along the seam (limit 0.3), for types and above.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -78,9 +78,9 @@ def levels(run: Run, severities: bool = True) -> Iterator[Level]:
     keys: dict[tuple[str | None, str | None, int | None], None] = {(None, None, None): None}
     depths = (1, 2, 3) if severities else (1, 2)
     for depth in depths:
-        found = {(*key[:depth], *(None,) * (3 - depth)) for key in bads if None not in key[:depth]}
-        for key in sorted(found, key=str):
-            keys[key[0], key[1], key[2]] = None
+        for key in sorted(bads, key=str):
+            if None not in key[:depth]:
+                keys[key[0], key[1] if depth > 1 else None, key[2] if depth > 2 else None] = None
     bad = np.array([seam.bad for seam in run.seams], np.bool_)
     for family, kind, severity in keys:
         asked = tuple(part for part in (family, kind, severity) if part is not None)
@@ -92,7 +92,7 @@ def run_rows(run: Run, replicates: int = BOOTSTRAPS) -> list[Row]:
     """Every row of a run and of its parts (`ablation` "part:NAME", without severities). Raises as `check_run`."""
     check_run(run)
     rows = _rows(run, run.row.get("ablation"), True, replicates)
-    for name, part in part_runs(run).items():
+    for part in part_runs(run).values():
         rows += _rows(part, part.row["ablation"], False, replicates)
     return rows
 
