@@ -15,7 +15,8 @@ def drawn(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     rng = np.random.default_rng(seed)
     value = np.repeat(sizes, n)
-    return value, rng.random(len(value)) < expit(B0 + B1 * np.log(value)), [f"s{k % 16}" for k in range(len(value))]
+    chance = 0.01 + 0.99 * expit(B0 + B1 * np.log(value))
+    return value, rng.random(len(value)) < chance, [f"s{k % 16}" for k in range(len(value))]
 
 
 def test_a_known_curve_comes_back() -> None:
@@ -58,6 +59,14 @@ def test_nothing_found_is_beyond_the_grid() -> None:
     pod = fit_pod(value, np.zeros(len(value), bool), session)
     assert (pod.a50, pod.a90, pod.a90_95) == (None, None, None)
     assert pod.why == "POD stays below 90 % up to 8"
+
+
+def test_chance_hits_among_small_faults_do_not_flatten_the_curve() -> None:
+    value, _, session = drawn(30, 0)
+    hit = value >= 4
+    clean = fit_pod(value, hit, session)
+    hit[[3, 40]] = True  # of 90 below
+    assert fit_pod(value, hit, session).a90 == pytest.approx(clean.a90, rel=0.1)
 
 
 def test_half_found_at_the_last_size_has_an_a50_alone() -> None:
