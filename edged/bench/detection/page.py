@@ -40,17 +40,18 @@ CAPTIONS = {
 def write_page(json_path: Path, docs_dir: Path) -> Path:
     """Put the section between its markers in `docs_dir`/results.md (at the end where there are none) and draw img/.
 
-    Raises FileNotFoundError, KeyError for a report that lacks a part, MissingMatplotlibError.
+    Raises FileNotFoundError, KeyError for a report that lacks a part, ValueError for a lone marker,
+    MissingMatplotlibError.
     """
     report = json.loads(json_path.read_text(encoding="utf-8"))
-    pictures = draw_figures(report, docs_dir / "img")
-    text = detection_page(report, {name: f"img/{path.name}" for name, path in pictures.items()})
     path = docs_dir / "results.md"
     whole = path.read_text(encoding="utf-8") if path.exists() else "# Results\n"
     before, begin, rest = whole.partition(BEGIN)
     _, end, after = rest.partition(END)
     if begin and not end:
         raise ValueError(f"{path} has {BEGIN} but no {END} after it; put it where the section ends")
+    pictures = draw_figures(report, docs_dir / "img")
+    text = detection_page(report, {name: f"img/{drawn.name}" for name, drawn in pictures.items()})
     before = before if begin else before.rstrip("\n") + "\n\n"
     path.write_text(f"{before}{BEGIN}\n{text}{END}{after or chr(10)}", encoding="utf-8")
     return path
@@ -110,6 +111,6 @@ def _pictures(pictures: Mapping[str, str]) -> str:
         caption = CAPTIONS[name]
         if name in pictures:
             return f"![{caption}]({pictures[name]})\n\n{caption}."
-        return f"Left out, for the report has no figures for it: {caption[0].lower()}{caption[1:]}."
+        return f"Left out, for the report has no figures for it: {caption}."
 
     return "\n\n".join(shown(name) for name in CAPTIONS)

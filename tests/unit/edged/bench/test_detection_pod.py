@@ -29,7 +29,7 @@ def test_a_known_curve_comes_back() -> None:
 
 
 def test_the_bound_covers_the_true_a90_about_as_often_as_it_says() -> None:
-    bounds = [fit_pod(*drawn(30, seed)).a90_95 for seed in range(200)]
+    bounds = [fit_pod(*drawn(30, seed)).a90_95 for seed in range(100)]
     covered = np.mean([bound is None or bound >= A90 for bound in bounds])
     assert 0.91 <= covered <= 1.0
 
