@@ -14,12 +14,15 @@ from edged.bench.detection.scored import ROW_FIELDS, Run
 
 __all__ = [
     "ABLATIONS", "MAIN_PAIR", "MARGINAL", "ORACLE", "PROCESS_ONLY", "PRODUCT", "RESULT_ONLY", "Arm", "corpora_of",
-    "pair_name", "plain", "title", "variant_of", "variants",
+    "oracle_of", "pair_name", "plain", "title", "variant_of", "variants",
 ]  # fmt: skip
 
 PRODUCT = "causal_hm_full"
 ORACLE = "oracle"
-"""A run of the supervised oracle over the same seams, where there is one; else the report of `edged bench cell`."""
+"""Runs of the supervised oracle over the same seams, where there are any; else the report of `edged bench cell`.
+
+The oracle learns each type by itself, so it has a run a type: `ablation` "type:NAME", goods and that type's seams.
+"""
 MAIN_PAIR = "geo,proc"
 PROCESS_ONLY = ("setpoint_knn", "sensor_mahalanobis", "process_oneclass")
 RESULT_ONLY = ("patchcore", "dinomaly", "simplenet", "efficientad", "memae")
@@ -77,6 +80,13 @@ def variants(runs: Iterable[Run], arm: Arm) -> list[list[Run]]:
         if right and arm.pair in (None, pair_name(run.row)):
             found.setdefault(variant_of(run), []).append(run)
     return sorted(found.values(), key=_preference)
+
+
+def oracle_of(runs: Iterable[Run], kind: str) -> list[Run]:
+    """The oracle's runs on one type, else those of an oracle over all types at once; empty where there are none."""
+    every = list(runs)
+    found = variants(every, Arm(ORACLE, f"type:{kind}")) or variants(every, Arm(ORACLE))
+    return found[0] if found else []
 
 
 def corpora_of(runs: Iterable[Run]) -> list[str]:

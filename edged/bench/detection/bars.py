@@ -18,6 +18,7 @@ from edged.bench.detection.arms import (
     RESULT_ONLY,
     Arm,
     corpora_of,
+    oracle_of,
     plain,
     title,
     variants,
@@ -96,25 +97,24 @@ def _against_oracle(runs: Sequence[Run], oracle: Mapping[str, Any] | None, repli
     if not found:
         return [_bar(f"{PRODUCT} near the oracle", None, None, None, f"no run of {PRODUCT}")]
     product = found[0]
-    judge = next(iter(variants(runs, Arm(ORACLE))), None)
+    types = list(dict.fromkeys(str(seam.type) for run in product for seam in run.seams if seam.bad and seam.type))
+    judges = {name: oracle_of(runs, name) for name in types}
     seams = {seam.seam_id: seam for run in product for seam in run.seams if seam.bad and seam.severity}.values()
     counts: dict[tuple[str, int], int] = {}
     for seam in seams:
         key = (str(seam.type), int(seam.severity or 0))
         counts[key] = counts.get(key, 0) + 1
-    types = list(dict.fromkeys(str(seam.type) for run in product for seam in run.seams if seam.bad and seam.type))
     units = {str(seam.type): seam.unit for seam in seams}
     reference = oracle_by_type(oracle, counts)
-    rows = [_near(product, judge, reference.get(name), name, replicates) for name in types]
-    if judge is not None:
-        reference = {n: Reference(None, _a90(judge, n), True) for n in types}
+    rows = [_near(product, judges[name], reference.get(name), name, replicates) for name in types]
+    reference |= {n: Reference(None, _a90(judge, n), True) for n, judge in judges.items() if judge}
     return rows + [_a90_bar(product, reference.get(name), name, units.get(name)) for name in types]
 
 
-def _near(product: list[Run], judge: list[Run] | None, said: Reference | None, name: str, replicates: int) -> Row:
+def _near(product: list[Run], judge: list[Run], said: Reference | None, name: str, replicates: int) -> Row:
     wanted, title_ = _type_is(name), f"{PRODUCT} near the oracle: {name}"
-    if judge is not None and points_of([product, judge]):
-        points = points_of([product, judge])
+    points = points_of([product, judge]) if judge else []
+    if points:
         level = combine(points, [0.0, 1.0], wanted, replicates=1).value
         found = combine(points, [1.0, -1.0], wanted, replicates=replicates)
         own = combine(points, [1.0, 0.0], wanted, replicates=1)
@@ -201,7 +201,7 @@ def _unknowing(runs: Sequence[Run], ablation: str, replicates: int) -> Row:
 def _false_alarms(runs: Sequence[Run]) -> list[Row]:
     """One row a variant and seed, the goods of all corpora pooled: seeds score the same goods again."""
     rows = []
-    for group in plain(runs):
+    for group in plain(run for run in runs if run.row.get("pipeline") != ORACLE):
         for seed in dict.fromkeys(run.row.get("seed") for run in group):
             mine = [run for run in group if run.row.get("seed") == seed]
             goods = [(run.score[k] > LIMIT, f"{run.row.get('corpus')}/{s.session}")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.bench.detection.arms import PRODUCT, pair_name, plain
+from edged.bench.detection.arms import ORACLE, PRODUCT, pair_name, plain
 from edged.bench.detection.pod import limit_of_goods
 from edged.bench.detection.scored import Run
 from edged.bench.detection.statistics import levels, pods
@@ -61,9 +61,10 @@ def histograms(runs: Sequence[Run]) -> list[Row]:
 
 
 def pod_rows(runs: Sequence[Run]) -> list[Row]:
-    """A fitted POD curve with its hits for each type of each plain run."""
+    """A fitted POD curve with its hits for each type of each plain run and of each of the oracle's."""
     out = []
-    for run in (run for group in plain(runs) for run in group):
+    oracle = [run for run in runs if run.row.get("pipeline") == ORACLE and run.row.get("ablation") is not None]
+    for run in [*(run for group in plain(runs) for run in group), *oracle]:
         good = np.array([not seam.bad for seam in run.seams], np.bool_)
         limit = limit_of_goods(run.score[good])
         if limit is None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "MissingMatplotlibError", "draw_figures"]
 
 RED, GREY, GREEN = "#c0392b", "#7f8c8d", "#27ae60"
+OTHERS = ("#2980b9", "#e67e22", "#27ae60", "#8e44ad", "#16a085", "#8d6e63", "#d4ac0d")
+"""Red is the product's, grey the oracle's."""
 COLUMNS = 5
 CURVES = 8
 """Pipelines in one panel; more cannot be told apart."""
@@ -83,13 +85,15 @@ def _roc(report: Report) -> "Figure | None":
         return None
     families = sorted({row["family"] for row in rows}, key=lambda name: (name is not None, str(name)))
     names = _pipelines(rows)
+    others = iter(OTHERS * 2)
+    fixed = {PRODUCT: RED, ORACLE: GREY}
+    colours = {name: fixed[name] if name in fixed else next(others) for name in names}
     figure, axes = _panels(len(families))
     for cell, family in zip(axes, families, strict=False):
         for name in names:
             for row in (r for r in rows if r["pipeline"] == name and r["family"] == family):
-                own = name == PRODUCT
-                cell.plot(row["fpr"], row["tpr"], color=RED if own else None, linewidth=1.6 if own else 0.8,
-                          label=title(row))  # fmt: skip
+                width = 1.6 if name == PRODUCT else 0.8
+                cell.plot(row["fpr"], row["tpr"], color=colours[name], linewidth=width, label=title(row))
         cell.plot([0, 1], [0, 1], color=GREY, linewidth=0.5, linestyle=":")
         cell.set_title(family or "all families")
         cell.set_xlabel("false alarms")
@@ -105,10 +109,10 @@ def _pod(report: Report) -> "Figure | None":
         return None
     figure, axes = _panels(len(types))
     for cell, name in zip(axes, types, strict=False):
-        for row in (r for r in rows if r["type"] == name):
-            _pod_curve(cell, row, RED if row["pipeline"] == PRODUCT else GREY)
         cell.set_xscale("log")
         cell.minorticks_off()
+        for row in (r for r in rows if r["type"] == name):
+            _pod_curve(cell, row, RED if row["pipeline"] == PRODUCT else GREY)
         cell.set_ylim(-0.03, 1.03)
         cell.axhline(0.9, color=GREY, linewidth=0.5, linestyle=":")
         unit = next(r["unit"] for r in rows if r["type"] == name)
@@ -121,7 +125,8 @@ def _pod(report: Report) -> "Figure | None":
 def _pod_curve(cell: "Axes", row: Row, colour: str) -> None:
     values = [point["value"] for point in row["points"]]
     cell.plot(values, [p["hits"] / p["n"] for p in row["points"]], "o", color=colour, markersize=3)
-    cell.set_xticks(values, [f"{value:.3g}" for value in values])
+    cell.set_xticks(values, [f"{value:.3g}" for value in values], fontsize=5)
+    cell.minorticks_off()
     if row["b0"] is None:
         return
     steps = [row["low"] * (row["high"] / row["low"]) ** (k / 60) for k in range(61)]

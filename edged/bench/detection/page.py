@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from edged.bench.detection.arms import PRODUCT
+from edged.bench.detection.arms import ORACLE, PRODUCT
 from edged.bench.detection.figures import draw_figures
 from edged.bench.detection.page_marks import FAILED, Report, Row, is_part, used
 from edged.bench.detection.page_tables import (
@@ -64,6 +64,8 @@ def detection_page(report: Report, pictures: Mapping[str, str]) -> str:
         raise KeyError(f"the report has no {', '.join(lacking)}; make it with `edged bench detect --json F`")
     whole = [row for row in report["rows"] if not is_part(row)]
     parts = [row for row in report["rows"] if is_part(row)]
+    delivered = [row for row in whole if row["ablation"] is None]
+    ablated = [row for row in whole if row["ablation"] is not None and row["pipeline"] != ORACLE]
     product = [row for row in whole if row["pipeline"] == PRODUCT and row["ablation"] is None]
     return Template(TEMPLATE).substitute(
         failed=_failed(report["bars"]),
@@ -75,8 +77,10 @@ def detection_page(report: Report, pictures: Mapping[str, str]) -> str:
         contrasts_used=used(report["runs"]),
         bars=bars_table(report["bars"]),
         bars_used=used(report["runs"]),
-        families=families_table(whole),
-        families_used=used(whole),
+        families=families_table(delivered),
+        families_used=used(delivered),
+        ablations=families_table(ablated),
+        ablations_used=used(ablated),
         parts=families_table([row for row in parts if row["pipeline"] == PRODUCT], costs=False),
         parts_used=used([row for row in parts if row["pipeline"] == PRODUCT]),
         types=types_table(product, report),
@@ -99,10 +103,9 @@ def _made(report: Report) -> str:
 
 def _failed(bars: Sequence[Row]) -> str:
     failed = [bar["name"] for bar in bars if bar["holds"] is False]
-    decided = sum(bar["holds"] is not None for bar in bars)
-    said = (
-        f"Of {decided} bars that could be judged {decided - len(failed)} hold; {len(bars) - decided} are undecided."
-    )
+    held = sum(bar["holds"] is True for bar in bars)
+    undecided = sum(bar["holds"] is None and bar["asked"] is not None for bar in bars)
+    said = f"Of {held + len(failed)} bars that could be judged {held} hold; {undecided} are undecided."
     return "\n".join([said, *([""] if failed else []), *(f"- {FAILED} {name}" for name in failed)])
 
 

@@ -50,7 +50,14 @@ def points_table(rows: Sequence[Row]) -> str:
 
 def bars_table(rows: Sequence[Row]) -> str:
     lines = (
-        (r["name"], r["asked"] or "no bar", _bar_figure(r), holds(r["holds"]), str(r["why"] or "")) for r in rows
+        (
+            r["name"],
+            r["asked"] or "no bar",
+            _bar_figure(r),
+            holds(r["holds"]) if r["asked"] else "–",
+            str(r["why"] or ""),
+        )
+        for r in rows
     )
     return table(("bar", "asked", "measured", "holds", "why"), lines)
 

@@ -40,7 +40,7 @@ $contrasts_used
 
 ### Bars
 
-A bar on a difference is judged on the figure, with its interval beside; "within the interval" on the interval. "undecided" says why.
+A bar on a difference is judged on the figure, with its interval beside; "within the interval" on the interval. "undecided" says why; rows without a bar are stated only.
 
 $bars
 
@@ -54,6 +54,12 @@ McClish: 0.5 knows nothing), F1 and false alarms at the limit that was set on go
 $families
 
 $families_used
+
+### Ablations, exploratory
+
+$ablations
+
+$ablations_used
 
 ### Parts of the score
 

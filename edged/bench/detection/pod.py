@@ -116,11 +116,13 @@ def _fit(design: Array, hit: Array) -> tuple[Array, Array]:
     share = (hit.sum() + 0.5) / (len(hit) + 1)
     start = np.array([math.log(share / (1 - share)), 0.0])
     spread = np.array([1.0, 1.0 / design[:, 1].std()])
+    # The default simplex has hardly any width along a slope of nought and stops where it began.
+    simplex = start / spread + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     best = minimize(
         lambda scaled: loss(scaled * spread),
-        start / spread,
+        simplex[0],
         method="Nelder-Mead",
-        options={"xatol": 1e-6, "fatol": 1e-9},
+        options={"xatol": 1e-6, "fatol": 1e-9, "initial_simplex": simplex},
     )
     beta = np.asarray(best.x, np.float64) * spread
     return beta, np.asarray(np.linalg.inv(_Curve.at(design, beta).information(design)), np.float64)

@@ -68,6 +68,19 @@ def test_a90_within_twice_that_of_an_oracle_over_the_same_seams(at: float, holds
     assert (bar["measured"] is None) == (at > SIZES[-1])
 
 
+def test_an_oracle_of_one_type_is_judged_on_its_type_alone() -> None:
+    product = sized(row(pipeline="causal_hm_full"), 4.0)
+    mine = [k for k, s in enumerate(product.seams) if not s.bad or s.type == "undercut"]
+    judge = sized(row(pipeline="oracle", ablation="type:undercut"), 2.0)
+    judge = Run(judge.row, tuple(product.seams[k] for k in mine), judge.score[mine])
+    rows = bar_rows([product, judge], None, 50)
+    near = named(rows, "causal_hm_full near the oracle: undercut")
+    assert near["why"].endswith("; paired with the oracle on the same seams")
+    assert near["oracle"] == pytest.approx(0.8, abs=0.06)  # three severities of five are found, two at chance
+    assert "no figure" in named(rows, "causal_hm_full near the oracle: gas_loss")["why"]
+    assert named(rows, "causal_hm_full a90 within twice the oracle's: undercut")["asked"].startswith("≤")
+
+
 def test_a90_of_a_report_is_used_where_it_is_there_and_else_nothing_is_judged() -> None:
     run = sized(row(pipeline="causal_hm_full"), 4.0)
     name = "causal_hm_full a90 within twice the oracle's: undercut"

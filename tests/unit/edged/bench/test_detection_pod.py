@@ -28,6 +28,12 @@ def test_a_known_curve_comes_back() -> None:
     assert pod.a90_95 > pod.a90
 
 
+def test_every_fit_arrives() -> None:
+    pods = [fit_pod(*drawn(30, seed)) for seed in range(60)]
+    assert all(2.0 < pod.b1 < 8.0 for pod in pods)
+    assert np.median([pod.a50 for pod in pods]) == pytest.approx(A50, rel=0.05)
+
+
 def test_the_bound_covers_the_true_a90_about_as_often_as_it_says() -> None:
     bounds = [fit_pod(*drawn(30, seed)).a90_95 for seed in range(100)]
     covered = np.mean([bound is None or bound >= A90 for bound in bounds])
