@@ -14,7 +14,7 @@ from edged.bench.detection.scored import ROW_FIELDS, Run
 
 __all__ = [
     "ABLATIONS", "MAIN_PAIR", "MARGINAL", "ORACLE", "PROCESS_ONLY", "PRODUCT", "RESULT_ONLY", "Arm", "corpora_of",
-    "oracle_of", "pair_name", "plain", "title", "variant_of", "variants",
+    "oracle_of", "pair_name", "plain", "side_of", "title", "variant_of", "variants",
 ]  # fmt: skip
 
 PRODUCT = "causal_hm_full"
@@ -24,10 +24,11 @@ ORACLE = "oracle"
 The oracle learns each type by itself, so it has a run a type: `ablation` "type:NAME", goods and that type's seams.
 """
 MAIN_PAIR = "geo,proc"
-PROCESS_ONLY = ("setpoint_knn", "sensor_mahalanobis", "process_oneclass")
+PROCESS_ONLY = ("setpoint_knn", "sensor_mahalanobis", "process_oneclass", "late_fusion")
 RESULT_ONLY = ("patchcore", "dinomaly", "simplenet", "efficientad", "memae")
-MARGINAL = (*PROCESS_ONLY, *RESULT_ONLY, "late_fusion")
-"""They see one half, or add up the scores of halves that were judged apart: none looks at how the halves fit."""
+"""What these see where their row names no pair."""
+MARGINAL = (*PROCESS_ONLY, *RESULT_ONLY, "memory_bank")
+"""Baselines that see one half, as far as `side_of` says so: the memory bank over (geo,proc) is none."""
 
 ABLATIONS = {
     "direction:p_to_r": "causal_hm with the result as target",
@@ -65,6 +66,17 @@ def pair_name(row: Any) -> str | None:
     if pair is None:
         return None
     return ",".join(pair) if isinstance(pair, list | tuple) else str(pair).strip("()").replace(" ", "")
+
+
+def side_of(row: Any) -> str:
+    """What a run sees of a weld: "process" or "result" alone, else "joint"; by its pair, without one by its name."""
+    pipeline, pair = row.get("pipeline"), pair_name(row)
+    if pipeline in PROCESS_ONLY:
+        return "process"
+    if pair is None:
+        return "result" if pipeline in RESULT_ONLY else "joint"
+    process = {name == "proc" for name in pair.split(",")}
+    return "joint" if len(process) > 1 else "process" if True in process else "result"
 
 
 def variant_of(run: Run) -> str:

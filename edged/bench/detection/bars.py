@@ -13,13 +13,12 @@ import numpy as np
 from edged.bench.detection.arms import (
     MARGINAL,
     ORACLE,
-    PROCESS_ONLY,
     PRODUCT,
-    RESULT_ONLY,
     Arm,
     corpora_of,
     oracle_of,
     plain,
+    side_of,
     title,
     variants,
 )
@@ -56,9 +55,9 @@ def bar_rows(runs: Sequence[Run], oracle: Mapping[str, Any] | None, replicates: 
     """Every bar. `oracle`: the report of `edged bench cell` (its "oracle" rows), None where there is none."""
     return [
         *_against_oracle(runs, oracle, replicates),
-        *_at_chance(runs, MARGINAL, "pair", replicates),
-        *_at_chance(runs, RESULT_ONLY, "process", replicates, (Arm(PRODUCT, "streams:image"),)),
-        *_at_chance(runs, PROCESS_ONLY, "result", replicates),
+        *_at_chance(runs, ("process", "result"), "pair", replicates),
+        *_at_chance(runs, ("result",), "process", replicates, variants(runs, Arm(PRODUCT, "streams:image"))),
+        *_at_chance(runs, ("process",), "result", replicates),
         *(_unknowing(runs, name, replicates) for name in ("stream:noise", "stream:random_views")),
         *_false_alarms(runs),
         *_costs(runs),
@@ -161,15 +160,15 @@ def _a90_bar(product: list[Run], said: Reference | None, name: str, unit: str | 
 
 
 def _at_chance(
-    runs: Sequence[Run], names: Sequence[str], family: str, replicates: int, more: Sequence[Arm] = ()
+    runs: Sequence[Run], sides: Sequence[str], family: str, replicates: int, more: Sequence[list[Run]] = ()
 ) -> list[Row]:
+    """Baselines that see only `sides`, on a family that leaves no trace there."""
+    groups = [g for arm in map(Arm, MARGINAL) for g in variants(runs, arm) if side_of(g[0].row) in sides]
     rows = []
-    for arm in (*(Arm(name) for name in names), *more):
-        groups = variants(runs, arm)
-        for group in groups:
-            found = combine(points_of([group]), [1.0], wanted_of((family,)), replicates=replicates)
-            if found.why is None:
-                rows.append(_chance(f"{title(group[0].row)} at chance on {family}", found))
+    for group in (*groups, *more):
+        found = combine(points_of([group]), [1.0], wanted_of((family,)), replicates=replicates)
+        if found.why is None:
+            rows.append(_chance(f"{title(group[0].row)} at chance on {family}", found))
     if not rows:
         rows.append(_bar(f"at chance on {family}", "0.5 within the interval", None, None, "no such run"))
     return rows

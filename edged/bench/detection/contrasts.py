@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from edged.bench.detection.arms import MARGINAL, PRODUCT, Arm, corpora_of, pair_name, title, variants
+from edged.bench.detection.arms import MARGINAL, PRODUCT, Arm, corpora_of, pair_name, side_of, title, variants
 from edged.bench.detection.clusters import BOOTSTRAPS
 from edged.bench.detection.paired import Wanted, combine, points_of
 from edged.bench.detection.scored import Run, TestSeam
@@ -24,6 +24,8 @@ class Best:
 
     arms: tuple[Arm, ...]
     what: str
+    joint: bool
+    """Whether its runs see both halves; else those that see one."""
 
     def __str__(self) -> str:
         return f"best {self.what}"
@@ -43,11 +45,12 @@ class Contrast:
 JOINT = Best(
     (Arm("cfm"), Arm("mafr"), Arm("uni_rcm", pair="geo,proc"), Arm("memory_bank")),
     "joint baseline",
+    True,
 )
 CONTRASTS = (
     Contrast(
         "1 causal_hm_full − best marginal baseline",
-        ((1, Arm(PRODUCT)), (-1, Best(tuple(Arm(name) for name in MARGINAL), "marginal baseline"))),
+        ((1, Arm(PRODUCT)), (-1, Best(tuple(Arm(name) for name in MARGINAL), "marginal baseline", False))),
     ),
     Contrast("2a causal_hm_mismatch − 0.5 on pair", ((1, Arm("causal_hm_mismatch")),), ("pair",), -0.5),
     Contrast(
@@ -152,7 +155,8 @@ def _row(runs: Sequence[Run], contrast: Contrast, replicates: int) -> Row:
 
 
 def _candidates(runs: Sequence[Run], best: Best) -> list[list[Run]]:
-    return [group for arm in best.arms for group in variants(runs, arm)]
+    found = (group for arm in best.arms for group in variants(runs, arm))
+    return [group for group in found if (side_of(group[0].row) == "joint") == best.joint]
 
 
 def _same_pair(found: Sequence[list[Run]], arms: Sequence[Sequence[Run]]) -> list[Run]:

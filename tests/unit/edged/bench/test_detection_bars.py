@@ -105,6 +105,22 @@ def test_marginal_baselines_are_at_chance_on_pair_or_fail() -> None:
     assert named(rows, "patchcore at chance on process")["holds"] is True
 
 
+def test_what_a_baseline_sees_goes_by_its_pair() -> None:
+    levels = {"process": 0.9, "result": 0.9, "pair": 0.9}
+    runs = [
+        a_run(row(pipeline="memory_bank", pair="geo,proc"), levels, seed=4),
+        a_run(row(pipeline="memory_bank", pair="rgb,geo"), {"result": 0.9}, seed=15),
+        a_run(row(pipeline="patchcore", pair=["proc"]), {"process": 0.9}, seed=6),
+    ]
+    rows = [r for r in bar_rows(runs, None, 300) if "at chance" in r["name"]]
+    assert {r["name"]: r["holds"] for r in rows} == {
+        "patchcore (proc) at chance on pair": True,
+        "memory_bank (rgb,geo) at chance on pair": True,
+        "memory_bank (rgb,geo) at chance on process": True,
+        "patchcore (proc) at chance on result": True,
+    }
+
+
 def test_a_stream_that_knows_nothing() -> None:
     clean = a_run(row(pipeline="causal_hm_full"), LEVEL, seed=1)
     same = dataclasses.replace(clean, row=row(pipeline="causal_hm_full", ablation="stream:noise"))

@@ -121,10 +121,13 @@ def test_the_mismatch_on_pair_is_held_against_chance_and_the_best_joint_baseline
         a_run(row(pipeline="causal_hm_mismatch", pair="geo,proc"), {"pair": 0.8}, seed=1),
         a_run(row(pipeline="cfm", pair="geo,proc"), {"pair": 0.6, "result": 0.99}, seed=2),
         a_run(row(pipeline="uni_rcm", pair="rgb,proc"), {"pair": 0.99}, seed=3),
+        a_run(row(pipeline="memory_bank", pair="rgb,geo"), {"pair": 0.99}, seed=4),
     ]
     rows = contrast_rows(runs, 300)
     assert named(rows, "2a")["difference"] == pytest.approx(0.3, abs=0.05)
-    assert named(rows, "2b")["arms"][1] == "cfm (geo,proc)"  # uni_rcm counts over (geo,proc) only
+    assert (
+        named(rows, "2b")["arms"][1] == "cfm (geo,proc)"
+    )  # uni_rcm over (geo,proc) only, (rgb,geo) is no joint pair
 
 
 def test_the_product_is_its_run_over_the_protocols_pair_at_the_fast_sensor() -> None:
