@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Auroc", "Rate", "auroc", "false_alarm_rate"]
+__all__ = ["Auroc", "Rate", "areas_of_draws", "auroc", "draw_sessions", "false_alarm_rate"]
 
 BOOTSTRAPS = 1000
 
@@ -53,6 +53,29 @@ def _wins(
     return wins
 
 
+def draw_sessions(sessions: int, seed: int = 0) -> NDArray[np.int64]:
+    """(BOOTSTRAPS, sessions): how often each session is drawn in each replicate of a bootstrap."""
+    rng = np.random.default_rng(seed)
+    drawn: NDArray[np.int64] = rng.multinomial(sessions, np.full(sessions, 1 / sessions), BOOTSTRAPS)
+    return drawn
+
+
+def areas_of_draws(
+    bad: NDArray[np.bool_], score: NDArray[np.float64], index: NDArray[np.int64], drawn: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """AUROC of each replicate, NaN where it drew no goods or no bads; `index` is each seam's session of `drawn`.
+
+    Figures that are compared use the same draws: then their differences are paired.
+    """
+    wins = _wins(bad, score, index, drawn.shape[1])
+    n_bad, n_good = (np.bincount(index[rows], minlength=drawn.shape[1]) for rows in (bad, ~bad))
+    pairs = (drawn @ n_bad) * (drawn @ n_good)
+    areas = np.full(len(drawn), np.nan)
+    some = pairs > 0
+    areas[some] = np.einsum("rs,st,rt->r", drawn, wins, drawn)[some] / pairs[some]
+    return areas
+
+
 def auroc(bad: Sequence[bool], score: Sequence[float], session: Sequence[str], seed: int = 0) -> Auroc:
     """AUROC of `score` (higher = more anomalous) for `bad`; the interval resamples sessions.
 
@@ -64,14 +87,8 @@ def auroc(bad: Sequence[bool], score: Sequence[float], session: Sequence[str], s
     if value is None or len(names) < 2:
         return Auroc(value, None, int(is_bad.sum()))
     index = np.array([names.index(name) for name in session])
-    wins = _wins(is_bad, values, index, len(names))
-    n_bad, n_good = (np.bincount(index[rows], minlength=len(names)) for rows in (is_bad, ~is_bad))
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(
-        len(names), np.full(len(names), 1 / len(names)), BOOTSTRAPS
-    )  # times each session is drawn
-    pairs = (drawn @ n_bad) * (drawn @ n_good)
-    areas = np.einsum("rs,st,rt->r", drawn, wins, drawn)[pairs > 0] / pairs[pairs > 0]
+    areas = areas_of_draws(is_bad, values, index, draw_sessions(len(names), seed))
+    areas = areas[~np.isnan(areas)]
     if len(areas) == 0:
         return Auroc(value, None, int(is_bad.sum()))
     low, high = np.quantile(areas, [0.025, 0.975])
