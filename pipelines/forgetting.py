@@ -7,7 +7,7 @@ Glossary (algorithms of class-incremental learning)::
 
 The sources do not print FM; published ones are negative at times, so it is not clipped. The bootstrap draws sessions,
 the same ones for every stage, program and method: differences of methods are paired. A maximum of noisy figures is
-too large on average, so a little forgetting shows where there is none; `per_program` models say how much that is not.
+too large on average, so a little forgetting shows where there is none.
 """
 
 import dataclasses

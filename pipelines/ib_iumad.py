@@ -26,7 +26,7 @@ from pipelines.grids import Array, GridData, Tell
 from pipelines.ib_net import Fusion, IbNet, IbOut, NetConfig, feed_forward_ends
 from pipelines.loop import LoopConfig, LoopReport, train_loop
 
-__all__ = ["IbConfig", "IbIumad", "add_programs", "fit_ib_iumad", "parameter_counts"]
+__all__ = ["IbIumad", "IbIumadConfig", "add_programs", "fit_ib_iumad", "parameter_counts"]
 
 Preset = Literal["compat", "cell"]
 Size = Literal["cpu", "gpu"]
@@ -34,7 +34,7 @@ SCORING_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class IbConfig:
+class IbIumadConfig:
     """The defaults are preset "cell" at size "cpu".
 
     `targets`: which modalities are reconstructed. `mamba`, `ibfm`: the paper's two modules; without both it is a
@@ -46,8 +46,6 @@ class IbConfig:
     `max_tokens`: cells are pooled by the least whole factor that gives no more tokens.
     """
 
-    preset: str = "cell"
-    size: str = "cpu"
     max_tokens: int = 64
     d: int = 96
     feed_forward: int = 256
@@ -72,9 +70,9 @@ class IbConfig:
     forgetting_guard: Guard = "svd_project+ema_pull"
 
     @classmethod
-    def of(cls, preset: Preset = "cell", size: Size = "cpu", **changes: Any) -> "IbConfig":
+    def preset(cls, preset: Preset = "cell", size: Size = "cpu", **changes: Any) -> "IbIumadConfig":
         """A preset at a size, with single fields changed."""
-        return cls(**{"preset": preset, "size": size, **PRESETS[preset], **SIZES[size], **changes})
+        return cls(**{**PRESETS[preset], **SIZES[size], **changes})
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -134,7 +132,9 @@ def pool(data: GridData, max_tokens: int) -> Tokens:
 class IbIumad:
     """A fitted model; `GridMethod`. `report` says how the last training went, None after `restore`."""
 
-    def __init__(self, config: IbConfig, net: IbNet, outputs: Mapping[str, Tensor], report: LoopReport | None = None):
+    def __init__(
+        self, config: IbIumadConfig, net: IbNet, outputs: Mapping[str, Tensor], report: LoopReport | None = None
+    ):
         self.config, self.net, self.report = config, net, report
         self.outputs = dict(outputs)
         """Yᵀ Y of the guarded layers' outputs over every program's training goods so far."""
@@ -189,7 +189,7 @@ class IbIumad:
     @classmethod
     def restore(cls, about: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Self:
         """What `about` and `tensors` gave; raises RuntimeError where weights do not fit the structure."""
-        config = IbConfig(**{**about["config"], "weights": tuple(about["config"]["weights"])})
+        config = IbIumadConfig(**{**about["config"], "weights": tuple(about["config"]["weights"])})
         channels = dict(zip(about["pair"], about["channels"], strict=True))
         net = IbNet(_net_config(config, channels, tuple(about["grid"]), about["programs"]))
         parts: dict[str, dict[str, Tensor]] = {"net": {}, "outputs": {}}
@@ -206,7 +206,7 @@ def parameter_counts(net: IbNet) -> dict[str, int]:
     return counts | {"total": sum(counts.values())}
 
 
-def fit_ib_iumad(train: GridData, held_out: GridData, config: IbConfig, loop: LoopConfig, tell: Tell) -> IbIumad:
+def fit_ib_iumad(train: GridData, held_out: GridData, config: IbIumadConfig, loop: LoopConfig, tell: Tell) -> IbIumad:
     """Fit on goods of `train.programs` programs; early stopping on `held_out` goods.
 
     Raises ValueError for a pair that is not two modalities or goods that are none.
@@ -226,7 +226,7 @@ def add_programs(
     model: IbIumad,
     train_new: GridData,
     held_new: GridData,
-    config: IbConfig,
+    config: IbIumadConfig,
     loop: LoopConfig,
     tell: Tell,
     replay: GridData | None = None,
@@ -266,7 +266,7 @@ def _train(
     net: IbNet,
     tokens: Tokens,
     held: Tokens,
-    config: IbConfig,
+    config: IbIumadConfig,
     loop: LoopConfig,
     tell: Tell,
     guard: ForgettingGuard | None,
@@ -291,7 +291,7 @@ def _train(
     return train_loop(net, len(tokens), loss, held_out, loop, tell)
 
 
-def _loss(out: IbOut, tokens: Tokens, config: IbConfig, base: bool) -> Tensor:
+def _loss(out: IbOut, tokens: Tokens, config: IbIumadConfig, base: bool) -> Tensor:
     """λ₁ L_R + λ₂ L_D + λ₃ reconstruction + λ₄ L_IB, and what flags add."""
     total = config.weights[2] * _reconstruction(out, tokens)
     for weight, logits in zip(config.weights[:2], out.told, strict=False):
@@ -335,10 +335,12 @@ def _outputs(net: IbNet, tokens: Tokens) -> dict[str, Tensor]:
     return found
 
 
-def _net_config(config: IbConfig, channels: Mapping[str, int], grid: tuple[int, int], programs: int) -> NetConfig:
+def _net_config(
+    config: IbIumadConfig, channels: Mapping[str, int], grid: tuple[int, int], programs: int
+) -> NetConfig:
     if len(channels) != 2:
         raise ValueError(f"IB-IUMAD works on a pair of modalities, got {', '.join(channels) or 'none'}")
-    shared = {f.name for f in dataclasses.fields(NetConfig)} & {f.name for f in dataclasses.fields(IbConfig)}
+    shared = {f.name for f in dataclasses.fields(NetConfig)} & {f.name for f in dataclasses.fields(IbIumadConfig)}
     fields = {name: getattr(config, name) for name in shared - {"targets"}}
     targets = tuple(channels) if config.targets == "both" else tuple(channels)[:1]
     return NetConfig(channels=channels, targets=targets, grid=grid, programs=programs, **fields)

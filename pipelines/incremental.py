@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipelines.forgetting import Areas, Interval, areas_after_stages, contrast, forgetting, interval, mean_auroc
 from pipelines.grids import Array, GridData, GridMethod, Tell
-from pipelines.ib_iumad import IbConfig, IbIumad, add_programs, fit_ib_iumad
+from pipelines.ib_iumad import IbIumad, IbIumadConfig, add_programs, fit_ib_iumad
 from pipelines.loop import LoopConfig
 
 __all__ = [
@@ -62,7 +62,7 @@ class Learner:
     """A way to learn on: `replay` kept training goods per old program; `alone`: a model per program instead."""
 
     name: str
-    config: IbConfig
+    config: IbIumadConfig
     replay: int = 0
     alone: bool = False
 
@@ -111,7 +111,7 @@ class IncrementalResult:
         return dataclasses.asdict(self)
 
 
-def learners(config: IbConfig) -> tuple[Learner, ...]:
+def learners(config: IbIumadConfig) -> tuple[Learner, ...]:
     """What is compared: IB-IUMAD, naive fine-tunes with and without its modules, IUF-like, replay, a model each."""
     plain = dataclasses.replace(config, forgetting_guard="none")
     off = dataclasses.replace(plain, mamba=False, ibfm=False)
@@ -137,12 +137,16 @@ def run_incremental(
     data: IncrementalData, ways: Sequence[Learner], schedule: Schedule, tell: Tell
 ) -> IncrementalResult:
     """Every learner over all stages. Base models of the same structure are trained once."""
-    bases: dict[IbConfig, IbIumad] = {}
+    bases: dict[IbIumadConfig, IbIumad] = {}
     return summarise(data, [run_learner(data, way, schedule, tell, bases) for way in ways], schedule)
 
 
 def run_learner(
-    data: IncrementalData, way: Learner, schedule: Schedule, tell: Tell, bases: dict[IbConfig, IbIumad] | None = None
+    data: IncrementalData,
+    way: Learner,
+    schedule: Schedule,
+    tell: Tell,
+    bases: dict[IbIumadConfig, IbIumad] | None = None,
 ) -> MethodScores:
     """One learner over all stages; `bases` lends and takes base models."""
     began = time.monotonic()
@@ -194,7 +198,7 @@ def _run_on(
     way: Learner,
     schedule: Schedule,
     tell: Tell,
-    bases: dict[IbConfig, IbIumad],
+    bases: dict[IbIumadConfig, IbIumad],
 ) -> list[NDArray[np.float64]]:
     """One model that learns on."""
     structure = dataclasses.replace(way.config, forgetting_guard="none")  # the guard matters in increments only
@@ -219,7 +223,7 @@ def _run_alone(
     way: Learner,
     schedule: Schedule,
     tell: Tell,
-    _bases: dict[IbConfig, IbIumad],
+    _bases: dict[IbIumadConfig, IbIumad],
 ) -> list[NDArray[np.float64]]:
     """A model per program: nothing is ever forgotten, and nothing shared."""
     known = np.full(len(data.test), np.nan)

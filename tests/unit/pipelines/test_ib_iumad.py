@@ -10,7 +10,15 @@ import torch
 
 from pipelines.forgetting_guard import GUARDS, ForgettingGuard, keep_factors, outputs_recorded
 from pipelines.grids import GridData
-from pipelines.ib_iumad import IbConfig, IbIumad, add_programs, bottleneck_loss, fit_ib_iumad, parameter_counts, pool
+from pipelines.ib_iumad import (
+    IbIumad,
+    IbIumadConfig,
+    add_programs,
+    bottleneck_loss,
+    fit_ib_iumad,
+    parameter_counts,
+    pool,
+)
 from pipelines.ib_net import IbNet, IbOut, feed_forward_ends
 from pipelines.ib_scan import Es2d
 from pipelines.incremental import seam_figures
@@ -50,7 +58,7 @@ def goods(seed: int, n: int, programs: tuple[int, ...] = (0, 1), total: int = 2,
 
 
 def fitted(epochs: int = 1, **changes: Any) -> IbIumad:
-    config = IbConfig.of(**{**TINY, **changes})
+    config = IbIumadConfig.preset(**{**TINY, **changes})
     return fit_ib_iumad(goods(1, 16), goods(2, 8), config, LoopConfig(epochs=epochs, batch=8, lr=3e-3), quiet)
 
 
@@ -69,7 +77,9 @@ def small() -> IbIumad:
 
 
 def test_a_broken_law_is_found() -> None:
-    config = IbConfig.of(**{**TINY, "levels": 1, "max_tokens": 6, "bottleneck": 4, "jitter": 1.0, "dropout": 0.0})
+    config = IbIumadConfig.preset(
+        **{**TINY, "levels": 1, "max_tokens": 6, "bottleneck": 4, "jitter": 1.0, "dropout": 0.0}
+    )
     held, good, bad = goods(2, 32), goods(3, 40), goods(4, 40, broken=True)
     model = fit_ib_iumad(goods(1, 192), held, config, LoopConfig(epochs=30, batch=32, lr=3e-3), quiet)
     of_held = model.error_maps(held)
@@ -112,7 +122,7 @@ def test_other_data_than_the_models_is_refused(small: IbIumad) -> None:
         small.error_maps(dataclasses.replace(data, cells=taller, valid=np.concatenate([data.valid] * 2, 1)))
     one = dataclasses.replace(data, cells={"geo": data.cells["geo"]})
     with pytest.raises(ValueError, match="pair"):
-        fit_ib_iumad(one, one, IbConfig.of(**TINY), LoopConfig(epochs=1), quiet)
+        fit_ib_iumad(one, one, IbIumadConfig.preset(**TINY), LoopConfig(epochs=1), quiet)
 
 
 @pytest.mark.parametrize("grid", [(4, 6), (5, 7)])
@@ -140,7 +150,7 @@ def test_es2d_scans_each_interleaved_grid_in_its_own_direction(grid: tuple[int, 
 def test_published_sizes_give_their_parameter_counts() -> None:
     from pipelines.ib_iumad import _net_config
 
-    config = _net_config(IbConfig.of("compat", "gpu"), {"rgb": 272, "geo": 272}, (14, 14), 10)
+    config = _net_config(IbIumadConfig.preset("compat", "gpu"), {"rgb": 272, "geo": 272}, (14, 14), 10)
     counts = parameter_counts(IbNet(config))
     d, wide, tokens = 256, 1024, 196
     attention, feed_forward = 4 * (d * d + d), d * wide + wide + wide * d + d
@@ -174,7 +184,7 @@ def test_the_fusion_flag_chooses_the_fusion(fusion: str, extra: int) -> None:
 
 def test_presets_differ_as_they_say() -> None:
     assert list(fitted(**{"targets": "first"}).error_maps(goods(5, 2))) == ["geo"]
-    compat, cell = IbConfig.of("compat"), IbConfig.of("cell")
+    compat, cell = IbIumadConfig.preset("compat"), IbIumadConfig.preset("cell")
     differ = {f.name for f in dataclasses.fields(compat) if getattr(compat, f.name) != getattr(cell, f.name)}
     assert differ == {"preset", "targets", "cross_residual", "head_ce"}
 
@@ -307,7 +317,7 @@ def test_replay_trains_on_kept_goods_too(small: IbIumad) -> None:
     ],
 )
 def test_an_increment_with_another_config_is_refused(
-    small: IbIumad, change: Callable[[IbConfig], IbConfig], match: str
+    small: IbIumad, change: Callable[[IbIumadConfig], IbIumadConfig], match: str
 ) -> None:
     new = goods(6, 4, (2,), 3)
     with pytest.raises(ValueError, match=match):

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.forgetting import areas_after_stages, contrast, forgetting, interval, mean_auroc
 from pipelines.grids import GridData
-from pipelines.ib_iumad import IbConfig
+from pipelines.ib_iumad import IbIumadConfig
 from pipelines.incremental import (
     IncrementalData,
     MethodScores,
@@ -24,7 +24,7 @@ from pipelines.loop import LoopConfig
 
 H, W, C = 4, 4, 3
 NAMES = ("c", "a", "b")
-TINY = IbConfig.of(d=8, feed_forward=8, levels=1, heads=2, bottleneck=4, d_state=2, max_tokens=4)
+TINY = IbIumadConfig.preset(d=8, feed_forward=8, levels=1, heads=2, bottleneck=4, d_state=2, max_tokens=4)
 LOOP = LoopConfig(epochs=1, batch=8)
 SCHEDULE = Schedule(base=2, base_loop=LOOP, step_loop=LOOP)
 
