@@ -63,7 +63,8 @@ def separates(model: CausalResidual, direction: str = "forward", views: int = 1)
 )
 def test_what_does_not_fit_its_process_comes_apart(choices: dict[str, object]) -> None:
     found, held_out = trained(**choices)
-    assert found.report["held_out_loss"] < 0.8 * found.report["held_out_loss_of_the_mean"]
+    # Noise is most of what there is to predict, all the more so once it is weighted alike.
+    assert found.report["held_out_loss"] < 0.9 * found.report["held_out_loss_of_the_mean"]
     got = separates(fit_residual(found, held_out), str(choices.get("direction", "forward")))
     assert got["s_RP"] > 0.75
     assert got["mismatch"] > 0.9
