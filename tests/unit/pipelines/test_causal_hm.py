@@ -17,7 +17,7 @@ from pipelines.training import TrainConfig, split_by_session
 from pipelines.window import Integrity, Score
 from tests.support import seam_chunks as cell
 from tests.support.backbone import TinyBackbone
-from tests.support.law_seams import goods, law_seam, without
+from tests.support.law_seams import FROM_HEAT, goods, law_seam, without
 
 SMALL = TrainConfig(epochs=3, d=48, d_sensor=16, lr=3e-3)
 
@@ -200,16 +200,19 @@ def _one_thread() -> None:
 
 def test_the_score_along_the_seam_shows_where(model: CausalHM) -> None:
     rng = np.random.default_rng(8)
-    good, spot = law_seam(rng, 0), law_seam(rng, 0, spot=4.0)
-    for seam in (good, spot):
+    good, hot = law_seam(rng, 0), law_seam(rng, 0)
+    fine = hot.views["top"].fine.copy()
+    fine[:, 48:52] += 2.0 * FROM_HEAT["fine"]  # the 13th of 28 places
+    hot = dataclasses.replace(hot, views={"top": dataclasses.replace(hot.views["top"], fine=fine.astype(np.float16))})
+    for seam in (good, hot):
         found, score = model.analyse(seam), model.score(seam)
         assert found.components == pytest.approx(score.components)
         assert found.raw == pytest.approx(score.raw)
         assert found.along().shape == (28,)
         worst = found.parts["s_R"]["photo.worst"]
         assert np.nanmax(found.rows["s_R.photo"]) == pytest.approx(worst)
-    found = model.analyse(spot)
-    assert np.argmax(found.along()) == 30 * 28 // 112
+    found = model.analyse(hot)
+    assert np.argmax(found.along()) == 12
     place = found.rows_mm(5.0, 61.0)
     assert place[0].tolist() == [5.0, 7.0]
     assert place[-1].tolist() == [59.0, 61.0]
