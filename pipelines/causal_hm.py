@@ -27,16 +27,16 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 from pipelines.causal_net import CausalNet, NetConfig
+from pipelines.causal_sensor import SensorState
 from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtractor, SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone, load_backbone
-from pipelines.gaussian import raw_score
-from pipelines.mamba import MambaState
 from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
 from pipelines.patches import PatchOneClass
-from pipelines.result_parts import RESULT_KINDS, ResultPart
+from pipelines.result_parts import RESULT_KINDS, ResultPart, RowScores
+from pipelines.seam_analysis import SeamAnalysis
 from pipelines.selective_scan import scan_backend
 from pipelines.skip import summary
 from pipelines.thresholds import ThresholdTable
@@ -98,6 +98,11 @@ class CausalHM:
 
         Raises ValueError naming a required stream that is missing.
         """
+        found = self.analyse(features, states)
+        return self._answer(self._comparable(features), found)
+
+    def analyse(self, features: SeamFeatures, states: torch.Tensor | None = None) -> SeamAnalysis:
+        """Every signal of a seam and the score along it; arguments and errors are those of `score`."""
         program = self.program(features.program)
         features = self._comparable(features)
         absent = [kind for kind in REQUIRED if kind not in features.kinds]
@@ -121,16 +126,27 @@ class CausalHM:
         maps = result_maps(features, self.fitted.normaliser.located)
         s_r = {f"cells.{name}": z for name, z in self.fitted.patches.score(maps, program).items()}
         s_rp: dict[str, float] = {}
-        along: dict[str, NDArray[np.float64]] = {}
         for kind, score in scores.items():
             if score is not None:
                 s_r |= {f"{kind}.{name}": z for name, z in score.s_r.items()}
                 s_rp |= {f"{kind}.{name}": z for name, z in score.s_rp.items()}
-                along |= {f"s_R.{kind}": score.distance, f"s_RP.{kind}": score.residual}
+        along = self._along(scores, known, program)
         done = time.perf_counter()
-        parts = {"s_P": s_p, "s_R": s_r, "s_RP": s_rp}
         stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
-        return self._answer(features, parts, live, stage_ms, along)
+        return SeamAnalysis({"s_P": s_p, "s_R": s_r, "s_RP": s_rp}, live, along, stage_ms)
+
+    def _along(
+        self, scores: Mapping[str, RowScores | None], known: NDArray[np.bool_], program: int
+    ) -> dict[str, NDArray[np.float64]]:
+        """`SeamAnalysis.rows`."""
+        along = {}
+        for kind, score in scores.items():
+            if score is not None:
+                part = self.fitted.parts[kind]
+                shown = part.result.standards["worst"].z(score.distance, program)
+                along[f"s_R.{kind}"] = np.where(known[part.rows], shown, np.nan)
+                along[f"s_RP.{kind}"] = np.where(known[part.rows], score.residual, np.nan)
+        return along
 
     def _comparable(self, features: SeamFeatures) -> SeamFeatures:
         """Without views whose markers were missed where training had them: they show another picture.
@@ -146,16 +162,8 @@ class CausalHM:
             )
         return dataclasses.replace(features, views=views)
 
-    def _answer(
-        self,
-        features: SeamFeatures,
-        parts: Mapping[str, Mapping[str, float]],
-        live: NDArray[np.float64],
-        stage_ms: Mapping[str, float],
-        along: Mapping[str, NDArray[np.float64]],
-    ) -> Score:
-        components = {name: max(z.values()) for name, z in parts.items()}
-        raw = raw_score(max(components.values()))
+    def _answer(self, features: SeamFeatures, found: SeamAnalysis) -> Score:
+        parts, components, raw = found.parts, found.components, found.raw
         threshold = self.thresholds.find(self.model_id, features.program, self.fitted.kinds(features))
         limit = threshold.value if threshold is not None else None
         modalities = {
@@ -164,7 +172,7 @@ class CausalHM:
             if any(key.startswith(f"{group}.") for key in parts["s_P"])
         }
         explain = {f"{part}.{name}": z for part, signals in parts.items() for name, z in signals.items()}
-        explain |= {f"{part}.worst_token": float(np.argmax(distance)) for part, distance in along.items()}
+        explain |= {f"{part}.worst_token": float(np.nanargmax(row)) for part, row in found.rows.items()}
         explain["result.located"] = float(self.fitted.normaliser.located)
         return Score(
             raw=raw,
@@ -175,9 +183,9 @@ class CausalHM:
             model_id=self.model_id,
             components=components,
             by_modality=modalities | _by_result(parts["s_R"]),
-            timeline=timeline_points(live, features.travel_speed_mm_s, limit),
+            timeline=timeline_points(found.live, features.travel_speed_mm_s, limit),
             explain=explain,
-            stage_ms=stage_ms,
+            stage_ms=found.stage_ms,
         )
 
     def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:
@@ -213,7 +221,7 @@ class CausalHMScorer:
         detector.program(seam.program)
         self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone)
-        self._mamba: list[MambaState] | None = None
+        self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
         self._mamba_ms = 0.0
 
@@ -312,7 +320,10 @@ def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
         prefix = f"{name}."
         return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
-    net = CausalNet(NetConfig(**about["net"]))
+    config = NetConfig(**about["net"])
+    if config.bench_only:
+        raise ValueError(f"{', '.join(config.bench_only)}: such a network is for measurements, not for a cell")
+    net = CausalNet(config)
     net.load_state_dict({name: torch.from_numpy(value) for name, value in part("net").items()}, strict=True)
     double = {name: {k: v.astype(np.float64) for k, v in part(name).items()} for name in PARTS[1:]}
     return Fitted(

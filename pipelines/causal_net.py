@@ -1,57 +1,37 @@
 """The trainable part of Causal-HM: process tokens in, predicted result tokens out.
 
-Glossary (Causal-HM, arXiv 2512.21650; the linear attention is Dinomaly's)::
+Glossary (Causal-HM, arXiv 2512.21650)::
 
-    B batch · T tokens of 100 ms · S = 10 T sensor steps · d width · Q result queries · H heads · k = d / H
-    γ, β   scale and shift of a token, from the Mamba state at its end; γ = 1 + γ′, zero-initialised
-    φ      elu + 1, the feature map of linear attention
-    S_h    Σ φ(k_t) v_tᵀ (k, k) and z_h = Σ φ(k_t) (k,): all that the decoder keeps of the process
+    B batch · T tokens of 100 ms · S = 10 T sensor steps · d width · Q result queries · K numbers of a result token
+    γ, β   scale and shift of a token, from the sensor state at its end; γ = 1 + γ′, zero-initialised
 
-Sensor steps → Mamba → every tenth state is a token; it modulates the video and audio token of its 100 ms and
-stands beside them itself, so that a cell without camera and microphone still has a process. The noisy
-bottleneck (training only) keeps the decoder from passing on what it never saw in good welds. As the decoder
-meets the process only through running sums, its memory does not grow with the seam.
+Sensor steps → Mamba (`pipelines/causal_sensor.py`) → every tenth state is a token; it modulates the video and audio
+token of its 100 ms and stands beside them itself, so that a cell without camera and microphone still has a process.
+The noisy bottleneck (training only) keeps the decoder (`pipelines/causal_decoders.py`) from passing on what it never
+saw in good welds. As the decoder meets the process only through running sums, its memory does not grow with the seam.
+Every part has other forms (`pipelines/causal_config.py`), which the bench compares.
 """
 
-import dataclasses
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pipelines.features.grid import STEPS_PER_TOKEN
-from pipelines.mamba import Mamba, MambaState
+from pipelines.causal_config import NetConfig
+from pipelines.causal_decoders import RunningSums, decoder
+from pipelines.causal_sensor import both_ways, per_sample, sensor_encoder
+from pipelines.causal_targets import target_of
 
-__all__ = ["CausalNet", "NetConfig", "ProcessBatch", "RunningSums"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class NetConfig:
-    """Sizes. `queries` is the number of result tokens over all views, `targets` the length of one."""
-
-    sensor: int
-    video: int
-    audio: int
-    targets: int
-    queries: int
-    programs: int
-    d: int = 128
-    d_sensor: int = 32
-    d_state: int = 8
-    heads: int = 4
-    layers: int = 2
-    mask_ratio: float = 0.2
-    noise_std: float = 0.1
+__all__ = ["Bottleneck", "CausalNet", "NetConfig", "ProcessBatch", "RunningSums", "positions", "projector"]
 
 
 class ProcessBatch(NamedTuple):
     """Standardised process of B seams, padded at the end.
 
     steps (B, S, sensor); video (B, T, video); audio (B, T, audio); *_known (B, T) bool, False in padding;
-    tokens (B, T) bool: which tokens exist; program (B,) index.
+    tokens (B, T) bool: which tokens exist; program (B,) index; sensor (B,) bool: whether there are waveforms.
     """
 
     steps: Tensor
@@ -61,76 +41,22 @@ class ProcessBatch(NamedTuple):
     audio_known: Tensor
     tokens: Tensor
     program: Tensor
+    sensor: Tensor
 
 
-class RunningSums(NamedTuple):
-    """What the decoder keeps of the process, one pair a layer: S (B, H, k, k) and z (B, H, k)."""
+class Bottleneck(nn.Module):
+    """Noise and a random mask on every number, in training only; either may be switched off with 0."""
 
-    s: tuple[Tensor, ...]
-    z: tuple[Tensor, ...]
-
-
-def _phi(x: Tensor) -> Tensor:
-    return F.elu(x) + 1.0
-
-
-class SensorEncoder(nn.Module):
-    """10 ms steps → one state per token; (B, S, sensor) → (B, T, d_sensor), state carried."""
-
-    def __init__(self, config: NetConfig) -> None:
+    def __init__(self, mask_ratio: float, noise_std: float) -> None:
         super().__init__()
-        self.inp = nn.Linear(config.sensor, config.d_sensor)
-        self.norms = nn.ModuleList(nn.LayerNorm(config.d_sensor) for _ in range(2))
-        self.mambas = nn.ModuleList(Mamba(config.d_sensor, config.d_state) for _ in range(2))
-        self.out = nn.LayerNorm(config.d_sensor)
+        self.mask_ratio, self.noise_std = mask_ratio, noise_std
 
-    def forward(self, steps: Tensor, state: Sequence[MambaState] | None) -> tuple[Tensor, list[MambaState]]:
-        x = self.inp(steps)
-        after = []
-        for i, (norm, mamba) in enumerate(zip(self.norms, self.mambas, strict=True)):
-            y, last = mamba(norm(x), None if state is None else state[i])
-            x = x + y
-            after.append(last)
-        return self.out(x[:, STEPS_PER_TOKEN - 1 :: STEPS_PER_TOKEN]), after
-
-
-class LinearCrossAttention(nn.Module):
-    """Queries read the process through running sums (Katharopoulos et al., arXiv 2006.16236)."""
-
-    def __init__(self, d: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(d, d) for _ in range(4))
-
-    def sums(self, tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, d), (B, T) → S (B, H, k, k), z (B, H, k)."""
-        key = _phi(self._split(self.key(tokens))) * known[:, None, :, None]  # (B, H, T, k)
-        return torch.einsum("bhtk,bhtv->bhkv", key, self._split(self.value(tokens))), key.sum(2)
-
-    def forward(self, queries: Tensor, s: Tensor, z: Tensor) -> Tensor:
-        q = _phi(self._split(self.query(queries)))  # (B, H, Q, k)
-        read = torch.einsum("bhqk,bhkv->bhqv", q, s) / (torch.einsum("bhqk,bhk->bhq", q, z)[..., None] + 1e-6)
-        out: Tensor = self.out(read.transpose(1, 2).flatten(2))
-        return out
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.reshape(*x.shape[:-1], self.heads, -1).transpose(1, 2)
-
-
-class DecoderBlock(nn.Module):
-    def __init__(self, d: int, heads: int) -> None:
-        super().__init__()
-        self.norm_tokens, self.norm_queries, self.norm_ffn = (nn.LayerNorm(d) for _ in range(3))
-        self.attend = LinearCrossAttention(d, heads)
-        self.ffn = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
-
-    def sums(self, tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        return self.attend.sums(self.norm_tokens(tokens), known)
-
-    def forward(self, queries: Tensor, s: Tensor, z: Tensor) -> Tensor:
-        queries = queries + self.attend(self.norm_queries(queries), s, z)
-        out: Tensor = queries + self.ffn(self.norm_ffn(queries))
-        return out
+    def forward(self, tokens: Tensor) -> Tensor:
+        if not self.training:
+            return tokens
+        keep = torch.rand_like(tokens) >= self.mask_ratio
+        noisy = tokens + self.noise_std * tokens.detach().std() * torch.randn_like(tokens)
+        return noisy * keep / (1.0 - self.mask_ratio)
 
 
 class CausalNet(nn.Module):
@@ -138,72 +64,88 @@ class CausalNet(nn.Module):
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
+        if config.direction != "forward":
+            raise ValueError(f"direction = {config.direction}: make a pipelines.causal_reverse.ReverseNet")
         self.config, d = config, config.d
-        self.sensor = SensorEncoder(config)
-        self.film = nn.Linear(config.d_sensor, 2 * d)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-        self.project_sensor = nn.Linear(config.d_sensor, d)
-        self.project_video, self.project_audio = _projector(config.video, d), _projector(config.audio, d)
+        self.sensor = sensor_encoder(config)
+        if config.form == "bidirectional" and config.sensor_encoder != "mean":
+            self.sensor_back: nn.Module | None = sensor_encoder(config)
+        else:
+            self.sensor_back = None
+        self.film = nn.Linear(config.d_sensor, 2 * d) if "film" in config.modulation else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+        self.project_sensor = nn.Linear(config.d_sensor, d) if "token" in config.modulation else None
+        self.project_video, self.project_audio = projector(config.video, d), projector(config.audio, d)
         self.kind = nn.Parameter(0.02 * torch.randn(3, d))
         self.program = nn.Embedding(config.programs, d)
-        self.queries = nn.Parameter(torch.randn(config.queries, d) / math.sqrt(d))
-        self.blocks = nn.ModuleList(DecoderBlock(d, config.heads) for _ in range(config.layers))
-        self.out_norm, self.out = nn.LayerNorm(d), nn.Linear(d, config.targets)
-        # Predictions start at the program's mean: what the process cannot tell costs nothing.
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.bottleneck = Bottleneck(config.mask_ratio, config.noise_std)
+        self.decoder = decoder(config)
+        self.target = target_of(config)
+        self.register_load_state_dict_pre_hook(_rename)  # type: ignore[no-untyped-call]
 
     def forward(self, batch: ProcessBatch) -> Tensor:
-        """Predicted result tokens (B, Q, targets), standardised."""
-        states, _ = self.sensor(batch.steps, None)
-        tokens, known = self.encode(states, batch, first_token=0)
+        """Predicted result tokens (B, Q, K), standardised."""
+        steps = per_sample(batch.steps) if self.config.sensor_scaling == "per_sample" else batch.steps
+        whole = None
+        if self.config.form == "bidirectional":
+            states, whole = both_ways(self.sensor, self.sensor_back, steps, batch.tokens)
+        else:
+            states, _ = self.sensor(steps, None)
+        tokens, known = self.encode(states, batch, first_token=0, whole=whole)
         return self.decode(self.accumulate(tokens, known, None), batch.program)
 
-    def encode(self, states: Tensor, batch: ProcessBatch, first_token: int) -> tuple[Tensor, Tensor]:
-        """Process tokens (B, 3 T, d) and which count (B, 3 T); `first_token` is their position in the seam."""
-        gain, shift = self.film(states).chunk(2, -1)  # γ′, β: (B, T, d)
-        video = self.project_video(batch.video) * (1 + gain) + shift
-        audio = self.project_audio(batch.audio) * (1 + gain) + shift
-        place = _positions(first_token, states.shape[1], self.config.d).to(states)
-        context = place + self.program(batch.program)[:, None]
-        parts = [self.project_sensor(states), video, audio]
-        tokens = torch.cat([part + context + kind for part, kind in zip(parts, self.kind, strict=True)], 1)
-        known = torch.cat([batch.tokens, batch.video_known, batch.audio_known], 1)
-        return self._bottleneck(tokens), known
+    def encode(
+        self, states: Tensor, batch: ProcessBatch, first_token: int, whole: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Process tokens (B, 2 T or 3 T, d) and which count; `first_token` is their position in the seam.
 
-    def _bottleneck(self, tokens: Tensor) -> Tensor:
-        if not self.training:
-            return tokens
-        keep = torch.rand_like(tokens) >= self.config.mask_ratio
-        noisy = tokens + self.config.noise_std * tokens.detach().std() * torch.randn_like(tokens)
-        return noisy * keep / (1.0 - self.config.mask_ratio)
+        `whole` (B, 1, d_sensor) modulates instead of each token's own state.
+        """
+        there = batch.sensor[:, None]  # without waveforms γ = 1, β = 0
+        video, audio = self.project_video(batch.video), self.project_audio(batch.audio)
+        if self.film is not None:
+            modulation = self.film(states if whole is None else whole) * there[..., None]
+            gain, shift = modulation.chunk(2, -1)  # γ′, β: (B, T or 1, d)
+            video, audio = video * (1 + gain) + shift, audio * (1 + gain) + shift
+        parts, known = [video, audio], [batch.video_known, batch.audio_known]
+        kinds = list(self.kind[1:])
+        if self.project_sensor is not None:
+            parts, known = [self.project_sensor(states), *parts], [batch.tokens & there, *known]
+            kinds = list(self.kind)
+        place = positions(first_token, states.shape[1], self.config.d).to(states)
+        context = place + self.program(batch.program)[:, None]
+        tokens = torch.cat([part + context + kind for part, kind in zip(parts, kinds, strict=True)], 1)
+        return self.bottleneck(tokens), torch.cat(known, 1)
 
     def accumulate(self, tokens: Tensor, known: Tensor, before: RunningSums | None) -> RunningSums:
         """Add process tokens to the running sums."""
-        pairs = [block.sums(tokens, known.to(tokens)) for block in self.blocks]  # type: ignore[operator]
-        s, z = tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
-        if before is None:
-            return RunningSums(s, z)
-        return RunningSums(
-            tuple(a + b for a, b in zip(before.s, s, strict=True)),
-            tuple(a + b for a, b in zip(before.z, z, strict=True)),
-        )
+        now = self.decoder.sums(tokens, known.to(tokens))
+        return now if before is None else self.decoder.join(before, now)
 
     def decode(self, sums: RunningSums, program: Tensor) -> Tensor:
-        """Result tokens (B, Q, targets) from the sums."""
-        x = self.queries[None] + self.program(program)[:, None]
-        for block, s, z in zip(self.blocks, sums.s, sums.z, strict=True):
-            x = block(x, s, z)
-        out: Tensor = self.out(self.out_norm(x))
+        """Result tokens (B, Q, K) from the sums."""
+        out: Tensor = self.decoder(sums, self.program(program))
         return out
 
 
-def _projector(size: int, d: int) -> nn.Module:
+DECODER_PARTS = ("queries", "blocks", "out_norm", "out")
+
+
+def _rename(net: nn.Module, state: dict[str, Any] | Mapping[str, Any], *_: Any) -> None:
+    """Models of the first version have the decoder's parameters beside the others."""
+    assert isinstance(state, dict)  # load_state_dict hands on a copy of its own
+    for name in [n for n in state if n.split(".")[0] in DECODER_PARTS]:
+        state[f"decoder.{name}"] = state.pop(name)
+
+
+def projector(size: int, d: int) -> nn.Module:
+    """A stream's tokens (…, size) → (…, d)."""
     return nn.Sequential(nn.Linear(size, d), nn.LayerNorm(d), nn.GELU(), nn.Linear(d, d), nn.LayerNorm(d))
 
 
-def _positions(first: int, n: int, d: int) -> Tensor:
+def positions(first: int, n: int, d: int) -> Tensor:
     """Sines of the token's time (1, n, d), periods from 0.6 s to about 10 min."""
     t = torch.arange(first, first + n, dtype=torch.float32)[:, None]
     rates = torch.exp(torch.linspace(0.0, -math.log(1000.0), d // 2))

@@ -25,7 +25,11 @@ from torch.nn import functional as F
 
 from pipelines.selective_scan import selective_scan
 
-__all__ = ["Mamba", "MambaState"]
+__all__ = ["Mamba", "MambaState", "started"]
+
+
+PUT_IN = 1e-8
+"""Step size at which a state is put in: small beside 2^-24 / max |A|."""
 
 
 class MambaState(NamedTuple):
@@ -35,21 +39,41 @@ class MambaState(NamedTuple):
     ssm: Tensor  # (B, E, N): h
 
 
-def _fused_scan() -> Callable[..., tuple[Tensor, Tensor]] | None:
+Scan = Callable[..., tuple[Tensor, Tensor]]
+
+
+def _fused_scan() -> Scan | None:
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except ImportError:
         return None
 
-    def fused(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        # It starts from h = 0: what h adds to the outputs is linear, so it is added afterwards.
+    def from_zero(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
         across = [t.transpose(1, 2).contiguous() for t in (x, dt, b, c)]
         y, last = selective_scan_fn(across[0], across[1], a, across[2], across[3], d, return_last_state=True)
-        fade = torch.exp(torch.cumsum(dt, 1)[..., None] * a)  # (B, L, E, N)
-        y = y.transpose(1, 2) + torch.einsum("blen,ben,bln->ble", fade, h, c)
-        return y, last + fade[:, -1] * h
+        return y.transpose(1, 2), last
 
-    return fused
+    return started(from_zero)
+
+
+def started(from_zero: Scan) -> Scan:
+    """A scan from any h, of one that only starts from h = 0 and takes all arguments but h.
+
+    N steps before the first put h in, state by state: Δ = 1e-8 lets nothing fade (exp(Δ A) is 1 in float32), b is
+    1e8 for the state and 0 for the others, x is h. So no (B, L, E, N) array is made. Float32 or wider.
+    """
+
+    def scan(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        n = h.shape[-1]
+        one = torch.eye(n, dtype=b.dtype, device=b.device).expand(len(b), n, n)
+        x = torch.cat([h.transpose(1, 2), x], 1)
+        dt = torch.cat([dt.new_full((len(dt), n, dt.shape[2]), PUT_IN), dt], 1)
+        b = torch.cat([one / PUT_IN, b], 1)
+        c = torch.cat([c.new_zeros(len(c), n, n), c], 1)
+        y, last = from_zero(x, dt, a, b, c, d)
+        return y[:, n:], last
+
+    return scan
 
 
 class Mamba(nn.Module):

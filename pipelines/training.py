@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.causal_net import CausalNet, NetConfig, ProcessBatch
+from pipelines.causal_targets import squared_loss
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.geometry import GeoMap
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.result import RESULT_ROWS, ResultMap
 from pipelines.features.sensor import SENSOR_FEATURES
 from pipelines.loop import LoopConfig, train_loop
+from pipelines.modality_dropout import drop_modalities
 from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
 from pipelines.oneclass import ProcessOneClass, fit_process
 from pipelines.patches import PatchOneClass, fit_patches
@@ -48,6 +50,7 @@ class TrainConfig:
     weight_decay: float = 3e-2
     patience: int = 3
     modality_dropout: float = 0.15
+    modality_dropout_sensor: float = 0.0
     calibration_share: float = 0.4
     calibration_goods: int = 99
     threads: int = 1
@@ -145,6 +148,7 @@ def collate(processes: Sequence[Process], program: Sequence[int]) -> ProcessBatc
         audio_known=stack("audio_known", longest),
         tokens=torch.tensor([[t < p.tokens for t in range(longest)] for p in processes]),
         program=torch.tensor(list(program)),
+        sensor=torch.tensor([bool(p.steps[:, p.steps.shape[1] // 2 :].any()) for p in processes]),
     )
 
 
@@ -250,14 +254,6 @@ def _program_means(tokens: NDArray[np.float32], program: NDArray[np.int64], prog
     return np.stack([tokens[program == p].mean(0) if (program == p).any() else pooled for p in range(programs)])
 
 
-def _loss(predicted: torch.Tensor, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Squared error per known token. The seam's mean counts by itself too: size shows in it before any token."""
-    weight = known[..., None].to(predicted)
-    error = (predicted - target) * weight
-    mean = error.sum(1) / weight.sum(1).clamp(min=1)
-    return error.square().sum() / (weight.sum() * predicted.shape[-1]) + mean.square().mean()
-
-
 def _train(
     data: _Data,
     split: Split,
@@ -284,7 +280,8 @@ def _train(
 
     def loss(_: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
         batch, target, known = data.batch(split.train[rows])
-        return _loss(net(_drop_modalities(batch, config.modality_dropout)), target, known)
+        shown = drop_modalities(batch, config.modality_dropout, config.modality_dropout_sensor)
+        return squared_loss(net(shown), target, known)
 
     loop = LoopConfig(
         epochs=config.epochs,
@@ -313,17 +310,6 @@ def _train(
     }
 
 
-def _drop_modalities(batch: ProcessBatch, share: float) -> ProcessBatch:
-    """Hide a seam's video or audio now and then, so that a cell may lose a camera and keep scoring."""
-    keep = torch.rand(2, len(batch.program)) >= share
-    return batch._replace(
-        video=batch.video * keep[0, :, None, None],
-        video_known=batch.video_known & keep[0, :, None],
-        audio=batch.audio * keep[1, :, None, None],
-        audio_known=batch.audio_known & keep[1, :, None],
-    )
-
-
 def _predict(net: CausalNet, data: _Data, rows: NDArray[np.int64], size: int) -> NDArray[np.float32]:
     net.eval()
     found = []
@@ -337,4 +323,4 @@ def _predict(net: CausalNet, data: _Data, rows: NDArray[np.int64], size: int) ->
 def _held_out_loss(net: CausalNet, data: _Data, rows: NDArray[np.int64], size: int) -> float:
     own = [data.at[int(i)] for i in rows]
     predicted = torch.from_numpy(_predict(net, data, rows, size))
-    return float(_loss(predicted, torch.from_numpy(data.targets[own]), torch.from_numpy(data.known[own])))
+    return float(squared_loss(predicted, torch.from_numpy(data.targets[own]), torch.from_numpy(data.known[own])))

@@ -9,14 +9,15 @@ import torch
 
 from drivers.base import Chunk
 from pipelines.build import build_causal_hm
-from pipelines.causal_hm import CausalHM, raw_score, weights_id
+from pipelines.causal_hm import CausalHM, weights_id
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
+from pipelines.gaussian import raw_score
 from pipelines.models import ModelError, load_detector, model_toml, write_manifest
 from pipelines.training import TrainConfig, split_by_session
 from pipelines.window import Integrity, Score
 from tests.support import seam_chunks as cell
 from tests.support.backbone import TinyBackbone
-from tests.support.law_seams import goods, law_seam, without
+from tests.support.law_seams import FROM_HEAT, goods, law_seam, without
 
 SMALL = TrainConfig(epochs=3, d=48, d_sensor=16, lr=3e-3)
 
@@ -195,3 +196,33 @@ def test_the_model_is_a_few_megabytes_and_has_no_pickle(directory: Path) -> None
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def test_the_score_along_the_seam_shows_where(model: CausalHM) -> None:
+    rng = np.random.default_rng(8)
+    good, hot = law_seam(rng, 0), law_seam(rng, 0)
+    fine = hot.views["top"].fine.copy()
+    fine[:, 48:52] += 2.0 * FROM_HEAT["fine"]  # the 13th of 28 places
+    hot = dataclasses.replace(hot, views={"top": dataclasses.replace(hot.views["top"], fine=fine.astype(np.float16))})
+    for seam in (good, hot):
+        found, score = model.analyse(seam), model.score(seam)
+        assert found.components == pytest.approx(score.components)
+        assert found.raw == pytest.approx(score.raw)
+        assert found.along().shape == (28,)
+        worst = found.parts["s_R"]["photo.worst"]
+        assert np.nanmax(found.rows["s_R.photo"]) == pytest.approx(worst)
+    found = model.analyse(hot)
+    assert np.argmax(found.along()) == 12
+    place = found.rows_mm(5.0, 61.0)
+    assert place[0].tolist() == [5.0, 7.0]
+    assert place[-1].tolist() == [59.0, 61.0]
+
+
+def test_a_network_for_measurements_is_refused(directory: Path, tmp_path: Path, cache_dir: Path) -> None:
+    for file in directory.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    text = (tmp_path / "model.toml").read_text()
+    (tmp_path / "model.toml").write_text(text.replace('decoder = "linattn_tokens"', 'decoder = "softmax_tokens"'))
+    write_manifest(tmp_path)
+    with pytest.raises(ModelError, match="decoder = softmax_tokens: such a network is for measurements"):
+        load_detector(tmp_path, cache_dir=cache_dir)

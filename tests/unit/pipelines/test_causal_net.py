@@ -19,6 +19,7 @@ def batch(size: int = 2, tokens: int = T) -> ProcessBatch:
         known,
         known,
         torch.arange(size) % 2,
+        torch.ones(size, dtype=torch.bool),
     )
 
 
@@ -32,7 +33,7 @@ def net() -> CausalNet:
 
 def piece(b: ProcessBatch, start: int, stop: int) -> ProcessBatch:
     tokens = (t[:, start:stop] for t in b[1:6])
-    return ProcessBatch(b.steps[:, 10 * start : 10 * stop], *tokens, b.program)
+    return ProcessBatch(b.steps[:, 10 * start : 10 * stop], *tokens, b.program, b.sensor)
 
 
 def test_pieces_with_running_sums_equal_the_whole() -> None:

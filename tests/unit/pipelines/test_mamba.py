@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from pipelines.mamba import Mamba
+from pipelines.mamba import Mamba, started
 from pipelines.selective_scan import BackendError, forced_backend, scan, scan_ref
 from pipelines.selective_scan.choice import BACKENDS
 
@@ -121,3 +121,23 @@ def test_a_block_learns_alike_with_every_form(block: Mamba) -> None:
         theirs = gradients()
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_scan_that_starts_from_nothing_can_be_given_a_state() -> None:
+    """What the fused form for CUDA rests on, with the written recurrence in its place."""
+
+    def from_zero(*arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x, _, a = arguments[:3]
+        return scan_ref(*arguments, x.new_zeros(len(x), *a.shape))
+
+    ours, plain = ([t.clone().requires_grad_() for t in _arguments(20)] for _ in range(2))
+    with torch.no_grad():
+        for arguments in (ours, plain):
+            arguments[2].mul_(16.0)  # the fastest fading that a block starts with, and more
+    (y, h), (y_ref, h_ref) = started(from_zero)(*ours), scan_ref(*plain)
+    torch.testing.assert_close(y, y_ref, atol=TOLERANCE, rtol=TOLERANCE)
+    torch.testing.assert_close(h, h_ref, atol=TOLERANCE, rtol=TOLERANCE)
+    (y.square().sum() + h.sum()).backward()
+    (y_ref.square().sum() + h_ref.sum()).backward()
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4)
