@@ -35,7 +35,7 @@ from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
 from pipelines.patches import PatchOneClass
-from pipelines.result_parts import RESULT_KINDS, ResultPart, RowScores
+from pipelines.result_parts import RESULT_KINDS, JointMismatch, ResultPart, RowScores
 from pipelines.seam_analysis import SeamAnalysis
 from pipelines.selective_scan import scan_backend
 from pipelines.skip import summary
@@ -125,15 +125,24 @@ class CausalHM:
         }
         maps = result_maps(features, self.fitted.normaliser.located)
         s_r = {f"cells.{name}": z for name, z in self.fitted.patches.score(maps, program).items()}
-        s_rp: dict[str, float] = {}
-        for kind, score in scores.items():
-            if score is not None:
-                s_r |= {f"{kind}.{name}": z for name, z in score.s_r.items()}
-                s_rp |= {f"{kind}.{name}": z for name, z in score.s_rp.items()}
+        seen = {kind: score for kind, score in scores.items() if score is not None}
+        for kind, score in seen.items():
+            s_r |= {f"{kind}.{name}": z for name, z in score.s_r.items()}
+        s_rp = self._mismatch(seen, program)
         along = self._along(scores, known, program)
         done = time.perf_counter()
         stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
         return SeamAnalysis({"s_P": s_p, "s_R": s_r, "s_RP": s_rp}, live, along, stage_ms)
+
+    def _mismatch(self, seen: Mapping[str, RowScores], program: int) -> dict[str, float]:
+        """s_R|P of all kinds together where the seam has them all, else of those that it has."""
+        joint = self.fitted.joint
+        if joint is not None and len(seen) == len(self.fitted.parts):
+            return joint.score([score.evidence for score in seen.values()], program)
+        found: dict[str, float] = {}
+        for score in seen.values():
+            found |= {name: max(z, found.get(name, z)) for name, z in score.s_rp.items()}
+        return found
 
     def _along(
         self, scores: Mapping[str, RowScores | None], known: NDArray[np.bool_], program: int
@@ -282,6 +291,8 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
         tensors |= {f"{part}.{name}": value for name, value in getattr(fitted, part).tensors().items()}
     for kind, found in fitted.parts.items():
         tensors |= {f"{kind}.{name}": value for name, value in found.tensors().items()}
+    if fitted.joint is not None:
+        tensors |= {f"joint.{name}": value for name, value in fitted.joint.tensors().items()}
     tensors["target_mean"] = fitted.target_mean
     path.mkdir(parents=True, exist_ok=True)
     save_file(
@@ -334,6 +345,7 @@ def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
         target_mean=tensors["target_mean"],
         process=ProcessOneClass.from_tensors(double["process"]),
         patches=PatchOneClass.from_tensors(double["patches"]),
+        joint=JointMismatch.from_tensors(part("joint")) if part("joint") else None,
         parts={kind: ResultPart.from_tensors(part(kind)) for kind in RESULT_KINDS if part(kind)},
         report=dict(about["training"]),
     )

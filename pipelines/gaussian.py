@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard", "raw_score"]
+__all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard", "largest_of", "raw_score"]
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -87,6 +87,19 @@ class Standard:
 def raw_score(z: float) -> float:
     """log(1 + exp(z)): monotone, z itself where it matters, and positive: it can be divided by its threshold."""
     return float(np.logaddexp(0.0, z))
+
+
+def largest_of(z: float, n: int) -> float:
+    """z-score of a z that is the largest of `n`, after Šidák: 1 − (1 − p)ⁿ. Correlated ones are judged too mildly."""
+    from scipy.special import log_ndtr, ndtri
+
+    tail = float(log_ndtr(-z))  # log p
+    if tail < -600.0:  # p underflows; there p → n p moves z² by 2 log n
+        return float(np.sqrt(z * z - 2.0 * np.log(n)))
+    at_most = n * np.log1p(-np.exp(tail)) if tail < 0 else -np.inf
+    if at_most > -1e-10:
+        return float(-ndtri(np.exp(tail + np.log(n))))
+    return float(ndtri(np.exp(max(at_most, -600.0))))
 
 
 def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> Standard:

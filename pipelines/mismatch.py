@@ -9,7 +9,7 @@ With v the result's deviation in such a direction and v̂ what the process predi
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,41 @@ from numpy.typing import NDArray
 from pipelines.gaussian import Standard, cross_fitted, fit_standard
 from pipelines.skip import Skip, row_modes
 
-__all__ = ["Mismatch", "fit_mismatch"]
+__all__ = ["Evidence", "Mismatch", "fit_mismatch", "fit_standards", "standardised"]
 
 Array = NDArray[np.float64]
 FIGURES = ("residual", "mismatch")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Evidence:
+    """Σ w r², Σ w and the log-likelihood ratio of one seam; those of photograph and scan add up."""
+
+    strain: float
+    weight: float
+    gain: float
+
+    def __add__(self, other: "Evidence") -> "Evidence":
+        return Evidence(self.strain + other.strain, self.weight + other.weight, self.gain + other.gain)
+
+    def figures(self) -> dict[str, float]:
+        """Positive figures whose logarithm is about normal on goods; see `fit_standard`."""
+        return {
+            "residual": float(np.sqrt(self.strain / self.weight)),
+            # A gain has the tail of a square; its root has that of a normal.
+            "mismatch": float(np.exp(np.clip(np.sign(self.gain) * np.sqrt(np.abs(self.gain)), -30.0, 30.0))),
+        }
+
+
+def standardised(evidence: Evidence, standards: Mapping[str, Standard], program: int) -> dict[str, float]:
+    """z-scores of a seam's evidence."""
+    return {name: float(standards[name].z(value, program)) for name, value in evidence.figures().items()}
+
+
+def fit_standards(evidence: Sequence[Evidence], program: NDArray[np.int64], programs: int) -> dict[str, Standard]:
+    """Standards of goods' figures."""
+    table = [e.figures() for e in evidence]
+    return {n: fit_standard(np.array([row[n] for row in table]), program, programs) for n in FIGURES}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -33,27 +64,28 @@ class Mismatch:
     weight: Array
     standards: Mapping[str, Standard]
 
-    def score(self, skip: Skip, rows: Array, predicted: Array, program: int) -> tuple[dict[str, float], Array]:
-        """z-scores "residual" and "mismatch", and the residual of every row `(Q,)` in the first direction.
+    def score(
+        self, skip: Skip, rows: Array, predicted: Array, program: int
+    ) -> tuple[dict[str, float], Array, "Evidence"]:
+        """z-scores "residual" and "mismatch", the residual of every row `(Q,)` in the first direction, the evidence.
 
         rows, predicted `(Q, K)`: deviations from the program's mean. Nothing where the process tells nothing.
         """
         first = (rows - self.slope[0, 0] * predicted) @ skip.directions[0, :, 0] / self.residual[0, 0]
+        evidence = self.evidence(*_directions(skip, rows, predicted, program))
         if not self.weight.any():
-            return dict.fromkeys(FIGURES, 0.0), np.abs(first)
-        figures = self._figures(*_directions(skip, rows, predicted, program))
-        found = {name: float(self.standards[name].z(value, program)) for name, value in figures.items()}
-        return found, np.abs(first)
+            return dict.fromkeys(FIGURES, 0.0), np.abs(first), evidence
+        return standardised(evidence, self.standards, program), np.abs(first), evidence
 
-    def _figures(self, shown: Array, told: Array) -> dict[str, float]:
+    def evidence(self, shown: Array, told: Array) -> "Evidence":
+        """What the directions (M, R) of a seam say."""
         off = (shown - self.slope * told) ** 2 / self.residual**2
         used = self.weight > 0
-        gain = (off - shown**2 / self.result**2)[used].sum()
-        return {
-            "residual": float(np.sqrt((self.weight * off).sum() / self.weight.sum())),
-            # A gain has the tail of a square; its root has that of a normal.
-            "mismatch": float(np.exp(np.clip(np.sign(gain) * np.sqrt(np.abs(gain)), -30.0, 30.0))),
-        }
+        return Evidence(
+            strain=float((self.weight * off).sum()),
+            weight=float(self.weight.sum()),
+            gain=float((off - shown**2 / self.result**2)[used].sum()),
+        )
 
     def tensors(self) -> dict[str, Array]:
         """Named arrays for the model file."""
@@ -88,31 +120,33 @@ def fit_mismatch(
     program: NDArray[np.int64],
     sessions: NDArray[np.int64],
     programs: int,
-) -> tuple[Mismatch, Array]:
-    """Fit on held-out goods (n, Q, K); returns it and the share of variance explained per direction (M, R)."""
+) -> tuple[Mismatch, Array, list[Evidence]]:
+    """Fit on held-out goods (n, Q, K).
+
+    Returns it, the share of variance explained per direction (M, R) and the goods' evidence, out of fold; none where
+    the process tells nothing.
+    """
     pairs = [_directions(skip, rows[i], predicted[i], p) for i, p in enumerate(program.tolist())]
     shown, told = (np.stack(x) for x in zip(*pairs, strict=True))
     found, explained = _fit(skip, shown, told)
     if not found.weight.any():
         nothing = Standard(np.zeros(programs), 1.0)
-        return dataclasses.replace(found, standards=dict.fromkeys(FIGURES, nothing)), explained
-    table = _held_out_figures(skip, shown, told, sessions, found)
-    standards = {n: fit_standard(table[:, k], program, programs) for k, n in enumerate(FIGURES)}
-    return dataclasses.replace(found, standards=standards), explained
+        return dataclasses.replace(found, standards=dict.fromkeys(FIGURES, nothing)), explained, []
+    evidence = _held_out(skip, shown, told, sessions, found)
+    return dataclasses.replace(found, standards=fit_standards(evidence, program, programs)), explained, evidence
 
 
-def _held_out_figures(skip: Skip, shown: Array, told: Array, sessions: NDArray[np.int64], whole: Mismatch) -> Array:
-    """Figures (n, 2) of every good by slopes and spreads that its session had no part in."""
+def _held_out(skip: Skip, shown: Array, told: Array, sessions: NDArray[np.int64], whole: Mismatch) -> list[Evidence]:
+    """Evidence of every good by slopes and spreads that its session had no part in."""
 
     def fit(rows: NDArray[np.int64]) -> Mismatch:
         # Which directions count is the model's, so that the figures are of one kind.
         return dataclasses.replace(_fit(skip, shown[rows], told[rows])[0], weight=whole.weight)
 
     def measure(model: Mismatch, i: int) -> Array:
-        figures = model._figures(shown[i], told[i])
-        return np.array([figures[name] for name in FIGURES])
+        return np.array(dataclasses.astuple(model.evidence(shown[i], told[i])))
 
-    return cross_fitted(sessions, fit, measure)
+    return [Evidence(*row) for row in cross_fitted(sessions, fit, measure).tolist()]
 
 
 def _fit(skip: Skip, shown: Array, told: Array) -> tuple[Mismatch, Array]:

@@ -5,18 +5,20 @@ kind has its own skip path (`skip.py`), its own distances (`oneclass.py`) and it
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.gaussian import cross_fitted
-from pipelines.mismatch import Mismatch, fit_mismatch
+from pipelines.gaussian import Standard, cross_fitted
+from pipelines.mismatch import Evidence, Mismatch, fit_mismatch, fit_standards, standardised
 from pipelines.oneclass import ResultDistances, fit_result
 from pipelines.skip import Skip, fit_skip
 
-__all__ = ["RESULT_KINDS", "ResultPart", "RowScores", "fit_part", "fit_told"]
+__all__ = ["RESULT_KINDS", "JointMismatch", "ResultPart", "RowScores", "fit_joint", "fit_part", "fit_told"]
 
 RESULT_KINDS = {"photo": "result", "scan": "profile"}
 """Kind of result → the kind of stream that shows it."""
@@ -26,10 +28,11 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RowScores:
-    """z-scores of s_R and s_R|P by signal, and along the seam `(Q,)` the distance and the residual of each row."""
+    """z-scores of s_R and s_R|P by signal, the latter's evidence, and along the seam `(Q,)` distance and residual."""
 
     s_r: Mapping[str, float]
     s_rp: Mapping[str, float]
+    evidence: Evidence
     distance: Array
     residual: Array
 
@@ -60,8 +63,8 @@ class ResultPart:
         if not known[own].any():
             return None
         s_r, distance = self.result.score(rows[own], known[own], program)
-        s_rp, residual = self.residual.score(self.skip, off[own], predicted[own], program)
-        return RowScores(s_r, s_rp, distance, residual)
+        s_rp, residual, evidence = self.residual.score(self.skip, off[own], predicted[own], program)
+        return RowScores(s_r, s_rp, evidence, distance, residual)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Named arrays for the model file."""
@@ -86,6 +89,41 @@ class ResultPart:
             ResultDistances.from_tensors(own("result")),
             Mismatch.from_tensors(own("residual")),
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class JointMismatch:
+    """s_R|P of photographs and scan together: their log-likelihood ratios add up, as their noise is not shared."""
+
+    standards: Mapping[str, Standard]
+
+    def score(self, evidence: Sequence[Evidence], program: int) -> dict[str, float]:
+        """z-scores "residual" and "mismatch" of a seam that has every kind."""
+        return standardised(functools.reduce(operator.add, evidence), self.standards, program)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Named arrays for the model file."""
+        found: dict[str, NDArray[Any]] = {}
+        for name, standard in self.standards.items():
+            found |= {f"{name}.location": standard.location, f"{name}.scale": np.array([standard.scale])}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "JointMismatch":
+        """What `tensors` gave."""
+        names = [key.removesuffix(".scale") for key in tensors if key.endswith(".scale")]
+        return cls({n: Standard(tensors[f"{n}.location"], float(tensors[f"{n}.scale"][0])) for n in names})
+
+
+def fit_joint(
+    evidence: Sequence[Mapping[int, Evidence]], program: NDArray[np.int64], programs: int
+) -> JointMismatch | None:
+    """Fit on goods that have every kind; None where there is only one, or one from which nothing is told."""
+    rows = sorted(set.intersection(*(set(kind) for kind in evidence)))
+    if len(evidence) < 2 or not rows:
+        return None
+    joined = [functools.reduce(operator.add, (kind[row] for kind in evidence)) for row in rows]
+    return JointMismatch(fit_standards(joined, program[rows], programs))
 
 
 def fit_told(
@@ -122,15 +160,15 @@ def fit_part(
     groups: NDArray[np.int64],
     programs: int,
     held_out: NDArray[np.int64],
-) -> tuple[ResultPart, Array]:
+) -> tuple[ResultPart, Array, dict[int, Evidence]]:
     """Fit on goods' rows (all of them, `(n, Q, 48)`); `held_out` had no part in the prediction and fit the mismatch.
 
-    Returns the share of variance that is explained per direction too, (M, R).
+    Returns the share of variance that is explained per direction too, (M, R), and held-out goods' evidence by row.
     """
     own = slice(*place)
     there = np.asarray(known[:, own].any(1), np.bool_).reshape(-1)
     late = held_out[there[held_out]]
-    residual, explained = fit_mismatch(
+    residual, explained, evidence = fit_mismatch(
         skip,
         off[late][:, own].astype(np.float64),
         predicted[late][:, own].astype(np.float64),
@@ -142,4 +180,5 @@ def fit_part(
     result = fit_result(
         tokens[seen][:, own].astype(np.float64), known[seen][:, own], program[seen], groups[seen], programs
     )
-    return ResultPart(place[0], place[1], skip, result, residual), explained
+    fitted = ResultPart(place[0], place[1], skip, result, residual)
+    return fitted, explained, dict(zip(late.tolist(), evidence, strict=False))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.result import RESULT_ROWS
-from pipelines.gaussian import raw_score
+from pipelines.gaussian import largest_of, raw_score
 
 __all__ = ["SeamAnalysis"]
 
@@ -34,8 +34,8 @@ class SeamAnalysis:
 
     @property
     def components(self) -> dict[str, float]:
-        """The largest z of each part."""
-        return {name: max(z.values()) for name, z in self.parts.items()}
+        """The largest z of each part, as rare as the largest of so many is: parts of many signals gain nothing."""
+        return {name: largest_of(max(z.values()), len(z)) for name, z in self.parts.items()}
 
     @property
     def raw(self) -> float:

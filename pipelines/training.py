@@ -22,11 +22,12 @@ from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.result import RESULT_ROWS, ResultMap
 from pipelines.features.sensor import SENSOR_FEATURES
 from pipelines.loop import LoopConfig, train_loop
+from pipelines.mismatch import Evidence
 from pipelines.modality_dropout import drop_modalities
 from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
 from pipelines.oneclass import ProcessOneClass, fit_process
 from pipelines.patches import PatchOneClass, fit_patches
-from pipelines.result_parts import ResultPart, fit_part, fit_told
+from pipelines.result_parts import JointMismatch, ResultPart, fit_joint, fit_part, fit_told
 from pipelines.skip import summary
 from pipelines.thresholds import MAX_CALIBRATION_SHARE
 
@@ -79,6 +80,7 @@ class Fitted:
     net: CausalNet
     target_mean: NDArray[np.float32]  # (programs, Q, 48)
     parts: Mapping[str, ResultPart]  # by kind of result
+    joint: JointMismatch | None
     process: ProcessOneClass
     patches: PatchOneClass
     report: dict[str, float | int | str]
@@ -191,8 +193,9 @@ def fit(
     predicted[rows_fit] += _predict(net, data, split.fit, config.batch)
     tell("one-class", 0, 1, 0.0)
     parts: dict[str, ResultPart] = {}
+    evidence: dict[str, dict[int, Evidence]] = {}
     for kind, place in places.items():
-        parts[kind], explained = fit_part(
+        parts[kind], explained, evidence[kind] = fit_part(
             place, skips[kind], tokens, known, targets, predicted, program[used], groups[used], n, rows_fit
         )
         report[f"{kind}_explained_in_first_direction"] = float(explained[0, 0])
@@ -213,6 +216,7 @@ def fit(
         net=net,
         target_mean=target_mean,
         parts=parts,
+        joint=fit_joint(list(evidence.values()), program[used], n),
         process=fit_process([processes[int(i)] for i in used], program[used], groups[used], n),
         patches=fit_patches(maps, program[used], groups[used], n),
         report=report,
