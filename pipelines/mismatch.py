@@ -115,18 +115,20 @@ def _directions(skip: Skip, rows: Array, predicted: Array, program: int) -> tupl
 
 def fit_mismatch(
     skip: Skip,
+    blind: Sequence[Skip],
     rows: Array,
     predicted: Array,
     program: NDArray[np.int64],
     sessions: NDArray[np.int64],
     programs: int,
 ) -> tuple[Mismatch, Array, list[Evidence]]:
-    """Fit on held-out goods (n, Q, K).
+    """Fit on held-out goods (n, Q, K), each in the directions of `blind[i]`, which its own session did not teach: in
+    directions that a seam helped to choose, it fits its process better than the next one will.
 
     Returns it, the share of variance explained per direction (M, R) and the goods' evidence, out of fold; none where
     the process tells nothing.
     """
-    pairs = [_directions(skip, rows[i], predicted[i], p) for i, p in enumerate(program.tolist())]
+    pairs = [_directions(blind[i], rows[i], predicted[i], p) for i, p in enumerate(program.tolist())]
     shown, told = (np.stack(x) for x in zip(*pairs, strict=True))
     found, explained = _fit(skip, shown, told)
     if not found.weight.any():

@@ -132,8 +132,9 @@ def fit_told(
     program: NDArray[np.int64],
     groups: NDArray[np.int64],
     programs: int,
-) -> tuple[Skip, NDArray[np.float32]]:
-    """The skip path, and what it predicts of every seam `(n, Q, 48)` when that seam's session did not teach it.
+) -> tuple[Skip, NDArray[np.float32], list[Skip]]:
+    """The skip path; what it predicts of every seam `(n, Q, 48)` when that seam's session did not teach it; and the
+    path that it was then, by seam.
 
     Out of fold, as the network must learn the remainder that it will meet, and residuals must have their true size.
     """
@@ -142,16 +143,20 @@ def fit_told(
     def fitted_on(picked: NDArray[np.int64]) -> Skip:
         return fit_skip(summaries[picked], rows[picked], program[picked], groups[picked], programs)
 
+    blind: dict[int, Skip] = {}
+
     def predicted(skip: Skip, i: int) -> Array:
+        blind[i] = skip
         return skip.predict(summaries[i], int(program[i]))
 
     told = cross_fitted(groups, fitted_on, predicted)
-    return fitted_on(np.arange(len(rows))), told.astype(np.float32)
+    return fitted_on(np.arange(len(rows))), told.astype(np.float32), [blind[i] for i in range(len(rows))]
 
 
 def fit_part(
     place: tuple[int, int],
     skip: Skip,
+    blind: Sequence[Skip],
     tokens: NDArray[np.float32],
     known: NDArray[np.bool_],
     off: NDArray[np.float32],
@@ -161,15 +166,18 @@ def fit_part(
     programs: int,
     held_out: NDArray[np.int64],
 ) -> tuple[ResultPart, Array, dict[int, Evidence]]:
-    """Fit on goods' rows (all of them, `(n, Q, 48)`); `held_out` had no part in the prediction and fit the mismatch.
+    """Fit on goods' rows (all of them, `(n, Q, 48)`).
 
-    Returns the share of variance that is explained per direction too, (M, R), and held-out goods' evidence by row.
+    `blind[i]`: the path that seam i's session did not teach; `held_out` had no part in the prediction and fit the
+    mismatch. Returns the share of variance that is explained per direction too, (M, R), and held-out goods' evidence
+    by row.
     """
     own = slice(*place)
     there = np.asarray(known[:, own].any(1), np.bool_).reshape(-1)
     late = held_out[there[held_out]]
     residual, explained, evidence = fit_mismatch(
         skip,
+        [blind[i] for i in late.tolist()],
         off[late][:, own].astype(np.float64),
         predicted[late][:, own].astype(np.float64),
         program[late],

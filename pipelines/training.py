@@ -180,10 +180,10 @@ def fit(
     summaries = np.stack([summary(processes[int(i)]) for i in used])
     photo = len(views) * RESULT_ROWS
     places = {"photo": (0, photo)} | ({"scan": (photo, tokens.shape[1])} if tokens.shape[1] > photo else {})
-    skips, told = {}, np.zeros_like(targets)
+    skips, told, blind = {}, np.zeros_like(targets), {}
     for kind, (first, last) in places.items():
         own = targets[:, first:last]
-        skips[kind], told[:, first:last] = fit_told(summaries, own, program[used], groups[used], n)
+        skips[kind], told[:, first:last], blind[kind] = fit_told(summaries, own, program[used], groups[used], n)
     told *= known[..., None]
     tell("skip", 1, 1, 0.0)
 
@@ -196,7 +196,17 @@ def fit(
     evidence: dict[str, dict[int, Evidence]] = {}
     for kind, place in places.items():
         parts[kind], explained, evidence[kind] = fit_part(
-            place, skips[kind], tokens, known, targets, predicted, program[used], groups[used], n, rows_fit
+            place,
+            skips[kind],
+            blind[kind],
+            tokens,
+            known,
+            targets,
+            predicted,
+            program[used],
+            groups[used],
+            n,
+            rows_fit,
         )
         report[f"{kind}_explained_in_first_direction"] = float(explained[0, 0])
         report[f"{kind}_skip_correlations"] = " ".join(f"{rho:.2f}" for rho in skips[kind].correlation.ravel())

@@ -47,7 +47,9 @@ def test_a_swapped_result_shows_in_the_mismatch() -> None:
     skip = fitted()
     summaries, rows, program, _ = seams(seed=1)
     told = np.stack([skip.predict(s, p) for s, p in zip(summaries, program, strict=True)])
-    mismatch, explained = fit_mismatch(skip, rows[:120], told[:120], program[:120], np.arange(120) // 10, 2)
+    mismatch, explained, _ = fit_mismatch(
+        skip, [skip] * 120, rows[:120], told[:120], program[:120], np.arange(120) // 10, 2
+    )
     assert explained[0, 0] > 0.6
     again = Mismatch.from_tensors(mismatch.tensors())
     own = [again.score(Skip.from_tensors(skip.tensors()), rows[i], told[i], i % 2)[0] for i in range(120, N)]
