@@ -16,14 +16,14 @@ import numpy as np
 from pipelines.features.extractor import SeamFeatures
 from pipelines.fusion import fit_fusion
 from pipelines.grid_detector import FittedGrid, GridDetector, requires_of
-from pipelines.grids import MODALITIES, Modality, Tell
+from pipelines.grids import MODALITIES, GridData, GridMethod, Modality, Tell
 from pipelines.loop import LoopConfig
 from pipelines.normaliser import fit_normaliser
 from pipelines.oneclass import fit_process
 from pipelines.seam_grid import GRID, fit_grid_scaler, seam_grid
 from pipelines.training import Split, session_groups
 
-__all__ = ["FITS", "GridOptions", "default_pair", "fit_grid"]
+__all__ = ["FITS", "LOOPS", "GridOptions", "default_pair", "fit_grid", "fit_method"]
 
 FITS: dict[str, tuple[str, str]] = {
     "cfm": ("pipelines.cfm:fit_cfm", "CfmConfig"),
@@ -86,14 +86,12 @@ def fit_grid(
     scaler = fit_grid_scaler([grids[i] for i in rows["train"]])
     program = np.array([programs.index(f.program) for f in features])
     data = {p: scaler([grids[i] for i in found], program[found], len(programs)) for p, found in rows.items()}
-    where, config_name = FITS[detector]
-    module, _, function = where.partition(":")
-    methods = importlib.import_module(module)
-    config = dataclasses.replace(getattr(methods, config_name).preset(options.preset, options.size), **options.flags)
     loop = dataclasses.replace(LOOPS[detector], seed=options.seed, checkpoint=options.checkpoint)
     if options.epochs is not None:
         loop = dataclasses.replace(loop, epochs=options.epochs)
-    method = getattr(methods, function)(data["train"], data["fit"], config, loop, say)
+    method = fit_method(
+        detector, data["train"], data["fit"], options.preset, options.size, loop, say, **options.flags
+    )
     held_out = data["fit"]
     fusion = fit_fusion(
         method.error_maps(held_out),
@@ -117,6 +115,25 @@ def fit_grid(
         "seconds": round(time.monotonic() - began, 1),
     }
     return FittedGrid(detector, pair, options.shape, programs, normaliser, scaler, method, fusion, process, report)
+
+
+def fit_method(
+    detector: str,
+    train: GridData,
+    held_out: GridData,
+    preset: str,
+    size: str,
+    loop: LoopConfig,
+    tell: Tell,
+    **flags: Any,
+) -> GridMethod:
+    """Fit the method of a row of `FITS`; `flags`: fields of its configuration that differ from the preset's."""
+    where, config_name = FITS[detector]
+    module, _, function = where.partition(":")
+    methods = importlib.import_module(module)
+    config = dataclasses.replace(getattr(methods, config_name).preset(preset, size), **flags)
+    found: GridMethod = getattr(methods, function)(train, held_out, config, loop, tell)
+    return found
 
 
 def grid_detector(model_id: str, fitted: FittedGrid, thresholds: Any, backbone: Any) -> GridDetector:

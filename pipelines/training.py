@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,8 @@ class TrainConfig:
     threads: int = 1
     d: int = 128
     d_sensor: int = 32
+    network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of `NetConfig` that differ from the product's: for the bench."""
     checkpoint: Path | None = None
     """Directory where a training that was killed finds where to go on."""
 
@@ -289,6 +292,7 @@ def _train(
             programs=programs,
             d=config.d,
             d_sensor=config.d_sensor,
+            **config.network,
         )
     )
 

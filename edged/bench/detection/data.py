@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edged.bench.detection.corpus import Corpus
 from edged.bench.detection.scored import TestSeam
 from edged.manifest import FEATURES_DATA, TRUTH
+from edged.recorded import list_features
 from edged.simulated_seam import seam_id_of
 from pipelines.features.extractor import SeamFeatures, load_features
 from pipelines.training import Split
@@ -20,13 +21,17 @@ __all__ = ["CorpusData", "load_corpus"]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class CorpusData:
-    """`split` and `test` are rows of `features`; `seams[k]` says what `features[test[k]]` is."""
+    """`split` and `test` are rows of `features`; `seams[k]` says what `features[test[k]]` is.
+
+    `set_points[i]`: what the program told the machine in seam i.
+    """
 
     corpus: Corpus
     features: Sequence[SeamFeatures]
     split: Split
     test: NDArray[np.int64]
     seams: tuple[TestSeam, ...]
+    set_points: Sequence[Mapping[str, float]]
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -53,7 +58,8 @@ def load_corpus(corpus: Corpus, folder: Path) -> CorpusData:
     test = np.flatnonzero((parts == "test") | (parts == "defect"))
     split = Split(*(np.flatnonzero(parts == part) for part in ("train", "fit", "calibration")))
     seams = tuple(_seam(features[i], truth[ids[i]]) for i in test)
-    return CorpusData(corpus, features, split, test, seams)
+    known = {seam.seam_id: seam.set_points for seam in list_features(folder)}
+    return CorpusData(corpus, features, split, test, seams, [known[seam_id] for seam_id in ids])
 
 
 def _seam(features: SeamFeatures, about: dict[str, object]) -> TestSeam:

@@ -1,0 +1,116 @@
+"""`edged bench detect`: every detector and baseline on fresh corpora of the virtual cell, after the protocol.
+
+Renders the corpora that are missing, trains and scores what was not yet, and writes one report; each of the three goes
+on where it was interrupted. The page and its pictures come from the report alone.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edged.progress import progress_bars
+from edged.train import DEFAULT_CACHE
+
+__all__ = ["bench_detect"]
+
+ORACLE = Path("docs/virtual-cell.json")
+
+
+def bench_detect(
+    json_out: Annotated[Path, typer.Option("--json", help="The report.")] = Path("docs/detection.json"),
+    work: Annotated[Path, typer.Option(help="Corpora and runs; kept, so that a next time goes on.")] = Path(
+        "bench-work"
+    ),
+    quick: Annotated[bool, typer.Option(help="One small corpus, one seed: under an hour on two cores.")] = False,
+    corpus: Annotated[list[int] | None, typer.Option(help="Which corpora; 1 and 2 unless --quick.")] = None,
+    small: Annotated[bool, typer.Option(help="Corpora of the quick protocol's size.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of every network of the main pair.")] = 3,
+    primary: Annotated[bool, typer.Option(help="Only what the primary contrasts ask for.")] = False,
+    report_only: Annotated[bool, typer.Option(help="Only write the report, from the runs that there are.")] = False,
+    docs: Annotated[Path | None, typer.Option(help="Write the page and its pictures into this folder.")] = None,
+    oracle: Annotated[Path, typer.Option(help="Report of `edged bench cell`.")] = ORACLE,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes and threads.")] = 2,
+    cache_dir: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = DEFAULT_CACHE,
+) -> None:
+    """Measure detection on the virtual cell."""
+    from edged.bench.detection.corpus import FULL, QUICK
+    from edged.bench.detection.page import write_page
+    from edged.bench.detection.report import detection_report
+    from edged.bench.detection.runner import load_runs
+
+    console = Console(stderr=True)
+    runs_folder = work / "runs"
+    if not report_only:
+        numbers = corpus or ([1] if quick else [1, 2])
+        for number in numbers:
+            _measure(number, quick or small, 1 if quick else seeds, primary, work, jobs, cache_dir, console)
+    runs = load_runs(runs_folder)
+    if not runs:
+        console.print(f"[red]edged bench detect:[/red] {runs_folder} holds no finished run; leave out --report-only")
+        raise typer.Exit(2)
+    size = QUICK if all(run.row["schedule"] == QUICK.name for run in runs) else FULL
+    known = json.loads(oracle.read_text(encoding="utf-8")) if oracle.exists() else None
+    extras = {"command": _command(quick, small, seeds, primary), "quick": size is QUICK} | _extras(work)
+    report = detection_report(runs, known, extras, lambda text: console.print(f"[dim]{text}[/dim]"))
+    json_out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    console.print(f"{len(runs)} runs, {len(report['rows'])} rows in {json_out}")
+    if docs is not None:
+        console.print(f"page: {write_page(json_out, docs)}")
+
+
+def _command(quick: bool, small: bool, seeds: int, primary: bool) -> str:
+    flags = ["--quick"] if quick else (["--small"] if small else []) + [f"--seeds {seeds}"]
+    return " ".join(["edged bench detect --json docs/detection.json", *flags, *(["--primary"] if primary else [])])
+
+
+def _extras(work: Path) -> dict[str, object]:
+    """What the verbs beside this one have measured: `edged bench corruption` and `edged bench incremental`."""
+    found = {}
+    for name in ("corruption", "incremental"):
+        path = work / f"{name}.json"
+        if path.exists():
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _measure(
+    number: int, small: bool, seeds: int, primary: bool, work: Path, jobs: int, cache_dir: Path, console: Console
+) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported, by what runs below
+    from edged.bench.detection.corpus import FULL, QUICK, plan_corpus, render_corpus
+    from edged.bench.detection.data import load_corpus
+    from edged.bench.detection.runner import jobs_of, run_jobs
+
+    planned = plan_corpus(number, QUICK if small else FULL)
+    folder = work / f"corpus-{number}-{planned.size.name}"
+    with progress_bars(console) as bars:
+        render_corpus(
+            planned,
+            folder,
+            jobs,
+            cache_dir.expanduser(),
+            lambda it: bars.track(it, description=f"simulating corpus {number}"),
+        )
+    data = load_corpus(planned, folder)
+    wanted = jobs_of(seeds, primary)
+    with progress_bars(console) as bars:
+        whole = bars.add_task(f"runs on corpus {number}", total=len(wanted))
+        stage = bars.add_task("", total=1)
+
+        def tell(job: object, at: int, total: int) -> object:
+            bars.update(whole, completed=at)
+            name = dataclasses.replace(job).name  # type: ignore[type-var]
+
+            def told(what: str, done: int, of: int, loss: float) -> None:
+                bars.update(stage, description=f"{name}: {what}", completed=done, total=of)
+
+            return told
+
+        for _ in run_jobs(wanted, data, work / "runs", jobs, tell):  # type: ignore[arg-type]
+            pass
+        bars.update(whole, completed=len(wanted))

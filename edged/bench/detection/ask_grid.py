@@ -1,0 +1,158 @@
+"""Rows of the methods on the seam's grid: two-modality detectors over their pairs, and result-only baselines.
+
+One training of a pair answers for every fusion rule: error maps do not depend on it.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.bench.detection.answers import Answers, SeamAnswer
+from edged.bench.detection.data import CorpusData
+from pipelines.baselines.table import BASELINES
+from pipelines.fusion import Fusion, Rule, fit_fusion
+from pipelines.grid_build import LOOPS, fit_method
+from pipelines.grids import GridData, GridMethod, Modality, Tell
+from pipelines.loop import LoopConfig
+from pipelines.normaliser import fit_normaliser
+from pipelines.seam_grid import SeamGrid, fit_grid_scaler, seam_grid
+
+__all__ = ["Grids", "ask_grid"]
+
+SHAPE = (14, 14)
+"""Size cpu of the protocol."""
+BATCH = 64
+NETWORKS = {
+    "dinomaly": LoopConfig(epochs=20, batch=16, lr=1e-3, weight_decay=1e-4, schedule="cosine", patience=4),
+    "simplenet": LoopConfig(epochs=20, batch=16, lr=1e-3, weight_decay=1e-5, patience=4),
+    "efficientad": LoopConfig(epochs=30, batch=16, lr=1e-3, patience=5),
+    "memae": LoopConfig(epochs=20, batch=16, lr=1e-3, patience=4),
+}
+"""Schedules of the baselines that are networks; the others have none."""
+PARTS = ("train", "fit", "calibration", "test")
+
+
+class Grids:
+    """Standardised grids of a corpus by modalities; made once, as every method wants them."""
+
+    def __init__(self, data: CorpusData) -> None:
+        self._data = data
+        self._normaliser = fit_normaliser([data.features[i] for i in data.split.train], 0)
+        self._made: dict[Modality, list[SeamGrid]] = {}
+
+    def rows(self, part: str) -> NDArray[np.int64]:
+        """Rows of `features` of a part."""
+        return self._data.test if part == "test" else np.asarray(getattr(self._data.split, part))
+
+    def of(self, modalities: Sequence[Modality]) -> dict[str, GridData]:
+        """By part; every seam of the corpus has every modality."""
+        data = self._data
+        for name in modalities:
+            if name not in self._made:
+                self._made[name] = [seam_grid(f, (name,), self._normaliser, SHAPE) for f in data.features]
+        grids = [
+            SeamGrid({n: self._made[n][i].cells[n] for n in modalities}, self._valid(modalities, i))
+            for i in range(len(data.features))
+        ]
+        scaler = fit_grid_scaler([grids[i] for i in data.split.train])
+        program = np.array([data.programs.index(f.program) for f in data.features])
+        return {
+            part: scaler([grids[i] for i in self.rows(part)], program[self.rows(part)], len(data.programs))
+            for part in PARTS
+        }
+
+    def _valid(self, modalities: Sequence[Modality], i: int) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = np.logical_and.reduce([self._made[name][i].valid for name in modalities])
+        return found
+
+
+def ask_grid(
+    grids: Grids,
+    data: CorpusData,
+    pipeline: str,
+    pair: Sequence[Modality],
+    fusions: Sequence[Rule],
+    preset: str,
+    seed: int,
+    threads: int,
+    tell: Tell,
+) -> dict[Rule, Answers]:
+    """By fusion rule. Raises KeyError for an unknown pipeline."""
+    import torch
+
+    torch.set_num_threads(threads)
+    parts = grids.of(pair)
+    began = time.monotonic()
+    method = _fit(pipeline, parts, preset, seed, tell)
+    held_out = parts["fit"]
+    sessions = np.unique([data.features[i].session for i in grids.rows("fit")], return_inverse=True)[1]
+    maps = _picked(pipeline, _maps(method, held_out))
+    fitted = fit_fusion(maps, held_out.valid, held_out.program, held_out.programs, sessions, fusions[0])
+    costs = {"train_s": time.monotonic() - began, "state_mb": _state_mb(method)}
+    spoken = {part: _timed_maps(pipeline, method, parts[part]) for part in ("calibration", "test")}
+    answers = {}
+    for rule in fusions:
+        fusion = dataclasses.replace(fitted, rule=rule)
+        found = {part: _scores(fusion, spoken[part][0], parts[part]) for part in spoken}
+        answers[rule] = Answers(
+            found["calibration"], found["test"], {**costs, "head_ms_p50": spoken["test"][1], "peak_mb": _peak_mb()}
+        )
+    return answers
+
+
+def _fit(pipeline: str, parts: Mapping[str, GridData], preset: str, seed: int, tell: Tell) -> GridMethod:
+    if pipeline in LOOPS:
+        loop = dataclasses.replace(LOOPS[pipeline], seed=seed)
+        return fit_method(pipeline, parts["train"], parts["fit"], preset, "cpu", loop, tell)
+    row = BASELINES[pipeline]
+    loop = dataclasses.replace(NETWORKS.get(pipeline, LoopConfig()), seed=seed)
+    found: GridMethod = row.fit(parts["train"], parts["fit"], row.config(preset), loop, tell)  # type: ignore[arg-type]
+    return found
+
+
+def _maps(method: GridMethod, data: GridData) -> dict[str, NDArray[np.float32]]:
+    """In pieces, so that memory does not grow with the corpus."""
+    cuts = range(0, len(data), BATCH)
+    pieces = [method.error_maps(data.take(np.arange(i, min(i + BATCH, len(data))))) for i in cuts]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def _timed_maps(pipeline: str, method: GridMethod, data: GridData) -> tuple[dict[str, NDArray[np.float32]], float]:
+    """Maps, and the median ms that a single seam takes."""
+    spent = []
+    for i in range(min(len(data), 20)):
+        begin = time.perf_counter()
+        method.error_maps(data.take(np.array([i])))
+        spent.append((time.perf_counter() - begin) * 1e3)
+    return _picked(pipeline, _maps(method, data)), float(np.median(spent))
+
+
+def _picked(pipeline: str, maps: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Of the memory bank's maps the one that joins both modalities where there is one: it is its answer."""
+    if pipeline != "memory_bank":
+        return maps
+    for name in ("concat", "joint"):
+        if name in maps:
+            return {name: maps[name]}
+    return maps
+
+
+def _scores(fusion: Fusion, maps: Mapping[str, NDArray[np.float32]], data: GridData) -> list[SeamAnswer]:
+    out = []
+    for k, program in enumerate(data.program.tolist()):
+        found = fusion.score({name: m[k] for name, m in maps.items()}, data.valid[k], program)
+        out.append(SeamAnswer(found.raw, dict(found.by_modality), found.map.max(0).astype(np.float64)))
+    return out
+
+
+def _state_mb(method: GridMethod) -> float:
+    return sum(value.nbytes for value in method.tensors().values()) / 1e6
+
+
+def _peak_mb() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
