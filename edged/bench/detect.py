@@ -1,14 +1,13 @@
 """`edged bench detect`: every detector and baseline on fresh corpora of the virtual cell, after the protocol.
 
-Renders the corpora that are missing, trains and scores what was not yet, and writes one report; each of the three goes
-on where it was interrupted. The page and its pictures come from the report alone.
+Renders the corpora that are missing, trains and scores what was not yet, and writes one report; each of the three
+goes on where it was interrupted. The page and its pictures come from the report alone.
 """
 
-import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,16 +15,19 @@ from rich.console import Console
 from edged.progress import progress_bars
 from edged.train import DEFAULT_CACHE
 
+if TYPE_CHECKING:
+    from edged.bench.detection.runner import Job
+    from pipelines.grids import Tell
+
 __all__ = ["bench_detect"]
 
+WORK = Path("bench-work")
 ORACLE = Path("docs/virtual-cell.json")
 
 
 def bench_detect(
     json_out: Annotated[Path, typer.Option("--json", help="The report.")] = Path("docs/detection.json"),
-    work: Annotated[Path, typer.Option(help="Corpora and runs; kept, so that a next time goes on.")] = Path(
-        "bench-work"
-    ),
+    work: Annotated[Path, typer.Option(help="Corpora and runs; a next time goes on from them.")] = WORK,
     quick: Annotated[bool, typer.Option(help="One small corpus, one seed: under an hour on two cores.")] = False,
     corpus: Annotated[list[int] | None, typer.Option(help="Which corpora; 1 and 2 unless --quick.")] = None,
     small: Annotated[bool, typer.Option(help="Corpora of the quick protocol's size.")] = False,
@@ -100,17 +102,16 @@ def _measure(
     wanted = jobs_of(seeds, primary)
     with progress_bars(console) as bars:
         whole = bars.add_task(f"runs on corpus {number}", total=len(wanted))
-        stage = bars.add_task("", total=1)
+        within = bars.add_task("", total=1)
 
-        def tell(job: object, at: int, total: int) -> object:
+        def begin(job: "Job", at: int, total: int) -> "Tell":
             bars.update(whole, completed=at)
-            name = dataclasses.replace(job).name  # type: ignore[type-var]
 
-            def told(what: str, done: int, of: int, loss: float) -> None:
-                bars.update(stage, description=f"{name}: {what}", completed=done, total=of)
+            def tell(stage: str, done: int, total: int, loss: float) -> None:
+                bars.update(within, description=f"{job.name}: {stage}", completed=done, total=total)
 
-            return told
+            return tell
 
-        for _ in run_jobs(wanted, data, work / "runs", jobs, tell):  # type: ignore[arg-type]
+        for _ in run_jobs(wanted, data, work / "runs", jobs, begin):
             pass
         bars.update(whole, completed=len(wanted))

@@ -1,4 +1,4 @@
-"""What is taken from a seam, or added to it, before a detector sees it, in training and test: ablations of streams."""
+"""What is taken from a seam or added to it, in training and test, before a detector sees it: ablated streams."""
 
 import dataclasses
 import hashlib
