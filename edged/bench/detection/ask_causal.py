@@ -70,11 +70,8 @@ def _along(found: SeamAnalysis) -> NDArray[np.float64] | None:
 
 def _state_mb(fitted: Fitted) -> float:
     net = sum(p.numel() * 4 for p in fitted.net.parameters())
-    tables: list[Mapping[str, NDArray[Any]]] = [
-        fitted.normaliser.tensors(),
-        fitted.process.tensors(),
-        fitted.patches.tensors(),
-    ]
+    tables: list[Mapping[str, NDArray[Any]]] = [fitted.normaliser.tensors(), fitted.process.tensors()]
+    tables.append(fitted.patches.tensors())
     tables += [part.tensors() for part in fitted.parts.values()]
     return (net + sum(v.size * 4 for table in tables for v in table.values())) / 1e6
 
