@@ -31,6 +31,8 @@ from pipelines.causal_sensor import SensorState
 from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtractor, SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone, load_backbone
+from pipelines.gaussian import standards_from_tensors, standards_to_tensors
+from pipelines.model_files import prefixed
 from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
@@ -132,7 +134,8 @@ class CausalHM:
         along = self._along(scores, known, program)
         done = time.perf_counter()
         stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
-        return SeamAnalysis({"s_P": s_p, "s_R": s_r, "s_RP": s_rp}, live, along, stage_ms)
+        parts = {"s_P": s_p, "s_R": s_r, "s_RP": s_rp}
+        return SeamAnalysis(program, self.fitted.standards, parts, live, along, stage_ms)
 
     def _mismatch(self, seen: Mapping[str, RowScores], program: int) -> dict[str, float]:
         """s_R|P of all kinds together where the seam has them all, else of those that it has."""
@@ -291,6 +294,7 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
         tensors |= {f"{part}.{name}": value for name, value in getattr(fitted, part).tensors().items()}
     for kind, found in fitted.parts.items():
         tensors |= {f"{kind}.{name}": value for name, value in found.tensors().items()}
+    tensors |= prefixed("standard", standards_to_tensors(fitted.standards))
     if fitted.joint is not None:
         tensors |= {f"joint.{name}": value for name, value in fitted.joint.tensors().items()}
     tensors["target_mean"] = fitted.target_mean
@@ -345,6 +349,7 @@ def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
         target_mean=tensors["target_mean"],
         process=ProcessOneClass.from_tensors(double["process"]),
         patches=PatchOneClass.from_tensors(double["patches"]),
+        standards=standards_from_tensors(part("standard")),
         joint=JointMismatch.from_tensors(part("joint")) if part("joint") else None,
         parts={kind: ResultPart.from_tensors(part(kind)) for kind in RESULT_KINDS if part(kind)},
         report=dict(about["training"]),

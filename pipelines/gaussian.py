@@ -9,12 +9,12 @@ look calmer than they are.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard", "largest_of", "raw_score"]
+__all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard", "raw_score"]
 
 Array = NDArray[np.float64]
 FOLDS = 5
@@ -83,23 +83,15 @@ class Standard:
         found: Array = (np.log(np.maximum(distance, 1e-9)) - self.location[program]) / self.scale
         return found
 
+    def each(self, distance: Array, program: NDArray[np.int64]) -> Array:
+        """z-scores of one distance a seam, `(n,)`."""
+        found: Array = (np.log(np.maximum(distance, 1e-9)) - self.location[program]) / self.scale
+        return found
+
 
 def raw_score(z: float) -> float:
     """log(1 + exp(z)): monotone, z itself where it matters, and positive: it can be divided by its threshold."""
     return float(np.logaddexp(0.0, z))
-
-
-def largest_of(z: float, n: int) -> float:
-    """z-score of a z that is the largest of `n`, after Šidák: 1 − (1 − p)ⁿ. Correlated ones are judged too mildly."""
-    from scipy.special import log_ndtr, ndtri
-
-    tail = float(log_ndtr(-z))  # log p
-    if tail < -600.0:  # p underflows; there p → n p moves z² by 2 log n
-        return float(np.sqrt(z * z - 2.0 * np.log(n)))
-    at_most = n * np.log1p(-np.exp(tail)) if tail < 0 else -np.inf
-    if at_most > -1e-10:
-        return float(-ndtri(np.exp(tail + np.log(n))))
-    return float(ndtri(np.exp(max(at_most, -600.0))))
 
 
 def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> Standard:
@@ -137,6 +129,21 @@ def cross_fitted(
         model = fit(np.flatnonzero(fold != f))
         out |= {row: measure(model, row) for row in np.flatnonzero(fold == f).tolist()}
     return np.stack([out[row] for row in range(len(groups))])
+
+
+def standards_to_tensors(standards: Mapping[str, Standard]) -> dict[str, Array]:
+    """Named arrays for the model file."""
+    found: dict[str, Array] = {}
+    for name, standard in standards.items():
+        found |= {f"{name}.location": standard.location, f"{name}.scale": np.array([standard.scale])}
+    return found
+
+
+def standards_from_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Standard]:
+    """What `standards_to_tensors` wrote."""
+    double = {key: value.astype(np.float64) for key, value in tensors.items()}
+    names = [key.removesuffix(".scale") for key in tensors if key.endswith(".scale")]
+    return {name: Standard(double[f"{name}.location"], float(double[f"{name}.scale"][0])) for name in names}
 
 
 def to_tensors(prefix: str, gaussian: Gaussian, standard: Standard) -> dict[str, Array]:

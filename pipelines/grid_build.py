@@ -103,7 +103,7 @@ def fit_grid(
     )
     used = np.concatenate([split.train, split.fit])
     processes = [normaliser.process(features[i]) for i in used]
-    process = fit_process(processes, program[used], groups[used], len(programs))
+    process, _ = fit_process(processes, program[used], groups[used], len(programs))
     report = {
         "pair": "+".join(pair),
         "preset": options.preset,

@@ -125,24 +125,29 @@ class ProcessOneClass:
 
 def fit_process(
     processes: Sequence[Process], program: NDArray[np.int64], sessions: NDArray[np.int64], programs: int
-) -> ProcessOneClass:
-    """Fit on goods; standardised out of fold by session."""
-    parts = {}
+) -> tuple[ProcessOneClass, dict[str, Array]]:
+    """Fit on goods; standardised out of fold by session.
+
+    Returns every signal's z-scores of these goods too, `(n,)`, as sessions say that did not teach it; NaN without it.
+    """
+    parts, signals = {}, {}
     for group in GROUPS:
         for scale in SCALES:
             stretches = [_stretches(p, group, scale)[0] for p in processes]
             have = np.array([i for i, s in enumerate(stretches) if len(s)], np.int64)
             if len(np.unique(sessions[have])) < 2:
                 continue  # this cell has no such stream
-            parts[f"{group}.{scale}"] = _fit_part(
-                [stretches[i] for i in have], program[have], sessions[have], programs
-            )
-    return ProcessOneClass(parts)
+            own = [stretches[i] for i in have]
+            gaussian, standard, distance = _fit_part(own, program[have], sessions[have], programs)
+            key = f"{group}.{scale}"
+            parts[key], signals[key] = (gaussian, standard), np.full(len(processes), np.nan)
+            signals[key][have] = standard.each(distance, program[have])
+    return ProcessOneClass(parts), signals
 
 
 def _fit_part(
     stretches: Sequence[Array], program: NDArray[np.int64], sessions: NDArray[np.int64], programs: int
-) -> tuple[Gaussian, Standard]:
+) -> tuple[Gaussian, Standard, Array]:
     thinned = [s[::STRIDE] for s in stretches]
 
     def fit(rows: NDArray[np.int64]) -> Gaussian:
@@ -150,7 +155,7 @@ def _fit_part(
         return fit_gaussian(np.concatenate([thinned[i] for i in rows]), owner, programs, least=LEAST_SPREAD)
 
     distance = cross_fitted(sessions, fit, lambda g, i: g.distance(stretches[i], int(program[i])).max())
-    return fit(np.arange(len(stretches))), fit_standard(distance, program, programs)
+    return fit(np.arange(len(stretches))), fit_standard(distance, program, programs), distance
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -205,10 +210,12 @@ def fit_result(
     sessions: NDArray[np.int64],
     programs: int,
     centred: bool = False,
-) -> ResultDistances:
+) -> tuple[ResultDistances, dict[str, Array]]:
     """Fit on goods' result tokens `(n, Q, D)`, `known` `(n, Q)`.
 
     `centred`: they are residuals of a prediction, whose normal value is 0, and no mean is fitted.
+
+    Returns their z-scores by signal `(n,)` too, out of fold.
     """
     zero = np.zeros((programs, *tokens.shape[1:]))
 
@@ -225,7 +232,8 @@ def fit_result(
     )
     standards = {name: fit_standard(table[:, k], program, programs) for k, name in enumerate(FIGURES)}
     whole = fit(np.arange(len(tokens)))
-    return dataclasses.replace(whole, standards=standards)
+    signals = {name: standards[name].each(table[:, k], program) for k, name in enumerate(FIGURES)}
+    return dataclasses.replace(whole, standards=standards), signals
 
 
 def timeline_points(live: Array, speed_mm_s: float | None, limit: float | None) -> tuple[TimelinePoint, ...]:

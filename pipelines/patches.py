@@ -109,9 +109,12 @@ def fit_patches(
     program: NDArray[np.int64],
     sessions: NDArray[np.int64],
     programs: int,
-) -> PatchOneClass:
-    """Fit on goods; standardised out of fold by session. Views without goods in two sessions are left out."""
-    levels, standards = {}, {}
+) -> tuple[PatchOneClass, dict[str, NDArray[np.float64]]]:
+    """Fit on goods; standardised out of fold by session. Views without goods in two sessions are left out.
+
+    Returns every level's z-scores of these goods too, `(n,)`, out of fold; NaN without that view.
+    """
+    levels, standards, signals = {}, {}, {}
     for name in sorted({name for seam in views for name in seam}):
         have = np.array([i for i, seam in enumerate(views) if name in seam], np.int64)
         if len(np.unique(sessions[have])) < 2:
@@ -121,7 +124,9 @@ def fit_patches(
             key = f"{name}.{part}"
             levels[key], worst = _fit_level(cells, program[have], sessions[have], programs)
             standards[key] = fit_standard(np.exp(worst), program[have], programs)
-    return PatchOneClass(levels, standards)
+            signals[key] = np.full(len(views), np.nan)
+            signals[key][have] = standards[key].each(np.exp(worst), program[have])
+    return PatchOneClass(levels, standards), signals
 
 
 def _fit_level(

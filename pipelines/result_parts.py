@@ -13,12 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.gaussian import Standard, cross_fitted
+from pipelines.gaussian import Standard, cross_fitted, standards_from_tensors, standards_to_tensors
 from pipelines.mismatch import Evidence, Mismatch, fit_mismatch, fit_standards, standardised
 from pipelines.oneclass import ResultDistances, fit_result
 from pipelines.skip import Skip, fit_skip
 
-__all__ = ["RESULT_KINDS", "JointMismatch", "ResultPart", "RowScores", "fit_joint", "fit_part", "fit_told"]
+__all__ = [
+    "RESULT_KINDS",
+    "FittedPart",
+    "JointMismatch",
+    "ResultPart",
+    "RowScores",
+    "fit_joint",
+    "fit_part",
+    "fit_told",
+    "mismatch_signals",
+]
 
 RESULT_KINDS = {"photo": "result", "scan": "profile"}
 """Kind of result → the kind of stream that shows it."""
@@ -103,16 +113,12 @@ class JointMismatch:
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Named arrays for the model file."""
-        found: dict[str, NDArray[Any]] = {}
-        for name, standard in self.standards.items():
-            found |= {f"{name}.location": standard.location, f"{name}.scale": np.array([standard.scale])}
-        return found
+        return standards_to_tensors(self.standards)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "JointMismatch":
         """What `tensors` gave."""
-        names = [key.removesuffix(".scale") for key in tensors if key.endswith(".scale")]
-        return cls({n: Standard(tensors[f"{n}.location"], float(tensors[f"{n}.scale"][0])) for n in names})
+        return cls(standards_from_tensors(tensors))
 
 
 def fit_joint(
@@ -153,6 +159,17 @@ def fit_told(
     return fitted_on(np.arange(len(rows))), told.astype(np.float32), [blind[i] for i in range(len(rows))]
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class FittedPart:
+    """The part; the share of variance explained per direction (M, R); held-out goods' evidence by row; and all goods'
+    z-scores of s_R by signal `(n,)`, out of fold, NaN without such a result."""
+
+    part: ResultPart
+    explained: Array
+    evidence: Mapping[int, Evidence]
+    s_r: Mapping[str, Array]
+
+
 def fit_part(
     place: tuple[int, int],
     skip: Skip,
@@ -165,12 +182,11 @@ def fit_part(
     groups: NDArray[np.int64],
     programs: int,
     held_out: NDArray[np.int64],
-) -> tuple[ResultPart, Array, dict[int, Evidence]]:
+) -> "FittedPart":
     """Fit on goods' rows (all of them, `(n, Q, 48)`).
 
     `blind[i]`: the path that seam i's session did not teach; `held_out` had no part in the prediction and fit the
-    mismatch. Returns the share of variance that is explained per direction too, (M, R), and held-out goods' evidence
-    by row.
+    mismatch.
     """
     own = slice(*place)
     there = np.asarray(known[:, own].any(1), np.bool_).reshape(-1)
@@ -185,8 +201,30 @@ def fit_part(
         programs,
     )
     seen = np.flatnonzero(there)
-    result = fit_result(
+    result, signals = fit_result(
         tokens[seen][:, own].astype(np.float64), known[seen][:, own], program[seen], groups[seen], programs
     )
     fitted = ResultPart(place[0], place[1], skip, result, residual)
-    return fitted, explained, dict(zip(late.tolist(), evidence, strict=False))
+    s_r = {name: np.full(len(tokens), np.nan) for name in signals}
+    for name, z in signals.items():
+        s_r[name][seen] = z
+    return FittedPart(fitted, explained, dict(zip(late.tolist(), evidence, strict=False)), s_r)
+
+
+def mismatch_signals(
+    parts: Sequence[FittedPart], joint: JointMismatch | None, program: NDArray[np.int64]
+) -> list[Array]:
+    """z-scores of s_R|P of the goods that have evidence, by signal `(n,)`, NaN of the others."""
+    if joint is not None:
+        both = sorted(set.intersection(*(set(part.evidence) for part in parts)))
+        found = {row: joint.score([part.evidence[row] for part in parts], int(program[row])) for row in both}
+    else:
+        found = {}
+        for part in parts:
+            for row, evidence in part.evidence.items():
+                found[row] = standardised(evidence, part.part.residual.standards, int(program[row]))
+    signals: dict[str, Array] = {name: np.full(len(program), np.nan) for row in found.values() for name in row}
+    for row, z in found.items():
+        for name, value in z.items():
+            signals[name][row] = value
+    return list(signals.values()) or [np.zeros(len(program))]

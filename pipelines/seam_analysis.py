@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.result import RESULT_ROWS
-from pipelines.gaussian import largest_of, raw_score
+from pipelines.gaussian import Standard, raw_score
 
 __all__ = ["SeamAnalysis"]
 
 Array = NDArray[np.float64]
+MOST = 600.0
+"""Its exponential is still a number."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +29,8 @@ class SeamAnalysis:
     tells best, in standard deviations. stage_ms: where the time went.
     """
 
+    program: int
+    standards: Mapping[str, Standard]
     parts: Mapping[str, Mapping[str, float]]
     live: Array
     rows: Mapping[str, Array]
@@ -34,8 +38,11 @@ class SeamAnalysis:
 
     @property
     def components(self) -> dict[str, float]:
-        """The largest z of each part, as rare as the largest of so many is: parts of many signals gain nothing."""
-        return {name: largest_of(max(z.values()), len(z)) for name, z in self.parts.items()}
+        """The largest z of each part, against the largest of good seams: parts of many signals gain nothing."""
+        largest = {name: max(z.values()) for name, z in self.parts.items()}
+        return {
+            name: float(self.standards[name].z(np.exp(min(z, MOST)), self.program)) for name, z in largest.items()
+        }
 
     @property
     def raw(self) -> float:

@@ -22,13 +22,21 @@ from pipelines.features.geometry import GeoMap
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.result import RESULT_ROWS, ResultMap
 from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.gaussian import Standard, fit_standard
 from pipelines.loop import LoopConfig, train_loop
-from pipelines.mismatch import Evidence
 from pipelines.modality_dropout import drop_modalities
 from pipelines.normaliser import CLIP, Normaliser, Process, fit_normaliser
 from pipelines.oneclass import ProcessOneClass, fit_process
 from pipelines.patches import PatchOneClass, fit_patches
-from pipelines.result_parts import JointMismatch, ResultPart, fit_joint, fit_part, fit_told
+from pipelines.result_parts import (
+    FittedPart,
+    JointMismatch,
+    ResultPart,
+    fit_joint,
+    fit_part,
+    fit_told,
+    mismatch_signals,
+)
 from pipelines.skip import summary
 from pipelines.thresholds import MAX_CALIBRATION_SHARE
 
@@ -86,6 +94,7 @@ class Fitted:
     joint: JointMismatch | None
     process: ProcessOneClass
     patches: PatchOneClass
+    standards: Mapping[str, Standard]  # of s_P, s_R and s_RP: the largest of their signals
     report: dict[str, float | int | str]
 
     def kinds(self, features: SeamFeatures) -> frozenset[str]:
@@ -195,23 +204,13 @@ def fit(
     predicted = told.copy()
     predicted[rows_fit] += _predict(net, data, split.fit, config.batch)
     tell("one-class", 0, 1, 0.0)
-    parts: dict[str, ResultPart] = {}
-    evidence: dict[str, dict[int, Evidence]] = {}
+    found: dict[str, FittedPart] = {}
     for kind, place in places.items():
-        parts[kind], explained, evidence[kind] = fit_part(
-            place,
-            skips[kind],
-            blind[kind],
-            tokens,
-            known,
-            targets,
-            predicted,
-            program[used],
-            groups[used],
-            n,
+        found[kind] = fit_part(
+            place, skips[kind], blind[kind], tokens, known, targets, predicted, program[used], groups[used], n,
             rows_fit,
-        )
-        report[f"{kind}_explained_in_first_direction"] = float(explained[0, 0])
+        )  # fmt: skip
+        report[f"{kind}_explained_in_first_direction"] = float(found[kind].explained[0, 0])
         report[f"{kind}_skip_correlations"] = " ".join(f"{rho:.2f}" for rho in skips[kind].correlation.ravel())
     left = targets[rows_fit] - predicted[rows_fit]
     report |= {
@@ -222,20 +221,37 @@ def fit(
         "calibration": len(split.calibration),
     }
     maps = [result_maps(features[i], normaliser.located) for i in used]
+    process, s_p = fit_process([processes[int(i)] for i in used], program[used], groups[used], n)
+    patches, cells = fit_patches(maps, program[used], groups[used], n)
+    joint = fit_joint([part.evidence for part in found.values()], program[used], n)
+    s_r = [z for part in found.values() for z in part.s_r.values()]
+    signals = {
+        "s_P": list(s_p.values()),
+        "s_R": [*s_r, *cells.values()],
+        "s_RP": mismatch_signals(list(found.values()), joint, program[used]),
+    }
     fitted = Fitted(
         programs=programs,
         views=views,
         normaliser=normaliser,
         net=net,
         target_mean=target_mean,
-        parts=parts,
-        joint=fit_joint(list(evidence.values()), program[used], n),
-        process=fit_process([processes[int(i)] for i in used], program[used], groups[used], n),
-        patches=fit_patches(maps, program[used], groups[used], n),
+        parts={kind: part.part for kind, part in found.items()},
+        joint=joint,
+        process=process,
+        patches=patches,
+        standards={name: _part_standard(z, program[used], n) for name, z in signals.items()},
         report=report,
     )
     tell("one-class", 1, 1, 0.0)
     return fitted
+
+
+def _part_standard(signals: Sequence[NDArray[np.float64]], program: NDArray[np.int64], programs: int) -> Standard:
+    """Of the largest of a part's signals over goods: the parts have different numbers of them."""
+    largest = np.fmax.reduce(signals)
+    there = ~np.isnan(largest)
+    return fit_standard(np.exp(largest[there]), program[there], programs)
 
 
 def result_rows(

@@ -63,7 +63,7 @@ def test_a_mark_shows_in_the_patches_and_the_light_of_the_day_does_not() -> None
     rng = np.random.default_rng(4)
     goods = [law_seam(rng, i) for i in range(60)]
     program, sessions = np.zeros(60, np.int64), np.arange(60) // 6
-    patches = fit_patches([g.views for g in goods], program, sessions, 1)
+    patches, _ = fit_patches([g.views for g in goods], program, sessions, 1)
     patches = PatchOneClass.from_tensors(patches.tensors())
     fresh = [law_seam(rng, i) for i in range(15)]
     brighter = [law_seam(rng, i, shown_heat=6.0) for i in range(15)]
