@@ -28,9 +28,11 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, StreamSpec
 from pipelines.causal_net import CausalNet, NetConfig
 from pipelines.causal_sensor import SensorState
-from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtractor, SeamFeatures
+from pipelines.features.extractor import BLOCK_STEPS, SeamExtractor, SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
-from pipelines.features.lite0 import Backbone, load_backbone
+from pipelines.features.lite0 import Backbone
+from pipelines.features.table import Place, load_backbone
+from pipelines.model_files import about_features, check_features, check_tier, read_tensors
 from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
@@ -64,22 +66,16 @@ class CausalHM:
     @classmethod
     def load(cls, path: Path, device: str, threads: int, cache_dir: Path) -> Self:
         """Read a model directory and the backbone. Raises ModelError."""
-        from safetensors import SafetensorError
-
         torch.set_num_threads(threads)
         scan_backend()  # loaded, said in the log and maybe compiled here rather than in the first seam
         about = model_toml(path)
-        if about.get("features_version") != FEATURES_VERSION:
-            raise ModelError(
-                f"{path}/model.toml: features_version is {about.get('features_version')!r}, this edged makes "
-                f"{FEATURES_VERSION!r}; train the model again"
-            )
         try:
             fitted = _read(path, about, device)
             thresholds = ThresholdTable.load(path / "thresholds.json")
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: cannot be read as a causal_hm model: {error!r}") from error
-        backbone = load_backbone(cache_dir, "cuda" if device == "cuda" else "cpu", threads)
+        place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
+        backbone = load_backbone(fitted.tier, place)
         return cls(weights_id(path), fitted, thresholds, backbone, device)
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "CausalHMScorer":
@@ -104,6 +100,7 @@ class CausalHM:
     def analyse(self, features: SeamFeatures, states: torch.Tensor | None = None) -> SeamAnalysis:
         """Every signal of a seam and the score along it; arguments and errors are those of `score`."""
         program = self.program(features.program)
+        check_tier(self.model_id, self.fitted.tier, features)
         features = self._comparable(features)
         absent = [kind for kind in REQUIRED if kind not in features.kinds]
         if absent:
@@ -195,7 +192,7 @@ class CausalHM:
             timeline=timeline_points(found.live, features.travel_speed_mm_s, limit),
             explain=explain,
             stage_ms=found.stage_ms,
-        )
+        ).checked(features.seam_id)
 
     def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:
         """What the network adds to the skip path, (Q, 48)."""
@@ -229,7 +226,7 @@ class CausalHMScorer:
     def __init__(self, detector: CausalHM, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         detector.program(seam.program)
         self._detector = detector
-        self._extractor = SeamExtractor(seam, streams, detector.backbone)
+        self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
         self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
         self._mamba_ms = 0.0
@@ -301,8 +298,7 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
     (path / "model.safetensors").chmod(0o644)  # safetensors makes it private; the worker may be another user
     about = {
         "detector": "causal_hm",
-        "features_version": FEATURES_VERSION,
-        "backbone": "efficientnet-lite0",
+        **about_features(fitted.tier),
         "requires": list(REQUIRED),
         "optional": list(OPTIONAL),
         "programs": list(fitted.programs),
@@ -323,9 +319,8 @@ def save_thresholds(table: ThresholdTable, path: Path) -> None:
 
 
 def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
-    from safetensors.numpy import load_file
-
-    tensors = load_file(path / "model.safetensors")
+    tier = check_features(path, about)
+    tensors = read_tensors(path)
 
     def part(name: str) -> dict[str, NDArray[Any]]:
         prefix = f"{name}."
@@ -348,4 +343,5 @@ def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
         joint=JointMismatch.from_tensors(part("joint")) if part("joint") else None,
         parts={kind: ResultPart.from_tensors(part(kind)) for kind in RESULT_KINDS if part(kind)},
         report=dict(about["training"]),
+        tier=tier,
     )

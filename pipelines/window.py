@@ -5,8 +5,9 @@ every chunk, `SeamScorer.finish` once the result is there. Live, replay, trainin
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +160,15 @@ class Score:
     timeline: tuple[TimelinePoint, ...] = ()
     explain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     stage_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def checked(self, seam_id: str) -> Self:
+        """Itself. Raises ValueError where a number that decides is NaN or infinite: no limit can judge it."""
+        for name in ("raw", "score", "p_value", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                parts = ", ".join(f"{part} {z}" for part, z in self.components.items())
+                raise ValueError(f"seam {seam_id}: {name} is {value} ({parts}); its measurements are beyond reason")
+        return self
 
 
 class SeamScorer(Protocol):
