@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drivers.base import Chunk, StreamSpec
-from edged.scoring import ScoreReply
+from edged.scoring import ScoreReply, refusal
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
 from pipelines.features.lite0 import Backbone
 from pipelines.features.table import Tier
@@ -90,7 +90,7 @@ class LocalScorer:
 
 
 def _failed(seam_id: str, error: ValueError) -> ScoreReply:
-    return ScoreReply(seam_id, None, "worker_failed", f"the detector cannot score: {error}")
+    return ScoreReply(seam_id, None, refusal(error), f"the detector cannot score: {error}")
 
 
 class FeatureCollector:

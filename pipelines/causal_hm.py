@@ -43,7 +43,7 @@ from pipelines.selective_scan import scan_backend
 from pipelines.skip import summary
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate, result_maps, result_rows
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["CausalHM", "save_model", "save_thresholds", "weights_id"]
 
@@ -79,14 +79,14 @@ class CausalHM:
         return cls(weights_id(path), fitted, thresholds, backbone, device)
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "CausalHMScorer":
-        """Open a seam. Raises ValueError for a program the model was not trained on."""
+        """Open a seam. Raises UnknownProgramError for a program the model was not trained on."""
         return CausalHMScorer(self, seam, streams)
 
     def program(self, name: str) -> int:
-        """Index of a program. Raises ValueError naming those of the model."""
+        """Index of a program. Raises UnknownProgramError naming those of the model."""
         if name not in self.fitted.programs:
             known = ", ".join(self.fitted.programs)
-            raise ValueError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
+            raise UnknownProgramError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
         return self.fitted.programs.index(name)
 
     def score(self, features: SeamFeatures, states: torch.Tensor | None = None) -> Score:
@@ -178,7 +178,8 @@ class CausalHM:
             if any(key.startswith(f"{group}.") for key in parts["s_P"])
         }
         explain = {f"{part}.{name}": z for part, signals in parts.items() for name, z in signals.items()}
-        explain |= {f"{part}.worst_token": float(np.nanargmax(row)) for part, row in found.rows.items()}
+        shown = {part: row for part, row in found.rows.items() if not np.isnan(row).all()}
+        explain |= {f"{part}.worst_token": float(np.nanargmax(row)) for part, row in shown.items()}
         explain["result.located"] = float(self.fitted.normaliser.located)
         return Score(
             raw=raw,

@@ -35,7 +35,7 @@ from pipelines.normaliser import Normaliser
 from pipelines.oneclass import ProcessOneClass, timeline_points
 from pipelines.seam_grid import GridScaler, seam_grid
 from pipelines.thresholds import ThresholdTable
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["METHODS", "NEEDS", "FittedGrid", "GridDetector", "method_class", "requires_of"]
 
@@ -158,7 +158,7 @@ class GridDetector:
         return cls(weights_id(fitted.detector, path), fitted, thresholds, backbone, requires_of(fitted.pair))
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "GridScorer":
-        """Open a seam. Raises ValueError for a program the model was not trained on."""
+        """Open a seam. Raises UnknownProgramError for a program the model was not trained on."""
         self._program(seam.program)
         return GridScorer(self, seam, streams)
 
@@ -171,6 +171,11 @@ class GridDetector:
             raise ValueError(f"seam {features.seam_id}: required stream {' and '.join(absent)} is missing")
         begin = time.perf_counter()
         maps, valid = self.fitted.maps(features)
+        for name, errors in maps.items():
+            if not np.isfinite(errors).all():  # fusion looks at the worst few, where a NaN may not be among them
+                raise ValueError(
+                    f"seam {features.seam_id}: the error map of {name} is not finite; look at its streams"
+                )
         fused = self.fitted.fusion.score(maps, valid, program)
         head_ms = (time.perf_counter() - begin) * 1e3
         threshold = self.thresholds.find(self.model_id, features.program, self.requires)
@@ -194,7 +199,7 @@ class GridDetector:
     def _program(self, name: str) -> int:
         if name not in self.fitted.programs:
             known = ", ".join(self.fitted.programs)
-            raise ValueError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
+            raise UnknownProgramError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
         return self.fitted.programs.index(name)
 
 
