@@ -120,13 +120,16 @@ class ViewConfig(_Section):
         return {key: value for key, value in values.items() if key != "scan_s" or value is not None}
 
 
+Mm = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class FrameConfig(_Section):
     """`[programs.NAME.frame]`: where the results of its seams lie, mm; see `pipelines.window.SeamFrame`."""
 
-    length_mm: Annotated[float, Field(gt=0, le=10_000)]
-    lag_mm: Annotated[float, Field(ge=0, le=100)] = 0.0
-    views: dict[str, tuple[float, float, float, float]] = Field(default_factory=dict)
-    scan: tuple[float, Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
+    length_mm: Annotated[Mm, Field(gt=0, le=10_000)]
+    lag_mm: Annotated[Mm, Field(ge=0, le=100)] = 0.0
+    views: dict[str, tuple[Mm, Mm, Mm, Mm]] = Field(default_factory=dict)
+    scan: tuple[Mm, Annotated[Mm, Field(gt=0)], Annotated[Mm, Field(gt=0)]] | None = None
 
     @model_validator(mode="after")
     def _extents(self) -> Self:

@@ -5,7 +5,7 @@ table, in order of priority; the first that applies gives the reason:
 
 =====================  =================================================================================
 interrupted …          given by the engine: interrupted, no_arc, stream_missing (no current to see an arc)
-unknown_program        never announced and no default, or not configured
+unknown_program        never announced and no default, not configured, or (as a reply) unknown to its model
 stream_missing         a stream of a required kind gave nothing, or the torch has none
 stream_broken          a required stream has gaps beyond its limits, or an arc's edge lies in one
 arc_too_short          no arc reached `min_arc_s`

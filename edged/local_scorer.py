@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drivers.base import Chunk, StreamSpec
-from edged.scoring import ScoreReply
+from edged.scoring import ScoreReply, refusal
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
 from pipelines.features.lite0 import Backbone
+from pipelines.features.table import Tier
 from pipelines.models import load_detector
 from pipelines.window import Detector, Seam, SeamScorer, SeamWindow
 
@@ -89,14 +90,14 @@ class LocalScorer:
 
 
 def _failed(seam_id: str, error: ValueError) -> ScoreReply:
-    return ScoreReply(seam_id, None, "worker_failed", f"the detector cannot score: {error}")
+    return ScoreReply(seam_id, None, refusal(error), f"the detector cannot score: {error}")
 
 
 class FeatureCollector:
     """A `Scorer` that keeps features: `features[seam_id]`, or in `failed[seam_id]` why there are none."""
 
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone
+    def __init__(self, backbone: Backbone, tier: Tier = "default") -> None:
+        self._backbone, self._tier = backbone, tier
         self._open: dict[str, SeamExtractor] = {}
         self._replies: list[ScoreReply] = []
         self.features: dict[str, SeamFeatures] = {}
@@ -104,7 +105,7 @@ class FeatureCollector:
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         """Open a seam at arc-on."""
-        self._open[seam.seam_id] = SeamExtractor(seam, streams, self._backbone)
+        self._open[seam.seam_id] = SeamExtractor(seam, streams, self._backbone, self._tier)
 
     def push(self, seam_id: str, chunk: Chunk) -> None:
         """Hand over a stamped chunk."""

@@ -7,9 +7,9 @@ import dataclasses
 from typing import Protocol
 
 from drivers.base import Chunk, StreamSpec
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
-__all__ = ["ScoreReply", "Scorer"]
+__all__ = ["ScoreReply", "Scorer", "refusal"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,6 +20,11 @@ class ScoreReply:
     score: Score | None
     reason: str | None = None
     detail: str = ""
+
+
+def refusal(error: ValueError) -> str:
+    """The reason of a seam whose detector says with `error` that it cannot score it."""
+    return "unknown_program" if isinstance(error, UnknownProgramError) else "worker_failed"
 
 
 class Scorer(Protocol):

@@ -21,6 +21,7 @@ from edged.simulated_folder import simulated_folder
 from edged.simulated_seam import Bulk, seam_id_of, simulate_seam
 from edged.train import DEFAULT_CACHE
 from edged.virtual_cell import PROFILES, Profile, profile_named
+from pipelines.features.table import Tier, tier_of
 
 __all__ = ["session_names_of", "simulate", "simulate_features", "simulate_recordings"]
 
@@ -39,6 +40,7 @@ def simulate(
     ] = None,
     profile: Annotated[str, typer.Option(help=f"Shape of the data: {' or '.join(PROFILES)}.")] = "cell",
     features: Annotated[bool, typer.Option("--features", help="Features for `edged train`, no recordings.")] = False,
+    tier: Annotated[str, typer.Option(help="Of the features: default, or tiny (no weights needed).")] = "default",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     profiler: Annotated[bool, typer.Option("--profiler", help="With a laser scan of every seam.")] = False,
     cache_dir: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = DEFAULT_CACHE,
@@ -50,7 +52,9 @@ def simulate(
     console = Console(stderr=True)
     begin = time.perf_counter()
     try:
-        bulk = Bulk(cache_dir.expanduser() if features else None, profiler, profile_named(profile))
+        if tier != "default" and not features:
+            raise ValueError(f"--tier {tier} is of features, and recordings have none; add --features")
+        bulk = Bulk(cache_dir.expanduser() if features else None, profiler, profile_named(profile), tier_of(tier))
         names = session_names_of(seed, sessions)
         plans = plan_seams(seams, seed, family, program, fault, severity, names)
         plans = _of_sessions(plans, session, names)
@@ -107,9 +111,10 @@ def simulate_features(
     *,
     profiler: bool = False,
     profile: Profile = "cell",
+    tier: Tier = "default",
 ) -> int:
     """Like `simulate_recordings`, but of each seam its features only; `cache_dir` is for exported graphs."""
-    return _simulate(plans, out, jobs, Bulk(cache_dir, profiler, profile), progress)
+    return _simulate(plans, out, jobs, Bulk(cache_dir, profiler, profile, tier), progress)
 
 
 def session_names_of(seed: int, count: int) -> list[str]:

@@ -25,6 +25,7 @@ from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
 from edged.types import Verdict
 from edged.virtual_cell import Profile, virtual_cell_config
+from pipelines.features.table import Tier
 
 __all__ = ["Bulk", "seam_id_of", "simulate_seam"]
 
@@ -45,12 +46,13 @@ class Bulk:
     """What is made of every seam of a folder.
 
     `cache_dir` holds the backbone's graphs; with it a seam becomes features, without it a recording. `profiler`: with
-    a laser scan of every seam. `profile`: see `edged.virtual_cell`.
+    a laser scan of every seam. `profile`: see `edged.virtual_cell`. `tier`: of the features.
     """
 
     cache_dir: Path | None = None
     profiler: bool = False
     profile: Profile = "cell"
+    tier: Tier = "default"
 
     @property
     def data(self) -> str:
@@ -61,12 +63,12 @@ class Bulk:
         """What all seams of a folder must share: JSON-ready."""
         from drivers.sim import SIM_VERSION
         from drivers.sim.digest import physics_digest
-        from pipelines.features.extractor import FEATURES_VERSION
+        from pipelines.features.extractor import features_name
 
         return {
             "sim_version": SIM_VERSION,
             "digest": physics_digest(),
-            "holds": "recordings" if self.cache_dir is None else f"features of version {FEATURES_VERSION}",
+            "holds": "recordings" if self.cache_dir is None else f"features of version {features_name(self.tier)}",
             "profile": self.profile,
             "profiler": self.profiler,
         }
@@ -78,7 +80,7 @@ class Bulk:
     def prepare(self) -> None:
         """Do once what every process would begin with."""
         if self.cache_dir is not None:
-            _backbone(self.cache_dir)
+            _backbone(self.cache_dir, self.tier)
 
 
 def seam_id_of(plan: SeamPlan) -> str:
@@ -186,17 +188,17 @@ def _ends(bulk: Bulk, folder: Path, header: RecordingHeader, config: Config) -> 
     from edged.feature_recorder import FeatureRecorder
     from edged.local_scorer import FeatureCollector
 
-    collector = FeatureCollector(_backbone(bulk.cache_dir))
+    collector = FeatureCollector(_backbone(bulk.cache_dir, bulk.tier), bulk.tier)
     return collector, FeatureRecorder(folder, header, collector)
 
 
-_backbones: dict[Path, Any] = {}
-"""One loaded backbone per process."""
+_backbones: dict[tuple[Path, Tier], Any] = {}
+"""One loaded backbone per process and tier."""
 
 
-def _backbone(cache_dir: Path) -> Any:
-    from pipelines.features.lite0 import load_backbone
+def _backbone(cache_dir: Path, tier: Tier) -> Any:
+    from pipelines.features.table import Place, load_backbone
 
-    if cache_dir not in _backbones:
-        _backbones[cache_dir] = load_backbone(cache_dir)
-    return _backbones[cache_dir]
+    if (cache_dir, tier) not in _backbones:
+        _backbones[cache_dir, tier] = load_backbone(tier, Place(cache_dir))
+    return _backbones[cache_dir, tier]

@@ -26,6 +26,7 @@ from pipelines.table import TRAINERS
 if TYPE_CHECKING:
     from edged.recorded import RecordedSeam
     from pipelines.features.extractor import SeamFeatures
+    from pipelines.features.table import Tier
 
 __all__ = ["DEFAULT_CACHE", "extract_features", "train", "train_model"]
 
@@ -49,6 +50,7 @@ def train(
             help="Where a killed training, run again, goes on; removed at its end. Default: OUT.training.",
         ),
     ] = None,
+    tier: Annotated[str, typer.Option(help="Of the features: default, or tiny (no weights needed).")] = "default",
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the training report here.")] = None,
 ) -> None:
     """Train a detector on good seams and calibrate its thresholds.
@@ -61,7 +63,9 @@ def train(
         raise typer.Exit(2)
     try:
         with joined() as here, progress_bars(Console(stderr=True, quiet=not here.leads)) as bars:
-            report = train_model(recordings, out, pipeline, alpha, seed, jobs, cache_dir, _advance(bars), checkpoint)
+            report = train_model(
+                recordings, out, pipeline, alpha, seed, jobs, cache_dir, _advance(bars), checkpoint, tier
+            )
     except (ValueError, RecordingError, OSError) as error:
         console.print(f"[red]edged train:[/red] {error}")
         raise typer.Exit(2) from error
@@ -84,18 +88,23 @@ def train_model(
     cache_dir: Path = DEFAULT_CACHE,
     advance: Advance | None = None,
     checkpoint: Path | None = None,
+    tier: str = "default",
 ) -> dict[str, Any]:
     """What `edged train` does. Under torchrun each process returns the report and the leading one writes the model.
 
-    Raises ValueError when the goods do not suffice or the checkpoint is another training's, RecordingError.
+    Raises ValueError when the goods do not suffice are of another tier, or the checkpoint is another training's,
+    RecordingError.
     """
     from edged.recorded import list_features, list_recorded
+    from pipelines.features.table import tier_of
+
+    wanted = tier_of(tier)
 
     if (out / "model.toml").exists():
         raise ValueError(f"{out} holds a model already; give another directory or remove it first")
     seams = list_features(recordings) or list_recorded(recordings)
     with leader_first():  # the others find its features in the cache
-        features, failed = extract_features(seams, cache_dir.expanduser(), jobs, advance)
+        features, failed = extract_features(seams, cache_dir.expanduser(), jobs, advance, wanted)
     if not features:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
         raise ValueError(f"{recordings}: no seam gave features ({reasons})")
@@ -118,50 +127,54 @@ def train_model(
 
 
 def extract_features(
-    seams: "Sequence[RecordedSeam]", cache_dir: Path, jobs: int, advance: Advance | None = None
+    seams: "Sequence[RecordedSeam]",
+    cache_dir: Path,
+    jobs: int,
+    advance: Advance | None = None,
+    tier: "Tier" = "default",
 ) -> "tuple[dict[str, SeamFeatures], dict[str, str]]":
     """Features by seam id, and by seam id why a seam has none; those of recordings are cached by their content.
 
-    Raises ValueError where simulated features are of another version.
+    Raises ValueError where simulated features are of another version or tier.
     """
     from pipelines.features.extractor import load_features
-    from pipelines.features.lite0 import load_backbone
+    from pipelines.features.table import Place, load_backbone
 
     if not all(_is_features(seam) for seam in seams):
-        load_backbone(cache_dir)  # exports the graph once, before all processes want it
+        load_backbone(tier, Place(cache_dir))  # exports the graph once, before all processes want it
     features: dict[str, SeamFeatures] = {}
     failed: dict[str, str] = {}
     with bulk_pool(jobs) as pool:
-        found = pool.map(_extract_one, seams, [cache_dir] * len(seams))
+        found = pool.map(_extract_one, seams, [cache_dir] * len(seams), [tier] * len(seams))
         for done, (seam, (path, why)) in enumerate(zip(seams, found, strict=True), start=1):
             if path is None:
                 failed[seam.seam_id] = why
             else:
-                stored = load_features(path)
+                stored = load_features(path, tier)
                 features[seam.seam_id] = dataclasses.replace(stored, session=seam.session, seam_id=seam.seam_id)
             if advance is not None:
                 advance("features", done, len(seams), 0.0)
     return features, failed
 
 
-_backbones: dict[Path, Any] = {}
-"""One loaded backbone per extracting process."""
+_backbones: dict[tuple[Path, str], Any] = {}
+"""One loaded backbone per extracting process and tier."""
 
 
-def _extract_one(seam: "RecordedSeam", cache_dir: Path) -> tuple[Path | None, str]:
+def _extract_one(seam: "RecordedSeam", cache_dir: Path, tier: "Tier") -> tuple[Path | None, str]:
     from edged.local_scorer import FeatureCollector
     from edged.recorded import rescore
     from pipelines.features.extractor import content_key, save_features
-    from pipelines.features.lite0 import load_backbone
+    from pipelines.features.table import Place, load_backbone
 
     if _is_features(seam):
         return seam.path, ""
-    path = cache_dir / "features" / f"{content_key(seam.path)}.safetensors"
+    path = cache_dir / "features" / f"{content_key(seam.path, tier)}.safetensors"
     if path.exists():
         return path, ""
-    if cache_dir not in _backbones:
-        _backbones[cache_dir] = load_backbone(cache_dir)
-    collector = FeatureCollector(_backbones[cache_dir])
+    if (cache_dir, tier) not in _backbones:
+        _backbones[cache_dir, tier] = load_backbone(tier, Place(cache_dir))
+    collector = FeatureCollector(_backbones[cache_dir, tier], tier)
     try:
         verdict = rescore(seam.path, collector, "features")
     except RecordingError as error:

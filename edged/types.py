@@ -27,7 +27,7 @@ Mode = Literal["collecting", "shadow", "armed"]
 REASONS: dict[str, str] = {
     "ok": "the score is below the program's limit",
     "score_above_threshold": "the score is above the program's limit",
-    "unknown_program": "no program was announced and no default_program is configured",
+    "unknown_program": "no program was announced and no default_program is configured, or its model does not know it",
     "collecting": "the program is still collecting good welds",
     "shadow": "the program is in shadow: its label is in shadow_label",
     "no_arc": "a seam was announced but no arc was struck before its deadline",

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edged.endpoints import EndpointError, bind
 from edged.logs import configure_logging
+from edged.scoring import refusal
 from edged.worker_link import LinkError, chunk_of, header_of, pack_header, score_map, seam_and_streams_of, window_of
 from pipelines.models import ModelError, load_detector
 from pipelines.window import Detector, SeamScorer
@@ -100,7 +101,7 @@ class _Worker:
         try:
             self._seams[seam.seam_id] = _Open(detector.begin(seam, streams))
         except ValueError as error:
-            self._seams[seam.seam_id] = _Open(None, "worker_failed", f"{detector.model_id} cannot score: {error}")
+            self._seams[seam.seam_id] = _Open(None, refusal(error), f"{detector.model_id} cannot score: {error}")
 
     def _push(self, header: dict[str, Any], buffers: list[bytes]) -> None:
         seam = self._seams.get(header["seam_id"])
@@ -110,7 +111,7 @@ class _Worker:
         try:
             seam.scorer.push(chunk_of(header, buffers[0]))
         except ValueError as error:
-            seam.scorer, seam.reason, seam.detail = None, "worker_failed", f"{header['stream']}: {error}"
+            seam.scorer, seam.reason, seam.detail = None, refusal(error), f"{header['stream']}: {error}"
         seam.push_ms += 1e3 * (time.perf_counter() - start)
 
     def _finish(self, header: dict[str, Any], buffers: list[bytes]) -> None:
@@ -130,7 +131,7 @@ class _Worker:
                 }
                 answer["score"] = score_map(dataclasses.replace(score, stage_ms=stages))
             except ValueError as error:
-                seam.reason, seam.detail = "worker_failed", f"the detector cannot score: {error}"
+                seam.reason, seam.detail = refusal(error), f"the detector cannot score: {error}"
         self._send(answer | {"reason": seam.reason, "detail": seam.detail})
 
     def _drop(self, header: dict[str, Any], _: list[bytes]) -> None:

@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, StreamSpec
 from pipelines.causal_net import CausalNet, NetConfig
 from pipelines.causal_sensor import SensorState
-from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtractor, SeamFeatures
+from pipelines.features.extractor import BLOCK_STEPS, SeamExtractor, SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
-from pipelines.features.lite0 import Backbone, load_backbone
+from pipelines.features.lite0 import Backbone
+from pipelines.features.table import Place, load_backbone
 from pipelines.gaussian import standards_from_tensors, standards_to_tensors
-from pipelines.model_files import prefixed
+from pipelines.model_files import about_features, check_features, check_tier, prefixed, read_tensors
 from pipelines.models import ModelError, model_toml, write_manifest
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
@@ -43,7 +44,7 @@ from pipelines.selective_scan import scan_backend
 from pipelines.skip import summary
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate, result_maps, result_rows
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["CausalHM", "save_model", "save_thresholds", "weights_id"]
 
@@ -66,33 +67,27 @@ class CausalHM:
     @classmethod
     def load(cls, path: Path, device: str, threads: int, cache_dir: Path) -> Self:
         """Read a model directory and the backbone. Raises ModelError."""
-        from safetensors import SafetensorError
-
         torch.set_num_threads(threads)
         scan_backend()  # loaded, said in the log and maybe compiled here rather than in the first seam
         about = model_toml(path)
-        if about.get("features_version") != FEATURES_VERSION:
-            raise ModelError(
-                f"{path}/model.toml: features_version is {about.get('features_version')!r}, this edged makes "
-                f"{FEATURES_VERSION!r}; train the model again"
-            )
         try:
             fitted = _read(path, about, device)
             thresholds = ThresholdTable.load(path / "thresholds.json")
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: cannot be read as a causal_hm model: {error!r}") from error
-        backbone = load_backbone(cache_dir, "cuda" if device == "cuda" else "cpu", threads)
+        place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
+        backbone = load_backbone(fitted.tier, place)
         return cls(weights_id(path), fitted, thresholds, backbone, device)
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "CausalHMScorer":
-        """Open a seam. Raises ValueError for a program the model was not trained on."""
+        """Open a seam. Raises UnknownProgramError for a program the model was not trained on."""
         return CausalHMScorer(self, seam, streams)
 
     def program(self, name: str) -> int:
-        """Index of a program. Raises ValueError naming those of the model."""
+        """Index of a program. Raises UnknownProgramError naming those of the model."""
         if name not in self.fitted.programs:
             known = ", ".join(self.fitted.programs)
-            raise ValueError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
+            raise UnknownProgramError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
         return self.fitted.programs.index(name)
 
     def score(self, features: SeamFeatures, states: torch.Tensor | None = None) -> Score:
@@ -106,6 +101,7 @@ class CausalHM:
     def analyse(self, features: SeamFeatures, states: torch.Tensor | None = None) -> SeamAnalysis:
         """Every signal of a seam and the score along it; arguments and errors are those of `score`."""
         program = self.program(features.program)
+        check_tier(self.model_id, self.fitted.tier, features)
         features = self._comparable(features)
         absent = [kind for kind in REQUIRED if kind not in features.kinds]
         if absent:
@@ -184,7 +180,8 @@ class CausalHM:
             if any(key.startswith(f"{group}.") for key in parts["s_P"])
         }
         explain = {f"{part}.{name}": z for part, signals in parts.items() for name, z in signals.items()}
-        explain |= {f"{part}.worst_token": float(np.nanargmax(row)) for part, row in found.rows.items()}
+        shown = {part: row for part, row in found.rows.items() if not np.isnan(row).all()}
+        explain |= {f"{part}.worst_token": float(np.nanargmax(row)) for part, row in shown.items()}
         explain["result.located"] = float(self.fitted.normaliser.located)
         return Score(
             raw=raw,
@@ -198,7 +195,7 @@ class CausalHM:
             timeline=timeline_points(found.live, features.travel_speed_mm_s, limit),
             explain=explain,
             stage_ms=found.stage_ms,
-        )
+        ).checked(features.seam_id)
 
     def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:
         """What the network adds to the skip path, (Q, 48)."""
@@ -232,7 +229,7 @@ class CausalHMScorer:
     def __init__(self, detector: CausalHM, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         detector.program(seam.program)
         self._detector = detector
-        self._extractor = SeamExtractor(seam, streams, detector.backbone)
+        self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
         self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
         self._mamba_ms = 0.0
@@ -305,8 +302,7 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
     (path / "model.safetensors").chmod(0o644)  # safetensors makes it private; the worker may be another user
     about = {
         "detector": "causal_hm",
-        "features_version": FEATURES_VERSION,
-        "backbone": "efficientnet-lite0",
+        **about_features(fitted.tier),
         "requires": list(REQUIRED),
         "optional": list(OPTIONAL),
         "programs": list(fitted.programs),
@@ -327,9 +323,8 @@ def save_thresholds(table: ThresholdTable, path: Path) -> None:
 
 
 def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
-    from safetensors.numpy import load_file
-
-    tensors = load_file(path / "model.safetensors")
+    tier = check_features(path, about)
+    tensors = read_tensors(path)
 
     def part(name: str) -> dict[str, NDArray[Any]]:
         prefix = f"{name}."
@@ -353,4 +348,5 @@ def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
         joint=JointMismatch.from_tensors(part("joint")) if part("joint") else None,
         parts={kind: ResultPart.from_tensors(part(kind)) for kind in RESULT_KINDS if part(kind)},
         report=dict(about["training"]),
+        tier=tier,
     )

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drivers.base import Chunk, StreamSpec
 from pipelines.models import ModelError, model_digest, model_toml
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["Band", "EnergyBand"]
 
@@ -107,7 +107,9 @@ class _SeamSums:
         bands = self._model.bands.get(window.seam.program)
         if not bands:
             known = ", ".join(self._model.bands) or "none"
-            raise ValueError(f"{self._model.model_id} has no bands for program {window.seam.program!r}, only {known}")
+            raise UnknownProgramError(
+                f"{self._model.model_id} has no bands for program {window.seam.program!r}, only {known}"
+            )
         figures = self._figures(window.seam)
         if absent := [name for name in bands if name not in figures]:
             raise ValueError(f"seam {window.seam.seam_id}: no {', '.join(absent)}; is the travel speed configured?")
@@ -146,5 +148,5 @@ class _SeamSums:
         if seam.travel_speed_mm_s:
             figures["arc_energy_j_mm"] = float(power / n / seam.travel_speed_mm_s)
         if not all(math.isfinite(value) for value in figures.values()):
-            raise ValueError(f"seam {seam.seam_id}: {figures} is not finite")
+            raise ValueError(f"seam {seam.seam_id}: stream {self._spec.name} gives {figures}, not finite")
         return figures

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.features.extractor import SeamFeatures
+from pipelines.features.extractor import SeamFeatures, one_tier
 from pipelines.fusion import fit_fusion
 from pipelines.grid_detector import FittedGrid, GridDetector, requires_of
 from pipelines.grids import MODALITIES, GridData, GridMethod, Modality, Tell
@@ -73,6 +73,7 @@ def fit_grid(
     unknown = [name for name in pair if name not in MODALITIES]
     if unknown:
         raise ValueError(f"modality {unknown[0]!r} is not known; known: {', '.join(MODALITIES)}")
+    tier = one_tier(features)
     began = time.monotonic()
     programs = tuple(sorted({f.program for f in features}))
     groups = session_groups(features)
@@ -114,7 +115,9 @@ def fit_grid(
         "calibration": len(split.calibration),
         "seconds": round(time.monotonic() - began, 1),
     }
-    return FittedGrid(detector, pair, options.shape, programs, normaliser, scaler, method, fusion, process, report)
+    return FittedGrid(
+        detector, pair, options.shape, programs, normaliser, scaler, method, fusion, process, report, tier
+    )
 
 
 def fit_method(

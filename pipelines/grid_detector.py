@@ -17,16 +17,25 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
-from pipelines.features.lite0 import Backbone, load_backbone
+from pipelines.features.lite0 import Backbone
+from pipelines.features.table import Place, Tier, load_backbone
 from pipelines.fusion import Fusion
 from pipelines.grids import GridMethod, Modality
-from pipelines.model_files import check_features, part, prefixed, read_tensors, weights_id, write_model
+from pipelines.model_files import (
+    check_features,
+    check_tier,
+    part,
+    prefixed,
+    read_tensors,
+    weights_id,
+    write_model,
+)
 from pipelines.models import ModelError, model_toml
 from pipelines.normaliser import Normaliser
 from pipelines.oneclass import ProcessOneClass, timeline_points
 from pipelines.seam_grid import GridScaler, seam_grid
 from pipelines.thresholds import ThresholdTable
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["METHODS", "NEEDS", "FittedGrid", "GridDetector", "method_class", "requires_of"]
 
@@ -67,6 +76,7 @@ class FittedGrid:
     fusion: Fusion
     process: ProcessOneClass
     report: Mapping[str, Any]
+    tier: Tier = "default"
 
     def maps(self, features: SeamFeatures) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
         """Error maps of one seam by modality (H, W), and where its cells are valid. Raises ValueError."""
@@ -86,7 +96,6 @@ class FittedGrid:
         )
         about = {
             "detector": self.detector,
-            "backbone": "efficientnet-lite0",
             "pair": list(self.pair),
             "requires": list(requires_of(self.pair)),
             "grid": list(self.shape),
@@ -95,11 +104,12 @@ class FittedGrid:
             "fusion": self.fusion.rule,
             "training": dict(self.report),
         }
-        return write_model(path, tensors, about)
+        return write_model(path, tensors, about, self.tier)
 
     @classmethod
     def read(cls, path: Path, about: Mapping[str, Any]) -> Self:
         """What `save` wrote. Raises ModelError."""
+        tier = check_features(path, about)
         tensors = read_tensors(path)
         try:
             detector = str(about["detector"])
@@ -115,6 +125,7 @@ class FittedGrid:
                 fusion=Fusion.from_tensors(about["fusion"], part("fusion", tensors)),
                 process=ProcessOneClass.from_tensors(double),
                 report=dict(about["training"]),
+                tier=tier,
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: cannot be read as a {about.get('detector')} model: {error!r}") from error
@@ -137,28 +148,34 @@ class GridDetector:
 
         torch.set_num_threads(threads)
         about = model_toml(path)
-        check_features(path, about)
         fitted = FittedGrid.read(path, about)
         try:
             thresholds = ThresholdTable.load(path / "thresholds.json")
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}/thresholds.json: cannot be read: {error!r}") from error
-        backbone = load_backbone(cache_dir, "cuda" if device == "cuda" else "cpu", threads)
+        place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
+        backbone = load_backbone(fitted.tier, place)
         return cls(weights_id(fitted.detector, path), fitted, thresholds, backbone, requires_of(fitted.pair))
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "GridScorer":
-        """Open a seam. Raises ValueError for a program the model was not trained on."""
+        """Open a seam. Raises UnknownProgramError for a program the model was not trained on."""
         self._program(seam.program)
         return GridScorer(self, seam, streams)
 
     def score(self, features: SeamFeatures) -> Score:
         """Score a seam from its features. Raises ValueError naming what is missing."""
         program = self._program(features.program)
+        check_tier(self.model_id, self.fitted.tier, features)
         absent = [kind for kind in self.requires if kind not in features.kinds]
         if absent:
             raise ValueError(f"seam {features.seam_id}: required stream {' and '.join(absent)} is missing")
         begin = time.perf_counter()
         maps, valid = self.fitted.maps(features)
+        for name, errors in maps.items():
+            if not np.isfinite(errors).all():  # fusion looks at the worst few, where a NaN may not be among them
+                raise ValueError(
+                    f"seam {features.seam_id}: the error map of {name} is not finite; look at its streams"
+                )
         fused = self.fitted.fusion.score(maps, valid, program)
         head_ms = (time.perf_counter() - begin) * 1e3
         threshold = self.thresholds.find(self.model_id, features.program, self.requires)
@@ -177,12 +194,12 @@ class GridDetector:
             timeline=timeline_points(live, features.travel_speed_mm_s, None),
             explain={"worst_row_mm": _worst_row_mm(fused.map, features)},
             stage_ms={"head": head_ms, "process": (done - begin) * 1e3 - head_ms},
-        )
+        ).checked(features.seam_id)
 
     def _program(self, name: str) -> int:
         if name not in self.fitted.programs:
             known = ", ".join(self.fitted.programs)
-            raise ValueError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
+            raise UnknownProgramError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
         return self.fitted.programs.index(name)
 
 
@@ -191,7 +208,7 @@ class GridScorer:
 
     def __init__(self, detector: GridDetector, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         self._detector = detector
-        self._extractor = SeamExtractor(seam, streams, detector.backbone)
+        self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
 
     def push(self, chunk: Chunk) -> None:
         """Take the next stamped chunk of any stream."""

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from pipelines.causal_net import CausalNet, NetConfig, ProcessBatch
 from pipelines.causal_targets import squared_loss
-from pipelines.features.extractor import SeamFeatures
+from pipelines.features.extractor import SeamFeatures, one_tier
 from pipelines.features.geometry import GeoMap
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.result import RESULT_ROWS, ResultMap
 from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.features.table import Tier
 from pipelines.gaussian import Standard, fit_standard
 from pipelines.loop import LoopConfig, train_loop
 from pipelines.modality_dropout import drop_modalities
@@ -96,6 +97,7 @@ class Fitted:
     patches: PatchOneClass
     standards: Mapping[str, Standard]  # of s_P, s_R and s_RP: the largest of their signals
     report: dict[str, float | int | str]
+    tier: Tier = "default"
 
     def kinds(self, features: SeamFeatures) -> frozenset[str]:
         """Kinds of stream that the seam has and the model looks at."""
@@ -169,9 +171,13 @@ def collate(processes: Sequence[Process], program: Sequence[int]) -> ProcessBatc
 def fit(
     features: Sequence[SeamFeatures], split: Split, config: TrainConfig, progress: Progress | None = None
 ) -> Fitted:
-    """Train on goods. `features` in order of time. Deterministic for a seed and number of threads."""
+    """Train on goods. `features` in order of time. Deterministic for a seed and number of threads.
+
+    Raises ValueError where they are of two tiers.
+    """
     torch.set_num_threads(config.threads)
     tell = progress or (lambda *_: None)
+    tier = one_tier(features)
     programs = tuple(sorted({f.program for f in features}))
     views = tuple(sorted({name for f in features for name in f.views}))
     program = np.array([programs.index(f.program) for f in features])
@@ -242,6 +248,7 @@ def fit(
         patches=patches,
         standards={name: _part_standard(z, program[used], n) for name, z in signals.items()},
         report=report,
+        tier=tier,
     )
     tell("one-class", 1, 1, 0.0)
     return fitted

@@ -6,7 +6,8 @@ every chunk, `SeamScorer.finish` once the result is there. Live, replay, trainin
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from math import isfinite
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,12 @@ __all__ = [
     "SeamScorer",
     "SeamWindow",
     "TimelinePoint",
+    "UnknownProgramError",
 ]
+
+
+class UnknownProgramError(ValueError):
+    """A model was not trained on the seam's program; names those it knows."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,6 +166,16 @@ class Score:
     explain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     stage_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+    def checked(self, seam_id: str) -> Self:
+        """Itself. Raises ValueError where a number that decides is NaN or infinite: no limit can judge it."""
+        numbers = {name: getattr(self, name) for name in ("raw", "score", "p_value", "threshold")}
+        # The largest of several hides a NaN among them, so each is looked at.
+        numbers |= {**self.components, **self.by_modality, **self.explain}
+        wrong = [f"{name} is {value}" for name, value in numbers.items() if value is not None and not isfinite(value)]
+        if wrong:
+            raise ValueError(f"seam {seam_id}: {', '.join(wrong)}; its measurements are beyond reason")
+        return self
+
 
 class SeamScorer(Protocol):
     """One open seam inside a detector."""
@@ -187,5 +203,8 @@ class Detector(Protocol):
         ...
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> SeamScorer:
-        """Open a seam; `streams` are the specs of everything that will be pushed."""
+        """Open a seam; `streams` are the specs of everything that will be pushed.
+
+        Raises UnknownProgramError or ValueError where it never can score it.
+        """
         ...

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
+from pipelines.features.finite import FiniteCounts
 from pipelines.features.frames import FrameTokens
 from pipelines.features.geometry import GeoMap, geometry_map
 from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
@@ -24,9 +25,20 @@ from pipelines.features.lite0 import Backbone
 from pipelines.features.logmel import AudioTokens
 from pipelines.features.result import LEVELS, ResultMap, result_map
 from pipelines.features.sensor import SensorSteps
+from pipelines.features.table import Tier
 from pipelines.window import Seam, SeamFrame, SeamWindow
 
-__all__ = ["BLOCK_STEPS", "FEATURES_VERSION", "SeamExtractor", "SeamFeatures", "load_features", "save_features"]
+__all__ = [
+    "BLOCK_STEPS",
+    "FEATURES_VERSION",
+    "SeamExtractor",
+    "SeamFeatures",
+    "content_key",
+    "features_name",
+    "load_features",
+    "one_tier",
+    "save_features",
+]
 
 FEATURES_VERSION = "4"
 """Part of every cache key and model: features of another version do not fit a model."""
@@ -46,7 +58,7 @@ class SeamFeatures:
 
     sensor, sensor_known: `(10 T, 24)` float32 and bool; video: `(T, 1280)` float16, audio: `(T, 1336)`
     float16, each with a `(T,)` mask; views: name → map of the post-weld image; geo: map of the laser scan, None
-    without one; frame: where both lie on the seam, None where nobody said.
+    without one; frame: where both lie on the seam, None where nobody said; tier: of the backbone behind all of it.
     """
 
     seam_id: str
@@ -62,6 +74,7 @@ class SeamFeatures:
     travel_speed_mm_s: float | None = None
     geo: GeoMap | None = None
     frame: SeamFrame | None = None
+    tier: Tier = "default"
 
     @property
     def tokens(self) -> int:
@@ -101,11 +114,14 @@ class SeamFeatures:
 class SeamExtractor:
     """Features of one open seam. `stage_ms` says where the time went."""
 
-    def __init__(self, seam: Seam, streams: tuple[StreamSpec, ...], backbone: Backbone) -> None:
-        self.seam, self._backbone = seam, backbone
+    def __init__(
+        self, seam: Seam, streams: tuple[StreamSpec, ...], backbone: Backbone, tier: Tier = "default"
+    ) -> None:
+        self.seam, self._backbone, self._tier = seam, backbone, tier
         video = next((s.name for s in streams if s.kind == "video"), None)
         audio = next((s for s in streams if s.kind == "audio"), None)
         self._sensor = SensorSteps(seam.arc_on_ns, streams)
+        self._finite = FiniteCounts(seam.arc_on_ns, streams)
         self._frames = FrameTokens(video, seam.arc_on_ns, backbone)
         self._audio = AudioTokens(audio, seam.arc_on_ns, backbone)
         self._kinds = {s.name: s.kind for s in streams}
@@ -126,6 +142,7 @@ class SeamExtractor:
         if chunk.t_ns > self.seam.arc_on_ns + MAX_TOKENS * TOKEN_NS:
             raise ValueError(f"seam {self.seam.seam_id}: longer than {MAX_TOKENS * TOKEN_NS / 6e10:.0f} min")
         begin = time.perf_counter()
+        self._finite.push(chunk)
         part.push(chunk)
         self._spent(kind, begin)
 
@@ -142,11 +159,15 @@ class SeamExtractor:
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
 
     def finish(self, window: SeamWindow) -> SeamFeatures:
-        """The seam's features up to arc-off. Raises ValueError when the arc is shorter than a token."""
+        """The seam's features up to arc-off.
+
+        Raises ValueError when the arc is shorter than a token, or where too much of a stream is NaN or infinite.
+        """
         seam = window.seam
         tokens = (seam.arc_off_ns - seam.arc_on_ns) // TOKEN_NS
         if tokens < 1:
             raise ValueError(f"seam {seam.seam_id}: its arc is shorter than one token of {TOKEN_NS // 10**6} ms")
+        self._finite.check(seam.seam_id, tokens)
         sensor, sensor_known = self.steps(0, tokens * STEPS_PER_TOKEN)
         video, video_known = self._frames.get(0, tokens)
         audio, audio_known = self._audio.get(0, tokens)
@@ -170,6 +191,7 @@ class SeamExtractor:
             travel_speed_mm_s=seam.travel_speed_mm_s,
             geo=geo,
             frame=window.frame,
+            tier=self._tier,
         )
 
     def _geometry(self, window: SeamWindow) -> GeoMap | None:
@@ -200,6 +222,7 @@ def save_features(features: SeamFeatures, path: Path) -> None:
     speed = features.travel_speed_mm_s
     about = {
         "version": FEATURES_VERSION,
+        "tier": features.tier,
         "seam_id": features.seam_id,
         "program": features.program,
         "session": features.session,
@@ -220,14 +243,19 @@ def _with_sorted_header(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[end:]
 
 
-def load_features(path: Path) -> SeamFeatures:
-    """Read what `save_features` wrote. Raises ValueError when it is of another version."""
+def load_features(path: Path, tier: Tier = "default") -> SeamFeatures:
+    """Read what `save_features` wrote. Raises ValueError when it is of another version or tier."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         about = file.metadata()
         if about.get("version") != FEATURES_VERSION:
             raise ValueError(f"{path}: features of version {about.get('version')}, expected {FEATURES_VERSION}")
+        found = about.get("tier", "default")
+        if found != tier:
+            raise ValueError(
+                f"{path}: features of tier {found}, expected {tier}; say --tier {found}, or make them again"
+            )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     names = [name.removeprefix("located.") for name in tensors if name.startswith("located.")]
     views = {
@@ -244,6 +272,7 @@ def load_features(path: Path) -> SeamFeatures:
         travel_speed_mm_s=float(about["travel_speed_mm_s"]) if about["travel_speed_mm_s"] else None,
         geo=GeoMap(*(tensors[f"geo.{part}"] for part in GEO_ARRAYS)) if "geo.fine" in tensors else None,
         frame=_frame(json.loads(about["frame"])) if about["frame"] else None,
+        tier=tier,
         **{name: tensors[name] for name in ARRAYS},
     )
 
@@ -255,9 +284,23 @@ def _frame(plain: Mapping[str, Any]) -> SeamFrame:
     return SeamFrame(plain["length_mm"], plain["lag_mm"], views, place)
 
 
-def content_key(path: Path) -> str:
-    """Cache key of a recording: digest of its bytes and of the feature version."""
-    digest = hashlib.sha256(FEATURES_VERSION.encode())
+def features_name(tier: Tier) -> str:
+    """Version and tier, the latter where it is not `default`: what features must share to be compared."""
+    return FEATURES_VERSION if tier == "default" else f"{FEATURES_VERSION}, tier {tier}"
+
+
+def one_tier(features: Sequence[SeamFeatures]) -> Tier:
+    """The tier of all these features. Raises ValueError where there are two."""
+    by_tier = {f.tier: f.seam_id for f in features}
+    if len(by_tier) != 1:
+        said = ", ".join(f"seam {seam_id} of {tier}" for tier, seam_id in sorted(by_tier.items())) or "no seam"
+        raise ValueError(f"features of one tier are needed, got {said}; extract all with the same --tier")
+    return next(iter(by_tier))
+
+
+def content_key(path: Path, tier: Tier = "default") -> str:
+    """Cache key of a recording: digest of its bytes and of the features' version and tier."""
+    digest = hashlib.sha256(features_name(tier).encode())
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

@@ -60,7 +60,11 @@ def geometry_map(
     heights = height_mm[on_seam].T.astype(np.float64)  # across × along
     known = np.isfinite(heights)
     if known.mean() < LEAST_KNOWN:
-        raise ValueError(f"{1 - known.mean():.0%} of the height map has no return; clean the profiler's window")
+        raise ValueError(
+            f"{1 - known.mean():.0%} of the height map has no return, at most {1 - LEAST_KNOWN:.0%} may have none; "
+            "clean the profiler's window"
+        )
+    heights = np.where(known, heights, np.nan)  # an infinite height is no return either
     y = np.linspace(-half_mm, half_mm, len(heights))
     flat = _filled(heights, known) - _plate(heights, y)
     pictures = _pictures(flat, float(y[1] - y[0]), step_mm)

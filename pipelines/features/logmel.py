@@ -77,8 +77,9 @@ class AudioTokens:
         if late * chunk.dt_ns >= GAP_NS:
             self._append(np.zeros(late, np.float32))
         self._end_ns = chunk.end_ns
-        samples = chunk.data[before:].reshape(chunk.n - before, -1).astype(np.float32).mean(1)
-        self._append(samples / np.float32(self._full_scale))
+        samples = chunk.data[before:].reshape(chunk.n - before, -1).astype(np.float32)
+        samples[~np.isfinite(samples)] = 0.0  # silence, as a gap
+        self._append(samples.mean(1) / np.float32(self._full_scale))
         while self._held >= self._at(2 * MARGIN_S + WINDOW_S):
             sound = np.concatenate(self._pieces)
             self._windows.append(self._tokens(sound[: self._at(2 * MARGIN_S + WINDOW_S)]))

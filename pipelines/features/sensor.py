@@ -6,6 +6,7 @@ the share of samples whose voltage is below `SHORT_V` while current flows. What 
 and more show: how often short circuits begin, peak and base current, RMS values, and how steeply current and voltage
 change. Energy per mm joins power with the travel speed of the motion stream. A step without a sample, as in a 9 Hz
 log, holds the last one, and waveform features are unknown there.
+Samples that are NaN or infinite count as none (`finite.py` says how many may be).
 """
 
 import abc
@@ -107,8 +108,9 @@ class _Track(abc.ABC):
 
     columns: list[int]
 
-    def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
+    def __init__(self, spec: StreamSpec, arc_on_ns: int, used: tuple[str, ...]) -> None:
         self._spec, self._arc_on_ns = spec, arc_on_ns
+        self._used = [spec.channel(name) for name in used]
         self._rows: list[NDArray[np.float32]] = []
         self._open: list[NDArray[np.float32]] = []
         self._open_step = 0
@@ -121,6 +123,9 @@ class _Track(abc.ABC):
     def push(self, chunk: Chunk) -> None:
         steps = cells(chunk.times_ns(), self._arc_on_ns, STEP_NS)
         samples = self._spec.physical(chunk.data)
+        finite = np.isfinite(samples[:, self._used]).all(1)
+        if not finite.all():
+            steps, samples = steps[finite], samples[finite]
         before = int(np.searchsorted(steps, 0))
         if before:
             self._before = samples[before - 1 : before]
@@ -173,7 +178,7 @@ class _Track(abc.ABC):
 
 class _Levels(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
-        super().__init__(spec, arc_on_ns)
+        super().__init__(spec, arc_on_ns, ("current", "voltage"))
         self._current, self._voltage = spec.channel("current"), spec.channel("voltage")
         self.columns = list(range(len(FAST) * len(STATISTICS) + 1))
 
@@ -189,7 +194,7 @@ class _Levels(_Track):
 
 class _Waveforms(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
-        super().__init__(spec, arc_on_ns)
+        super().__init__(spec, arc_on_ns, ("current", "voltage"))
         self._current, self._voltage, self._rate_hz = spec.channel("current"), spec.channel("voltage"), spec.rate_hz
         self.columns = [SENSOR_FEATURES.index(name) for name in WAVEFORM]
 
@@ -207,7 +212,7 @@ class _Waveforms(_Track):
 
 class _Mean(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int, channel: str) -> None:
-        super().__init__(spec, arc_on_ns)
+        super().__init__(spec, arc_on_ns, (channel,))
         self._index = spec.channel(channel)
         self.columns = [SENSOR_FEATURES.index(channel)]
 

@@ -25,6 +25,7 @@ __all__ = [
     "extractor",
     "load",
     "load_backbone",
+    "tier_of",
 ]
 
 Role = Literal["image", "video", "audio", "geometry"]
@@ -198,10 +199,32 @@ def load_backbone(tier: Tier, place: Place) -> Backbone:
     Raises KeyError for `full`, whose networks have other shapes.
     """
     row = choose("image", tier)
-    if row.gives != _LITE0_MAPS:
-        raise KeyError(f"tier {tier!r}: {row.name} gives {row.gives}, not lite0's maps; take `default` or `tiny`")
+    if reason := _other_shapes(tier):
+        raise KeyError(reason)
     backbone: Backbone = load(row.name, place).run
     return backbone
+
+
+def tier_of(name: str) -> Tier:
+    """The tier called `name`, if a seam's features can be of it. Raises ValueError with the reason and the fix."""
+    known: tuple[Tier, ...] = get_args(Tier)
+    found = next((tier for tier in known if tier == name), None)
+    if found is None:
+        raise ValueError(f"no tier {name!r}; known tiers: {', '.join(known)}")
+    if reason := _other_shapes(found):
+        raise ValueError(reason)
+    return found
+
+
+def _other_shapes(tier: Tier) -> str:
+    """Why seams have no features of this tier; empty where they can."""
+    row = choose("image", tier)
+    if row.gives == _LITE0_MAPS:
+        return ""
+    return (
+        f"tier {tier!r}: {row.name} gives {row.gives}, not lite0's maps, and no detector is made for other shapes "
+        "(docs/backbones.md); take `default` or `tiny`"
+    )
 
 
 def _folder(place: Place, name: str) -> Path:

@@ -149,3 +149,39 @@ def test_the_error_of_another_process_says_the_same() -> None:
     error = ConfigError("cell.toml", ["arc.hold_ms: too long", "views.top: no stream"])
     copied = copy.copy(error)  # as a pool of processes takes it apart and together
     assert (str(copied), copied.problems) == (str(error), error.problems)
+
+
+FRAME = {"length_mm": 52.0, "lag_mm": 3.5, "views": {"top": [-5.0, 57.0, -10.0, 10.0]}, "scan": [-4.0, 0.25, 12.0]}
+
+
+def test_a_program_may_say_where_its_results_lie() -> None:
+    config = parse_config(_changed(programs={"T1": {"frame": FRAME}}), "test")
+    frame = config.programs["T1"].frame
+    assert frame is not None
+    assert (frame.length_mm, frame.lag_mm, frame.scan) == (52.0, 3.5, (-4.0, 0.25, 12.0))
+    assert frame.views == {"top": (-5.0, 57.0, -10.0, 10.0)}
+    assert "frame" in config.programs["T1"].model_dump()
+    assert parse_config(config.model_dump(mode="json"), "again") == config
+    # A program without one is written as before there were any, so that its digest stays.
+    assert "frame" not in parse_config(GOOD, "test").programs["T1"].model_dump()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"length_mm": 0}, "length_mm"),
+        ({"length_mm": float("nan")}, "length_mm"),
+        ({"lag_mm": -1.0}, "lag_mm"),
+        ({"views": {"top": [57.0, -5.0, -10.0, 10.0]}}, "views.top: .* is no area; give along from, along to"),
+        ({"views": {"top": [-5.0, 57.0, 10.0, 10.0]}}, "views.top: .* is no area"),
+        ({"views": {"top": [float("nan"), 57.0, -10.0, 10.0]}}, "views.top.0"),
+        ({"views": {"top": [0.0, 57.0, -10.0]}}, "views.top"),
+        ({"scan": [0.0, -0.25, 12.0]}, "scan"),
+        ({"scan": [float("inf"), 0.25, 12.0]}, "scan.0"),
+        ({"wide": 3.0}, "wide"),
+    ],
+)
+def test_a_frame_that_is_none_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        parse_config(_changed(programs={"T1": {"frame": {**FRAME, **changes}}}), "test")
+    assert all(problem.startswith("programs.T1.frame") for problem in error.value.problems)

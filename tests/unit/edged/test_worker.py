@@ -29,7 +29,7 @@ from edged.worker_link import (
     window_frames,
     window_of,
 )
-from pipelines.window import Gap, Integrity, ResultView, Seam, SeamWindow
+from pipelines.window import Gap, Integrity, ResultView, Seam, SeamFrame, SeamWindow
 from tests.support.models import write_band_model
 from tests.support.verdicts import a_score
 
@@ -331,7 +331,15 @@ def test_close_leaves_no_process_and_no_socket_file(start: Start, tmp_path: Path
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_chunks_and_windows_survive_the_link() -> None:
+@pytest.mark.parametrize(
+    "frame",
+    [
+        None,
+        SeamFrame(52.0),
+        SeamFrame(52.0, 3.5, {"top": (-5.0, 57.0, -10.0, 10.0), "end": (40.0, 60.0, -8.0, 8.5)}, (-4.0, 0.25, 12.0)),
+    ],
+)
+def test_chunks_and_windows_survive_the_link(frame: SeamFrame | None) -> None:
     jpeg = np.arange(7, dtype=np.uint8)
     chunk = Chunk("v", 3, 4, 5, 6, jpeg, CLOCK)
     header, data = _wire(push_frames("s", chunk))
@@ -348,6 +356,7 @@ def test_chunks_and_windows_survive_the_link() -> None:
         np.array([[1, np.nan, 3], [4, 5, 6]], np.float32),
         "c1",
         ("audio",),
+        frame,
     )
     header, *buffers = _wire(window_frames(window, 1))
     got = window_of(header, buffers)
