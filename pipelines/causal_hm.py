@@ -26,12 +26,14 @@ import torch
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
+from pipelines import model_files
 from pipelines.causal_net import CausalNet, NetConfig
 from pipelines.causal_sensor import SensorState
-from pipelines.features.extractor import BLOCK_STEPS, FEATURES_VERSION, SeamExtractor, SeamFeatures
+from pipelines.features.extractor import BLOCK_STEPS, SeamExtractor, SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone, load_backbone
-from pipelines.models import ModelError, model_toml, write_manifest
+from pipelines.model_files import check_features, part, prefixed, read_tensors, read_thresholds, write_model
+from pipelines.models import ModelError, model_toml
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
 from pipelines.patches import PatchOneClass
@@ -43,7 +45,7 @@ from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate, result_maps, result_rows
 from pipelines.window import Score, Seam, SeamWindow
 
-__all__ = ["CausalHM", "save_model", "save_thresholds", "weights_id"]
+__all__ = ["CausalHM", "save_model", "weights_id"]
 
 BLOCK_TOKENS = BLOCK_STEPS // STEPS_PER_TOKEN
 REQUIRED = ("welder", "result")
@@ -64,21 +66,16 @@ class CausalHM:
     @classmethod
     def load(cls, path: Path, device: str, threads: int, cache_dir: Path) -> Self:
         """Read a model directory and the backbone. Raises ModelError."""
-        from safetensors import SafetensorError
-
         torch.set_num_threads(threads)
         scan_backend()  # loaded, said in the log and maybe compiled here rather than in the first seam
         about = model_toml(path)
-        if about.get("features_version") != FEATURES_VERSION:
-            raise ModelError(
-                f"{path}/model.toml: features_version is {about.get('features_version')!r}, this edged makes "
-                f"{FEATURES_VERSION!r}; train the model again"
-            )
+        check_features(path, about)
+        tensors = read_tensors(path)
         try:
-            fitted = _read(path, about, device)
-            thresholds = ThresholdTable.load(path / "thresholds.json")
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            fitted = _read(tensors, about, device)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: cannot be read as a causal_hm model: {error!r}") from error
+        thresholds = read_thresholds(path)
         backbone = load_backbone(cache_dir, "cuda" if device == "cuda" else "cpu", threads)
         return cls(weights_id(path), fitted, thresholds, backbone, device)
 
@@ -275,33 +272,21 @@ PARTS = ("normaliser", "process", "patches")
 
 def weights_id(path: Path) -> str:
     """The model's id: a digest of its weights, which thresholds refer to and do not change."""
-    import hashlib
-
-    digest = hashlib.sha256((path / "model.safetensors").read_bytes())
-    return f"causal_hm-{digest.hexdigest()[:12]}"
+    return model_files.weights_id("causal_hm", path)
 
 
 def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
     """Write `model.safetensors`, `model.toml` and the manifest; returns the model's id."""
-    import tomli_w
-    from safetensors.numpy import save_file
-
-    tensors = {f"net.{name}": value.numpy() for name, value in fitted.net.state_dict().items()}
-    for part in PARTS:
-        tensors |= {f"{part}.{name}": value for name, value in getattr(fitted, part).tensors().items()}
+    tensors = prefixed("net", {name: value.numpy() for name, value in fitted.net.state_dict().items()})
+    for name in PARTS:
+        tensors |= prefixed(name, getattr(fitted, name).tensors())
     for kind, found in fitted.parts.items():
-        tensors |= {f"{kind}.{name}": value for name, value in found.tensors().items()}
+        tensors |= prefixed(kind, found.tensors())
     if fitted.joint is not None:
-        tensors |= {f"joint.{name}": value for name, value in fitted.joint.tensors().items()}
+        tensors |= prefixed("joint", fitted.joint.tensors())
     tensors["target_mean"] = fitted.target_mean
-    path.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, path / "model.safetensors"
-    )
-    (path / "model.safetensors").chmod(0o644)  # safetensors makes it private; the worker may be another user
     about = {
         "detector": "causal_hm",
-        "features_version": FEATURES_VERSION,
         "backbone": "efficientnet-lite0",
         "requires": list(REQUIRED),
         "optional": list(OPTIONAL),
@@ -311,41 +296,25 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
         "training": fitted.report,
         "metrics": dict(metrics),
     }
-    (path / "model.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
-    write_manifest(path)
-    return weights_id(path)
+    return write_model(path, tensors, about)
 
 
-def save_thresholds(table: ThresholdTable, path: Path) -> None:
-    """Write a model's `thresholds.json` and its manifest anew."""
-    table.save(path / "thresholds.json")
-    write_manifest(path)
-
-
-def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
-    from safetensors.numpy import load_file
-
-    tensors = load_file(path / "model.safetensors")
-
-    def part(name: str) -> dict[str, NDArray[Any]]:
-        prefix = f"{name}."
-        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
+def _read(tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any], device: str) -> Fitted:
     config = NetConfig(**about["net"])
     if config.bench_only:
         raise ValueError(f"{', '.join(config.bench_only)}: such a network is for measurements, not for a cell")
     net = CausalNet(config)
-    net.load_state_dict({name: torch.from_numpy(value) for name, value in part("net").items()}, strict=True)
-    double = {name: {k: v.astype(np.float64) for k, v in part(name).items()} for name in PARTS[1:]}
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in part("net", tensors).items()}, strict=True)
+    double = {name: {k: v.astype(np.float64) for k, v in part(name, tensors).items()} for name in PARTS[1:]}
     return Fitted(
         programs=tuple(about["programs"]),
         views=tuple(about["views"]),
-        normaliser=Normaliser.from_tensors(part("normaliser")),
+        normaliser=Normaliser.from_tensors(part("normaliser", tensors)),
         net=net.eval().requires_grad_(False).to(device),
         target_mean=tensors["target_mean"],
         process=ProcessOneClass.from_tensors(double["process"]),
         patches=PatchOneClass.from_tensors(double["patches"]),
-        joint=JointMismatch.from_tensors(part("joint")) if part("joint") else None,
-        parts={kind: ResultPart.from_tensors(part(kind)) for kind in RESULT_KINDS if part(kind)},
+        joint=JointMismatch.from_tensors(part("joint", tensors)) if part("joint", tensors) else None,
+        parts={kind: ResultPart.from_tensors(found) for kind in RESULT_KINDS if (found := part(kind, tensors))},
         report=dict(about["training"]),
     )

@@ -6,7 +6,6 @@ the process one-class, as for every detector.
 """
 
 import dataclasses
-import importlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,38 +18,26 @@ from drivers.base import Chunk, StreamSpec
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
 from pipelines.features.lite0 import Backbone, load_backbone
 from pipelines.fusion import Fusion
-from pipelines.grids import GridMethod, Modality
-from pipelines.model_files import check_features, part, prefixed, read_tensors, weights_id, write_model
+from pipelines.grid_methods import METHODS, method_class
+from pipelines.grids import NEEDS, GridMethod, Modality, requires_of
+from pipelines.model_files import (
+    check_features,
+    part,
+    prefixed,
+    read_tensors,
+    read_thresholds,
+    weights_id,
+    write_model,
+)
 from pipelines.models import ModelError, model_toml
 from pipelines.normaliser import Normaliser
 from pipelines.oneclass import ProcessOneClass, timeline_points
+from pipelines.per_program import restore_method
 from pipelines.seam_grid import GridScaler, seam_grid
 from pipelines.thresholds import ThresholdTable
 from pipelines.window import Score, Seam, SeamWindow
 
 __all__ = ["METHODS", "NEEDS", "FittedGrid", "GridDetector", "method_class", "requires_of"]
-
-METHODS: dict[str, str] = {
-    "cfm": "pipelines.cfm:Cfm",
-    "ib_iumad": "pipelines.ib_iumad:IbIumad",
-    "mafr": "pipelines.mafr:Mafr",
-    "uni_rcm": "pipelines.uni_rcm:UniRcm",
-}
-"""Detector → its method."""
-NEEDS: Mapping[Modality, str] = {"rgb": "result", "geo": "profile", "proc": "welder"}
-"""Modality → the kind of stream without which it does not exist."""
-
-
-def method_class(name: str) -> type[GridMethod]:
-    """The class behind a row of `METHODS`."""
-    module, _, attribute = METHODS[name].partition(":")
-    found: type[GridMethod] = getattr(importlib.import_module(module), attribute)
-    return found
-
-
-def requires_of(pair: tuple[str, ...]) -> tuple[str, ...]:
-    """Stream kinds that a pair of modalities needs."""
-    return tuple(sorted(NEEDS[name] for name in pair))  # type: ignore[index]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +98,7 @@ class FittedGrid:
                 programs=tuple(about["programs"]),
                 normaliser=Normaliser.from_tensors(part("normaliser", tensors)),
                 scaler=GridScaler.from_tensors(part("scaler", tensors), about["pair"]),
-                method=method_class(detector).restore(about["method"], part("method", tensors)),
+                method=restore_method(detector, about["method"], part("method", tensors)),
                 fusion=Fusion.from_tensors(about["fusion"], part("fusion", tensors)),
                 process=ProcessOneClass.from_tensors(double),
                 report=dict(about["training"]),
@@ -139,10 +126,7 @@ class GridDetector:
         about = model_toml(path)
         check_features(path, about)
         fitted = FittedGrid.read(path, about)
-        try:
-            thresholds = ThresholdTable.load(path / "thresholds.json")
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}/thresholds.json: cannot be read: {error!r}") from error
+        thresholds = read_thresholds(path)
         backbone = load_backbone(cache_dir, "cuda" if device == "cuda" else "cpu", threads)
         return cls(weights_id(fitted.detector, path), fitted, thresholds, backbone, requires_of(fitted.pair))
 

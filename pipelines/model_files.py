@@ -14,8 +14,19 @@ from numpy.typing import NDArray
 
 from pipelines.features.extractor import FEATURES_VERSION
 from pipelines.models import ModelError, write_manifest
+from pipelines.thresholds import ThresholdTable
 
-__all__ = ["WEIGHTS", "check_features", "part", "prefixed", "read_tensors", "weights_id", "write_model"]
+__all__ = [
+    "WEIGHTS",
+    "check_features",
+    "part",
+    "prefixed",
+    "read_tensors",
+    "read_thresholds",
+    "save_thresholds",
+    "weights_id",
+    "write_model",
+]
 
 WEIGHTS = "model.safetensors"
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
@@ -73,6 +84,20 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
         return dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}/{WEIGHTS}: cannot be read: {error}") from error
+
+
+def save_thresholds(table: ThresholdTable, path: Path) -> None:
+    """Write a model's `thresholds.json` and its manifest anew."""
+    table.save(path / "thresholds.json")
+    write_manifest(path)
+
+
+def read_thresholds(path: Path) -> ThresholdTable:
+    """A model's thresholds, none where there is no file. Raises ModelError."""
+    try:
+        return ThresholdTable.load(path / "thresholds.json")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}/thresholds.json: cannot be read: {error!r}") from error
 
 
 def check_features(path: Path, about: Mapping[str, Any]) -> None:
