@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edged.recorded import RecordedSeam
     from pipelines.features.extractor import SeamFeatures
 
-__all__ = ["DEFAULT_CACHE", "extract_features", "train", "train_model"]
+__all__ = ["DEFAULT_CACHE", "advance_of", "extract_features", "train", "train_model"]
 
 DEFAULT_CACHE = Path("~/.cache/edged")
 CHOICE = f"Of {', '.join(GRID_DETECTORS)} only."
@@ -72,7 +72,7 @@ def train(
     choices = {name: value for name, value in given.items() if value is not None}
     try:
         with joined() as here, progress_bars(Console(stderr=True, quiet=not here.leads)) as bars:
-            advance = _advance(bars)
+            advance = advance_of(bars)
             report = train_model(
                 recordings, out, pipeline, alpha, seed, jobs, cache_dir, advance, checkpoint, choices
             )
@@ -205,7 +205,7 @@ def _is_features(seam: "RecordedSeam") -> bool:
     return seam.path.suffix == ".safetensors"
 
 
-def _advance(bars: Progress) -> Advance:
+def advance_of(bars: Progress) -> Advance:
     """One bar per stage, made when the stage first reports."""
     tasks: dict[str, Any] = {}
 
