@@ -23,8 +23,11 @@ def model(folder: Path, pair: tuple[str, ...], **changes: Any) -> str:
     """A directory that says what it needs and holds no weights."""
     folder.mkdir()
     about = {
-        "detector": "mafr", "features_version": FEATURES_VERSION, "pair": list(pair), "requires": list(requires_of(pair)),
-    }  # fmt: skip
+        "detector": "mafr",
+        "features_version": FEATURES_VERSION,
+        "pair": list(pair),
+        "requires": list(requires_of(pair)),
+    }
     (folder / "model.toml").write_text(tomli_w.dumps(about | changes))
     write_manifest(folder)
     return str(folder)
@@ -49,7 +52,7 @@ def test_a_cell_that_has_what_the_model_needs_is_fine(tmp_path: Path, pair: tupl
 
 
 def test_without_a_profiler_the_pair_that_needs_none_is_named(tmp_path: Path) -> None:
-    (said,) = [text for text in problems(model(tmp_path / "m", ("geo", "proc"))) if "profiler" in text]
+    (said,) = [text for text in problems(model(tmp_path / "m", ("geo", "proc"))) if "laser profiler" in text]
     assert said.startswith(f"programs.{PROGRAM}.model: {tmp_path}/m (mafr of (geo,proc)) requires 'profile'")
     assert "use a model of the pair (rgb,proc)" in said
 
@@ -62,7 +65,7 @@ def test_without_a_profiler_the_pair_that_needs_none_is_named(tmp_path: Path) ->
         (
             ("rgb", "proc"),
             {"views": ["scan"]},
-            "requires 'result', but the program lists no view that is a photograph",
+            "'result', but the program lists no view that is a photograph",
         ),
         (("rgb", "proc"), {"optional": ["result"]}, "it is optional; remove it from optional"),
         (("rgb", "proc"), {"required": ["audio"]}, "add 'welder' to its required streams"),
