@@ -8,6 +8,7 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ CORPUS_SEED = 1
 CORPUS_SEAMS = 1120
 CORPUS_SESSIONS = 42
 JOBS = 2
+FLAGS: Mapping[str, Mapping[str, Any]] = {
+    "uni_rcm": {"d": 48, "codes": {"rgb": 128, "geo": 128, "proc": 128}},
+}
+"""Smaller networks than preset cell's at size cpu, so that no model that ships is larger than 2 MB."""
 GRID = (14, 14)
 """Cells across and along of the models that work on a pair: half as many as by default, so that they stay small."""
 
@@ -45,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     plans = plan_seams(CORPUS_SEAMS, CORPUS_SEED, "good", DEMO_PROGRAMS, sessions=sessions)
     cache = arguments.work / "cache"
     simulate_features(plans, goods, JOBS, cache, lambda it: track(it, "simulating", console=console), profiler=True)
-    choices: dict[str, Any] = {"shape": GRID} if arguments.pipeline in GRID_DETECTORS else {}
+    choices: dict[str, Any] = {}
+    if arguments.pipeline in GRID_DETECTORS:
+        choices = {"shape": GRID, "half": True, "flags": FLAGS.get(arguments.pipeline, {})}
     if arguments.pair:
         choices["pair"] = tuple(arguments.pair.split(","))
     fresh = arguments.work / f"model-{arguments.pipeline}-{arguments.pair}"

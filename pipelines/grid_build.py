@@ -7,6 +7,7 @@ makes the threshold and does nothing else.
 import dataclasses
 import functools
 import importlib
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipelines.fusion import RULES, fit_fusion
 from pipelines.grid_detector import FittedGrid, GridDetector
 from pipelines.grids import MODALITIES, GridData, GridMethod, Modality, Tell, requires_of
 from pipelines.loop import LoopConfig
+from pipelines.models import model_toml
 from pipelines.normaliser import fit_normaliser
 from pipelines.oneclass import fit_process
 from pipelines.per_program import fit_per_program
@@ -77,6 +79,8 @@ class GridOptions:
     seed: int = 0
     epochs: int | None = None
     checkpoint: Path | None = None
+    half: bool = False
+    """Weights in half precision, for models that ship; thresholds are made with them as they are stored."""
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of the method's configuration that differ from its preset's."""
 
@@ -228,9 +232,18 @@ def build_grid(
     began = time.monotonic()
     split = split_by_session(features, config)
     fitted = fit_grid(detector, features, split, own, progress)
+    if own.half:
+        fitted = _as_stored_half(fitted)
     return write_calibrated(
-        _FreshGrid(fitted), Goods(features, set_points, split), out, alpha, time.monotonic() - began
+        _FreshGrid(fitted, own.half), Goods(features, set_points, split), out, alpha, time.monotonic() - began
     )
+
+
+def _as_stored_half(fitted: FittedGrid) -> FittedGrid:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fitted.save(folder, half=True)
+        return FittedGrid.read(folder, model_toml(folder))
 
 
 build_cfm = functools.partial(build_grid, "cfm")
@@ -244,6 +257,7 @@ class _FreshGrid:
     """Every stream of the pair is required, so a program has one threshold."""
 
     fitted: FittedGrid
+    half: bool
     optional: tuple[str, ...] = ()
 
     @property
@@ -273,7 +287,7 @@ class _FreshGrid:
         return True
 
     def save(self, path: Path) -> str:
-        return self.fitted.save(path)
+        return self.fitted.save(path, half=self.half)
 
     def scorer(self, model_id: str) -> Callable[[SeamFeatures], Score]:
         return grid_detector(model_id, self.fitted, ThresholdTable(), NoBackbone()).score

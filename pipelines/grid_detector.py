@@ -62,8 +62,8 @@ class FittedGrid:
         data = self.scaler([grid], index, len(self.programs))
         return {name: found[0] for name, found in self.method.error_maps(data).items()}, grid.valid
 
-    def save(self, path: Path) -> str:
-        """Write the model directory; returns the model's id."""
+    def save(self, path: Path, *, half: bool = False) -> str:
+        """Write the model directory; returns the model's id. `half`: see `write_model`."""
         tensors = (
             prefixed("normaliser", self.normaliser.tensors())
             | prefixed("scaler", self.scaler.tensors())
@@ -82,7 +82,7 @@ class FittedGrid:
             "fusion": self.fusion.rule,
             "training": dict(self.report),
         }
-        return write_model(path, tensors, about)
+        return write_model(path, tensors, about, half=half)
 
     @classmethod
     def read(cls, path: Path, about: Mapping[str, Any]) -> Self:

@@ -50,13 +50,16 @@ def part(name: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def write_model(path: Path, tensors: Tensors, about: Mapping[str, Any]) -> str:
-    """Write weights (float32), `model.toml` and the manifest; `about` has at least `detector`. Returns the id."""
+def write_model(path: Path, tensors: Tensors, about: Mapping[str, Any], *, half: bool = False) -> str:
+    """Write weights (float32), `model.toml` and the manifest; `about` has at least `detector`. Returns the id.
+
+    `half`: float16 where an array survives it, for models that must be small.
+    """
     import tomli_w
     from safetensors.numpy import save_file
 
     path.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(value, _kept(value)) for name, value in tensors.items()}
+    arrays = {name: np.ascontiguousarray(value, _kept(value, half)) for name, value in tensors.items()}
     save_file(arrays, path / WEIGHTS)
     (path / WEIGHTS).chmod(0o644)  # safetensors makes it private; the worker may be another user
     whole = {"features_version": FEATURES_VERSION, **about}
@@ -65,12 +68,21 @@ def write_model(path: Path, tensors: Tensors, about: Mapping[str, Any]) -> str:
     return weights_id(str(about["detector"]), path)
 
 
-def _kept(value: NDArray[Any]) -> Any:
-    return value.dtype if value.dtype.kind in "iub" else np.float32
+def _kept(value: NDArray[Any], half: bool) -> Any:
+    if value.dtype.kind in "iub":
+        return value.dtype
+    return np.float16 if half and _survives_half(value) else np.float32
+
+
+def _survives_half(value: NDArray[Any]) -> bool:
+    """Whether no value overflows or is off by more than a thousandth of the array's largest."""
+    with np.errstate(over="ignore"):
+        off = np.abs(value.astype(np.float16).astype(np.float64) - value)
+    return bool(value.size == 0 or off.max() <= 1e-3 * np.abs(value).max())
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a model directory. Raises ModelError, also where weights lie there in an unsafe format."""
+    """The arrays of a model directory, float16 widened. Raises ModelError, also for weights in an unsafe format."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -81,9 +93,10 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
             "train it with edged train"
         )
     try:
-        return dict(load_file(path / WEIGHTS))
+        found = load_file(path / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}/{WEIGHTS}: cannot be read: {error}") from error
+    return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in found.items()}
 
 
 def save_thresholds(table: ThresholdTable, path: Path) -> None:

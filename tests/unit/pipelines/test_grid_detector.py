@@ -19,6 +19,7 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.grid_build import FITS, GridOptions, build_grid, fit_grid, loop_of
 from pipelines.grid_detector import GridDetector
 from pipelines.grid_methods import METHODS
+from pipelines.model_files import read_tensors, write_model
 from pipelines.models import ModelError, load_detector, model_toml, write_manifest
 from pipelines.per_program import PerProgram
 from pipelines.table import DETECTORS, GRID_DETECTORS, TRAINERS, trainer
@@ -179,6 +180,32 @@ def test_compat_has_a_network_per_program_where_the_papers_have(goods: list[Seam
     maps, _ = model.fitted.maps(seams[1])
     swapped = dataclasses.replace(model.fitted, method=PerProgram("cfm", method.methods[::-1]))
     assert not np.allclose(maps["rgb"], swapped.maps(seams[1])[0]["rgb"])
+
+
+def test_a_model_in_half_precision_is_calibrated_as_it_is_stored(
+    goods: list[SeamFeatures], build: Build, tmp_path: Path
+) -> None:
+    options = dataclasses.replace(SMALL, half=True)
+    build_grid("cfm", goods, [{}] * len(goods), tmp_path, TrainConfig(), ALPHA, options=options)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path, build("cfm"))]
+    assert sizes[0] < 0.55 * sizes[1]
+    half, full = load(tmp_path), load(build("cfm"))
+    split = split_by_session(goods, dataclasses.replace(TrainConfig(), calibration_goods=4))
+    seam = goods[split.calibration[0]]
+    raw = half.score(seam).raw
+    assert raw == pytest.approx(full.score(seam).raw, rel=0.05)
+    (scores,) = [t.scores for t in half.thresholds if t.program == seam.program]
+    assert min(abs(raw - score) for score in scores) < 1e-6 * raw
+
+
+def test_what_does_not_survive_half_precision_stays_whole(tmp_path: Path) -> None:
+    tensors = {"huge": np.array([1e9, 1.0]), "plain": np.array([0.5, 0.25]), "count": np.array([1, 2])}
+    write_model(tmp_path, tensors, {"detector": "cfm"}, half=True)
+    found = read_tensors(tmp_path)
+    assert {name: list(value) for name, value in found.items()} == {
+        "huge": [1e9, 1.0], "plain": [0.5, 0.25], "count": [1, 2]
+    }  # fmt: skip
+    assert {value.dtype for name, value in found.items() if name != "count"} == {np.dtype(np.float32)}
 
 
 def test_compat_trains_by_the_published_schedules() -> None:
