@@ -29,7 +29,9 @@ CORPUS_SEAMS = 1120
 CORPUS_SESSIONS = 42
 JOBS = 2
 FLAGS: Mapping[str, Mapping[str, Any]] = {
-    "uni_rcm": {"d": 48, "codes": {"rgb": 128, "geo": 128, "proc": 128}},
+    "ib_iumad": {"d": 32, "feed_forward": 64, "heads": 4, "levels": 2, "bottleneck": 16},
+    "mafr": {"hidden": 64},
+    "uni_rcm": {"d": 32, "codes": {"rgb": 64, "geo": 64, "proc": 64}},
 }
 """Smaller networks than preset cell's at size cpu, so that no model that ships is larger than 2 MB."""
 GRID = (14, 14)
