@@ -46,8 +46,13 @@ bench-cell: setup
 	$(VENV)/bin/edged bench cell --json docs/virtual-cell.json --work bench-work --docs docs
 
 # The model that ships with edged: simulated good seams only, then training; writes pipelines/demo_model/.
+# PIPELINE and PAIR make another detector's: make demo-model PIPELINE=mafr PAIR=rgb,proc
+PIPELINE ?= causal_hm
+PAIR     ?=
+comma    := ,
+MODEL    := pipelines/demo_model$(if $(PAIR),s/$(PIPELINE)-$(subst $(comma),-,$(PAIR)))
 demo-model: setup
-	$(PY) -m edged.demo_model --work demo-model-work --out pipelines/demo_model
+	$(PY) -m edged.demo_model --work demo-model-work --out $(MODEL) --pipeline $(PIPELINE) $(if $(PAIR),--pair $(PAIR))
 
 clean:
 	rm -rf $(VENV) $(OUT) bench-work build *.egg-info

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edged.config import Config, ConfigError, read_config
-from pipelines.models import DEMO_MODEL, ModelError, model_toml, verify_manifest
-from pipelines.table import DETECTORS
+from edged.model_problems import model_problems
+from pipelines.models import model_digest, model_directory
 
-__all__ = ["check", "model_problems"]
+__all__ = ["check"]
 
 
 def check(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> None:
@@ -26,30 +26,6 @@ def check(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) ->
     console = Console()
     console.print(_summary(loaded))
     console.print(f"{config}: ok, config_id {loaded.config_id}")
-
-
-def model_problems(config: Config) -> list[str]:
-    """Models that are damaged, of unknown detectors, or that need streams which the cell lacks."""
-    kinds = {stream.kind for stream in config.streams.values()}
-    problems = []
-    for name, program in config.programs.items():
-        if program.model is None:
-            continue
-        directory = DEMO_MODEL if program.model == "demo" else Path(program.model)
-        try:
-            verify_manifest(directory)
-            values = model_toml(directory)
-        except ModelError as error:
-            problems.append(f"programs.{name}.model: {error}")
-            continue
-        if (detector := values.get("detector")) not in DETECTORS:
-            problems.append(f"programs.{name}.model: no detector {detector!r}; known: {', '.join(sorted(DETECTORS))}")
-        problems += [
-            f"programs.{name}.model: {directory} requires a stream of kind {kind!r}, none is configured"
-            for kind in values.get("requires", [])
-            if kind not in kinds
-        ]
-    return problems
 
 
 def _stream_problems(config: Config) -> list[str]:
@@ -70,5 +46,7 @@ def _summary(config: Config) -> Table:
         table.add_row(name, stream.kind, stream.driver)
     table.add_section()
     for name, program in config.programs.items():
-        table.add_row(f"program {name}", program.mode, program.model or "no model")
+        model = program.model
+        shown = "no model" if model is None else f"{model} ({model_digest(model_directory(model))})"
+        table.add_row(f"program {name}", program.mode, shown)
     return table

@@ -147,7 +147,7 @@ class ProgramConfig(_Section):
 
     mode: Mode = "collecting"
     model: str | None = None
-    """Directory of the model, or "demo" for the one that ships with edged."""
+    """Directory of the model; "demo" or "demo:NAME" is one that ships with edged."""
     travel_speed_mm_s: Annotated[float, Field(gt=0)] | None = None
     thermal_efficiency: Annotated[float, Field(gt=0, le=1)] = 0.8
     """k of ISO/TR 18491; 0.8 for MAG welding (EN 1011-1)."""

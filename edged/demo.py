@@ -25,8 +25,11 @@ from rich.live import Live
 
 from drivers.sim.seam import SeamPlan
 from edged.demo_report import DemoReport, verdict_table
+from edged.model_problems import model_problems
 from edged.usage import ProcessTree
 from edged.virtual_cell import CellEndpoints, virtual_cell_config
+from pipelines.models import model_directory
+from pipelines.table import GRID_DETECTORS
 
 __all__ = ["DemoError", "demo", "run_plan"]
 
@@ -36,6 +39,9 @@ READY_TIMEOUT_S = 120.0
 SEAM_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 MARKER = ".edged-demo"
+PIPELINES = ("causal_hm", *GRID_DETECTORS)
+PAIRS_OF_CELL = {False: ("rgb", "proc"), True: ("geo", "proc")}
+"""With a profiler or without → the modalities of the models that ship."""
 
 
 class DemoError(Exception):
@@ -46,7 +52,8 @@ def demo(
     seams: Annotated[int, typer.Option(help="How many seams to weld; half of them good.", min=1)] = 24,
     seed: Annotated[int, typer.Option(help="Seed of the plan.")] = DEMO_SEED,
     out: Annotated[Path, typer.Option(help="Folder for recordings, journal and logs.")] = Path("demo-out"),
-    model: Annotated[str, typer.Option(help="Model directory, or demo for the one that ships.")] = "demo",
+    pipeline: Annotated[str, typer.Option(help=f"Detector: one of {', '.join(PIPELINES)}.")] = "causal_hm",
+    model: Annotated[str | None, typer.Option(help="Model directory instead of the pipeline's that ships.")] = None,
     profiler: Annotated[bool, typer.Option("--profiler", help="With a laser scan of every seam.")] = False,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the final table as SVG here.")] = None,
@@ -56,7 +63,8 @@ def demo(
 
     console = Console(record=picture is not None, width=118 if picture is not None else None)
     try:
-        report = run_plan(demo_plan(seams, seed), seed, out, model, console, profiler=profiler)
+        chosen = model or shipped_model(pipeline, profiler=profiler)
+        report = run_plan(demo_plan(seams, seed), seed, out, chosen, console, profiler=profiler)
     except DemoError as error:
         console.print(f"[red]demo failed:[/red] {error}")
         raise typer.Exit(1) from error
@@ -68,12 +76,32 @@ def demo(
         raise typer.Exit(1)
 
 
+def shipped_model(pipeline: str, *, profiler: bool) -> str:
+    """Name of the model of a detector that ships, for a cell with or without profiler. Raises DemoError."""
+    if pipeline not in PIPELINES:
+        raise DemoError(f"no pipeline {pipeline!r}; known: {', '.join(PIPELINES)}")
+    if pipeline not in GRID_DETECTORS:
+        return "demo"
+    pair = PAIRS_OF_CELL[profiler]
+    name = f"demo:{pipeline}-{'-'.join(pair)}"
+    if not model_directory(name).is_dir():
+        raise DemoError(
+            f"no model of {pipeline} for ({','.join(pair)}) ships with this edged; make one with "
+            f"python -m edged.demo_model --pipeline {pipeline} --pair {','.join(pair)} --work demo-model-work "
+            "--out DIR and give --model DIR"
+        )
+    return name
+
+
 def run_plan(
     plan: Sequence[SeamPlan], seed: int, out: Path, model: str, console: Console, *, profiler: bool = False
 ) -> dict[str, Any]:
     """Run cell and daemon until every seam has its verdict; returns the report. Raises DemoError."""
     from drivers.sim.rendered_file import plans_to_json
 
+    # A model that the cell cannot serve would only give INDETERMINATE; better said before anything is rendered.
+    if problems := model_problems(virtual_cell_config(out, "armed", model, profiler=profiler)[1]):
+        raise DemoError("; ".join(dict.fromkeys(text.partition(": ")[2] for text in problems)))
     out = _fresh_folder(out)
     seams = len(plan)
     with contextlib.ExitStack() as stack:

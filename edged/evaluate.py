@@ -22,7 +22,7 @@ from edged.recorded import RecordedSeam, list_recorded, rescore
 from edged.train import DEFAULT_CACHE
 from edged.types import Label
 from pipelines.metrics import Auroc, auroc, false_alarm_rate
-from pipelines.models import DEMO_MODEL, ModelError, load_detector
+from pipelines.models import ModelError, load_detector, model_directory
 from pipelines.setpoint_knn import SetpointKnn
 
 __all__ = ["evaluate", "evaluate_model", "evaluation"]
@@ -80,9 +80,9 @@ def evaluate_model(
         raise ValueError(
             f"{recordings / TRUTH}: no line for {', '.join(unknown[:5])}; {len(unknown)} seam(s) lack one"
         )
-    directory = DEMO_MODEL if model == "demo" else Path(model)
+    directory = model_directory(model)
     # Loaded here once: a model that cannot be loaded is one clear message, and its graphs are exported only once.
-    budget = _budget(load_detector("demo" if model == "demo" else directory, cache_dir=cache_dir))
+    budget = _budget(load_detector(model, cache_dir=cache_dir))
     knn = _setpoint_model(directory)
     scored = []
     with bulk_pool(jobs) as pool:
@@ -124,7 +124,7 @@ def _score_one(seam: RecordedSeam, model: str, cache_dir: Path) -> tuple[float |
     from edged.local_scorer import LocalScorer
 
     if model not in _detectors:
-        _detectors[model] = load_detector("demo" if model == "demo" else Path(model), cache_dir=cache_dir)
+        _detectors[model] = load_detector(model, cache_dir=cache_dir)
     verdict = rescore(seam.path, LocalScorer({seam.program: _detectors[model]}), model)
     if verdict.score is None:
         return None, False, {}

@@ -32,11 +32,8 @@ class LocalScorer:
 
     @classmethod
     def load(cls, models: Mapping[str, str], cache_dir: Path, device: str = "cpu", threads: int = 1) -> "LocalScorer":
-        """Load each model once; `models` is program → directory or "demo". Raises ModelError."""
-        loaded = {
-            model: load_detector("demo" if model == "demo" else Path(model), device, threads, cache_dir)
-            for model in dict.fromkeys(models.values())
-        }
+        """Load each model once; `models` is program → directory or name of one that ships. Raises ModelError."""
+        loaded = {model: load_detector(model, device, threads, cache_dir) for model in dict.fromkeys(models.values())}
         return cls({program: loaded[model] for program, model in models.items()})
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:

@@ -41,7 +41,7 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
 
     def detector(name: str) -> Detector:
         if name not in loaded:
-            loaded[name] = load_detector("demo" if name == "demo" else Path(name), cache_dir=cache_dir)
+            loaded[name] = load_detector(name, cache_dir=cache_dir)
         return loaded[name]
 
     def make(setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:

@@ -9,7 +9,7 @@ import dataclasses
 import importlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,16 +21,18 @@ from drivers.mcap_codec import RecordingError
 from edged.bulk_pool import bulk_pool
 from edged.progress import progress_bars
 from pipelines.distributed import joined, leader_first, world
-from pipelines.table import TRAINERS
+from pipelines.grids import MODALITIES
+from pipelines.table import GRID_DETECTORS, TRAINERS, trainer
 
 if TYPE_CHECKING:
     from edged.recorded import RecordedSeam
     from pipelines.features.extractor import SeamFeatures
     from pipelines.features.table import Tier
 
-__all__ = ["DEFAULT_CACHE", "extract_features", "train", "train_model"]
+__all__ = ["DEFAULT_CACHE", "advance_of", "extract_features", "train", "train_model"]
 
 DEFAULT_CACHE = Path("~/.cache/edged")
+CHOICE = f"Of {', '.join(GRID_DETECTORS)} only."
 Advance = Callable[[str, int, int, float], None]
 
 
@@ -42,6 +44,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that extract features.")] = 2,
     cache_dir: Annotated[Path, typer.Option(help="Where features and exported graphs are kept.")] = DEFAULT_CACHE,
+    pair: Annotated[
+        str | None, typer.Option(help=f"Two of {', '.join(MODALITIES)}; default: by the streams there are. {CHOICE}")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help=f"compat (as published) or cell. {CHOICE}")] = None,
+    size: Annotated[str | None, typer.Option(help=f"cpu or gpu. {CHOICE}")] = None,
+    fusion: Annotated[str | None, typer.Option(help=f"mul, add, max or minp. {CHOICE}")] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -61,10 +69,14 @@ def train(
     if pipeline not in TRAINERS:
         console.print(f"[red]edged train:[/red] no pipeline {pipeline!r}; known: {', '.join(TRAINERS)}")
         raise typer.Exit(2)
+    given: dict[str, Any] = {"preset": preset, "size": size, "fusion": fusion}
+    given |= {} if pair is None else {"pair": tuple(name.strip() for name in pair.split(","))}
+    choices = {name: value for name, value in given.items() if value is not None}
     try:
         with joined() as here, progress_bars(Console(stderr=True, quiet=not here.leads)) as bars:
+            advance = advance_of(bars)
             report = train_model(
-                recordings, out, pipeline, alpha, seed, jobs, cache_dir, _advance(bars), checkpoint, tier
+                recordings, out, pipeline, alpha, seed, jobs, cache_dir, advance, checkpoint, tier, choices
             )
     except (ValueError, RecordingError, OSError) as error:
         console.print(f"[red]edged train:[/red] {error}")
@@ -89,10 +101,12 @@ def train_model(
     advance: Advance | None = None,
     checkpoint: Path | None = None,
     tier: str = "default",
+    choices: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `edged train` does. Under torchrun each process returns the report and the leading one writes the model.
 
-    Raises ValueError when the goods do not suffice are of another tier, or the checkpoint is another training's,
+    `choices`: fields of `pipelines.grid_build.GridOptions`, for the detectors that work on a pair of modalities.
+    Raises ValueError when the goods do not suffice or are of another tier, or the checkpoint is another training's,
     RecordingError.
     """
     from edged.recorded import list_features, list_recorded
@@ -102,6 +116,7 @@ def train_model(
 
     if (out / "model.toml").exists():
         raise ValueError(f"{out} holds a model already; give another directory or remove it first")
+    options = _grid_options(pipeline, choices or {})
     seams = list_features(recordings) or list_recorded(recordings)
     with leader_first():  # the others find its features in the cache
         features, failed = extract_features(seams, cache_dir.expanduser(), jobs, advance, wanted)
@@ -109,8 +124,7 @@ def train_model(
         reasons = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
         raise ValueError(f"{recordings}: no seam gave features ({reasons})")
     used = [seam for seam in seams if seam.seam_id in features]
-    module, _, name = TRAINERS[pipeline].partition(":")
-    build = getattr(importlib.import_module(module), name)
+    build = trainer(pipeline)
     config = importlib.import_module("pipelines.training").TrainConfig(
         seed=seed, checkpoint=checkpoint or out.with_name(f"{out.name}.training")
     )
@@ -122,8 +136,21 @@ def train_model(
             config,
             alpha,
             advance,
+            **options,
         )
     return report | {"recordings": str(recordings), "without_features": failed, "out": str(out)}
+
+
+def _grid_options(pipeline: str, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Further arguments of the pipeline's trainer. Raises ValueError for a choice that it does not have."""
+    if pipeline in GRID_DETECTORS:
+        return {"options": importlib.import_module("pipelines.grid_build").GridOptions(**choices)}
+    if choices:
+        flags = ", ".join(f"--{name}" for name in choices)
+        raise ValueError(
+            f"{flags}: {pipeline} has no such choice, only {', '.join(GRID_DETECTORS)} have; leave it out"
+        )
+    return {}
 
 
 def extract_features(
@@ -189,7 +216,7 @@ def _is_features(seam: "RecordedSeam") -> bool:
     return seam.path.suffix == ".safetensors"
 
 
-def _advance(bars: Progress) -> Advance:
+def advance_of(bars: Progress) -> Advance:
     """One bar per stage, made when the stage first reports."""
     tasks: dict[str, Any] = {}
 

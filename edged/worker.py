@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerSettings(BaseModel):
-    """What the worker needs of the configuration; `models` maps program → model directory or "demo"."""
+    """What the worker needs of the configuration; `models` maps program → model, a directory or "demo…"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -151,9 +151,7 @@ def _load_models(settings: WorkerSettings) -> tuple[dict[str, Detector], dict[st
     for model in dict.fromkeys(settings.models.values()):
         start = time.monotonic()
         try:
-            found = load_detector(
-                "demo" if model == "demo" else Path(model), settings.device, settings.threads, settings.cache_dir
-            )
+            found = load_detector(model, settings.device, settings.threads, settings.cache_dir)
             loaded[model] = found
             log.info("model loaded", model=model, model_id=found.model_id, seconds=round(time.monotonic() - start, 3))
         except ModelError as error:

@@ -26,15 +26,24 @@ import torch
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
+from pipelines import model_files
 from pipelines.causal_net import CausalNet, NetConfig
 from pipelines.causal_sensor import SensorState
 from pipelines.features.extractor import BLOCK_STEPS, SeamExtractor, SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone
-from pipelines.features.table import Place, load_backbone
+from pipelines.features.table import Place, Tier, load_backbone
 from pipelines.gaussian import standards_from_tensors, standards_to_tensors
-from pipelines.model_files import about_features, check_features, check_tier, prefixed, read_tensors
-from pipelines.models import ModelError, model_toml, write_manifest
+from pipelines.model_files import (
+    check_features,
+    check_tier,
+    part,
+    prefixed,
+    read_tensors,
+    read_thresholds,
+    write_model,
+)
+from pipelines.models import ModelError, model_toml
 from pipelines.normaliser import CLIP, Normaliser, Process
 from pipelines.oneclass import GROUPS, ProcessOneClass, timeline_points
 from pipelines.patches import PatchOneClass
@@ -46,7 +55,7 @@ from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate, result_maps, result_rows
 from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
-__all__ = ["CausalHM", "save_model", "save_thresholds", "weights_id"]
+__all__ = ["CausalHM", "save_model", "weights_id"]
 
 BLOCK_TOKENS = BLOCK_STEPS // STEPS_PER_TOKEN
 REQUIRED = ("welder", "result")
@@ -70,11 +79,13 @@ class CausalHM:
         torch.set_num_threads(threads)
         scan_backend()  # loaded, said in the log and maybe compiled here rather than in the first seam
         about = model_toml(path)
+        tier = check_features(path, about)
+        tensors = read_tensors(path)
         try:
-            fitted = _read(path, about, device)
-            thresholds = ThresholdTable.load(path / "thresholds.json")
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            fitted = _read(tensors, about, device, tier)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: cannot be read as a causal_hm model: {error!r}") from error
+        thresholds = read_thresholds(path)
         place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
         backbone = load_backbone(fitted.tier, place)
         return cls(weights_id(path), fitted, thresholds, backbone, device)
@@ -275,34 +286,22 @@ PARTS = ("normaliser", "process", "patches")
 
 def weights_id(path: Path) -> str:
     """The model's id: a digest of its weights, which thresholds refer to and do not change."""
-    import hashlib
-
-    digest = hashlib.sha256((path / "model.safetensors").read_bytes())
-    return f"causal_hm-{digest.hexdigest()[:12]}"
+    return model_files.weights_id("causal_hm", path)
 
 
 def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
     """Write `model.safetensors`, `model.toml` and the manifest; returns the model's id."""
-    import tomli_w
-    from safetensors.numpy import save_file
-
-    tensors = {f"net.{name}": value.numpy() for name, value in fitted.net.state_dict().items()}
-    for part in PARTS:
-        tensors |= {f"{part}.{name}": value for name, value in getattr(fitted, part).tensors().items()}
+    tensors = prefixed("net", {name: value.numpy() for name, value in fitted.net.state_dict().items()})
+    for name in PARTS:
+        tensors |= prefixed(name, getattr(fitted, name).tensors())
     for kind, found in fitted.parts.items():
-        tensors |= {f"{kind}.{name}": value for name, value in found.tensors().items()}
+        tensors |= prefixed(kind, found.tensors())
     tensors |= prefixed("standard", standards_to_tensors(fitted.standards))
     if fitted.joint is not None:
-        tensors |= {f"joint.{name}": value for name, value in fitted.joint.tensors().items()}
+        tensors |= prefixed("joint", fitted.joint.tensors())
     tensors["target_mean"] = fitted.target_mean
-    path.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()}, path / "model.safetensors"
-    )
-    (path / "model.safetensors").chmod(0o644)  # safetensors makes it private; the worker may be another user
     about = {
         "detector": "causal_hm",
-        **about_features(fitted.tier),
         "requires": list(REQUIRED),
         "optional": list(OPTIONAL),
         "programs": list(fitted.programs),
@@ -311,42 +310,27 @@ def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
         "training": fitted.report,
         "metrics": dict(metrics),
     }
-    (path / "model.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
-    write_manifest(path)
-    return weights_id(path)
+    return write_model(path, tensors, about, fitted.tier)
 
 
-def save_thresholds(table: ThresholdTable, path: Path) -> None:
-    """Write a model's `thresholds.json` and its manifest anew."""
-    table.save(path / "thresholds.json")
-    write_manifest(path)
-
-
-def _read(path: Path, about: Mapping[str, Any], device: str) -> Fitted:
-    tier = check_features(path, about)
-    tensors = read_tensors(path)
-
-    def part(name: str) -> dict[str, NDArray[Any]]:
-        prefix = f"{name}."
-        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
+def _read(tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any], device: str, tier: Tier) -> Fitted:
     config = NetConfig(**about["net"])
     if config.bench_only:
         raise ValueError(f"{', '.join(config.bench_only)}: such a network is for measurements, not for a cell")
     net = CausalNet(config)
-    net.load_state_dict({name: torch.from_numpy(value) for name, value in part("net").items()}, strict=True)
-    double = {name: {k: v.astype(np.float64) for k, v in part(name).items()} for name in PARTS[1:]}
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in part("net", tensors).items()}, strict=True)
+    double = {name: {k: v.astype(np.float64) for k, v in part(name, tensors).items()} for name in PARTS[1:]}
     return Fitted(
         programs=tuple(about["programs"]),
         views=tuple(about["views"]),
-        normaliser=Normaliser.from_tensors(part("normaliser")),
+        normaliser=Normaliser.from_tensors(part("normaliser", tensors)),
         net=net.eval().requires_grad_(False).to(device),
         target_mean=tensors["target_mean"],
         process=ProcessOneClass.from_tensors(double["process"]),
         patches=PatchOneClass.from_tensors(double["patches"]),
-        standards=standards_from_tensors(part("standard")),
-        joint=JointMismatch.from_tensors(part("joint")) if part("joint") else None,
-        parts={kind: ResultPart.from_tensors(part(kind)) for kind in RESULT_KINDS if part(kind)},
+        standards=standards_from_tensors(part("standard", tensors)),
+        joint=JointMismatch.from_tensors(part("joint", tensors)) if part("joint", tensors) else None,
+        parts={kind: ResultPart.from_tensors(found) for kind in RESULT_KINDS if (found := part(kind, tensors))},
         report=dict(about["training"]),
         tier=tier,
     )

@@ -6,7 +6,6 @@ the process one-class, as for every detector.
 """
 
 import dataclasses
-import importlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,46 +19,27 @@ from pipelines.features.extractor import SeamExtractor, SeamFeatures
 from pipelines.features.lite0 import Backbone
 from pipelines.features.table import Place, Tier, load_backbone
 from pipelines.fusion import Fusion
-from pipelines.grids import GridMethod, Modality
+from pipelines.grid_methods import METHODS, method_class
+from pipelines.grids import NEEDS, GridMethod, Modality, requires_of
 from pipelines.model_files import (
     check_features,
     check_tier,
     part,
     prefixed,
     read_tensors,
+    read_thresholds,
     weights_id,
     write_model,
 )
 from pipelines.models import ModelError, model_toml
 from pipelines.normaliser import Normaliser
 from pipelines.oneclass import ProcessOneClass, timeline_points
+from pipelines.per_program import restore_method
 from pipelines.seam_grid import GridScaler, seam_grid
 from pipelines.thresholds import ThresholdTable
 from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["METHODS", "NEEDS", "FittedGrid", "GridDetector", "method_class", "requires_of"]
-
-METHODS: dict[str, str] = {
-    "cfm": "pipelines.cfm:Cfm",
-    "ib_iumad": "pipelines.ib_iumad:IbIumad",
-    "mafr": "pipelines.mafr:Mafr",
-    "uni_rcm": "pipelines.uni_rcm:UniRcm",
-}
-"""Detector → its method."""
-NEEDS: Mapping[Modality, str] = {"rgb": "result", "geo": "profile", "proc": "welder"}
-"""Modality → the kind of stream without which it does not exist."""
-
-
-def method_class(name: str) -> type[GridMethod]:
-    """The class behind a row of `METHODS`."""
-    module, _, attribute = METHODS[name].partition(":")
-    found: type[GridMethod] = getattr(importlib.import_module(module), attribute)
-    return found
-
-
-def requires_of(pair: tuple[str, ...]) -> tuple[str, ...]:
-    """Stream kinds that a pair of modalities needs."""
-    return tuple(sorted(NEEDS[name] for name in pair))  # type: ignore[index]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +65,8 @@ class FittedGrid:
         data = self.scaler([grid], index, len(self.programs))
         return {name: found[0] for name, found in self.method.error_maps(data).items()}, grid.valid
 
-    def save(self, path: Path) -> str:
-        """Write the model directory; returns the model's id."""
+    def save(self, path: Path, *, half: bool = False) -> str:
+        """Write the model directory; returns the model's id. `half`: see `write_model`."""
         tensors = (
             prefixed("normaliser", self.normaliser.tensors())
             | prefixed("scaler", self.scaler.tensors())
@@ -104,7 +84,7 @@ class FittedGrid:
             "fusion": self.fusion.rule,
             "training": dict(self.report),
         }
-        return write_model(path, tensors, about, self.tier)
+        return write_model(path, tensors, about, self.tier, half=half)
 
     @classmethod
     def read(cls, path: Path, about: Mapping[str, Any]) -> Self:
@@ -121,7 +101,7 @@ class FittedGrid:
                 programs=tuple(about["programs"]),
                 normaliser=Normaliser.from_tensors(part("normaliser", tensors)),
                 scaler=GridScaler.from_tensors(part("scaler", tensors), about["pair"]),
-                method=method_class(detector).restore(about["method"], part("method", tensors)),
+                method=restore_method(detector, about["method"], part("method", tensors)),
                 fusion=Fusion.from_tensors(about["fusion"], part("fusion", tensors)),
                 process=ProcessOneClass.from_tensors(double),
                 report=dict(about["training"]),
@@ -149,10 +129,7 @@ class GridDetector:
         torch.set_num_threads(threads)
         about = model_toml(path)
         fitted = FittedGrid.read(path, about)
-        try:
-            thresholds = ThresholdTable.load(path / "thresholds.json")
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}/thresholds.json: cannot be read: {error!r}") from error
+        thresholds = read_thresholds(path)
         place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
         backbone = load_backbone(fitted.tier, place)
         return cls(weights_id(fitted.detector, path), fitted, thresholds, backbone, requires_of(fitted.pair))

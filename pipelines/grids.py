@@ -13,14 +13,21 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MODALITIES", "PAIRS", "GridData", "GridMethod", "Modality", "Tell"]
+__all__ = ["MODALITIES", "NEEDS", "PAIRS", "GridData", "GridMethod", "Modality", "Tell", "requires_of"]
 
 Modality = Literal["rgb", "geo", "proc"]
 MODALITIES: tuple[Modality, ...] = ("rgb", "geo", "proc")
 """Post-weld photograph, height map, process laid onto the place that it made."""
 PAIRS: tuple[tuple[Modality, Modality], ...] = (("rgb", "geo"), ("rgb", "proc"), ("geo", "proc"))
+NEEDS: Mapping[Modality, str] = {"rgb": "result", "geo": "profile", "proc": "welder"}
+"""Modality → the kind of stream without which it does not exist."""
 
 Array = NDArray[np.float32]
+
+
+def requires_of(pair: tuple[str, ...]) -> tuple[str, ...]:
+    """Stream kinds that a pair of modalities needs."""
+    return tuple(sorted(NEEDS[name] for name in pair))  # type: ignore[index]
 
 
 class Tell(Protocol):

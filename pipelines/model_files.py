@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipelines.features.extractor import FEATURES_VERSION, SeamFeatures
 from pipelines.features.table import Tier, choose, tier_of
 from pipelines.models import ModelError, write_manifest
+from pipelines.thresholds import ThresholdTable
 
 __all__ = [
     "WEIGHTS",
@@ -24,6 +25,8 @@ __all__ = [
     "part",
     "prefixed",
     "read_tensors",
+    "read_thresholds",
+    "save_thresholds",
     "weights_id",
     "write_model",
 ]
@@ -52,16 +55,19 @@ def part(name: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def write_model(path: Path, tensors: Tensors, about: Mapping[str, Any], tier: Tier = "default") -> str:
+def write_model(
+    path: Path, tensors: Tensors, about: Mapping[str, Any], tier: Tier = "default", *, half: bool = False
+) -> str:
     """Write weights (float32), `model.toml` and the manifest; `about` has at least `detector`. Returns the id.
 
-    `tier`: of the features that it was trained on.
+    `tier`: of the features that it was trained on. `half`: float16 where an array survives it, for models that must
+    be small.
     """
     import tomli_w
     from safetensors.numpy import save_file
 
     path.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(value, _kept(value)) for name, value in tensors.items()}
+    arrays = {name: np.ascontiguousarray(value, _kept(value, half)) for name, value in tensors.items()}
     save_file(arrays, path / WEIGHTS)
     (path / WEIGHTS).chmod(0o644)  # safetensors makes it private; the worker may be another user
     whole = {**about_features(tier), **about}
@@ -70,12 +76,21 @@ def write_model(path: Path, tensors: Tensors, about: Mapping[str, Any], tier: Ti
     return weights_id(str(about["detector"]), path)
 
 
-def _kept(value: NDArray[Any]) -> Any:
-    return value.dtype if value.dtype.kind in "iub" else np.float32
+def _kept(value: NDArray[Any], half: bool) -> Any:
+    if value.dtype.kind in "iub":
+        return value.dtype
+    return np.float16 if half and _survives_half(value) else np.float32
+
+
+def _survives_half(value: NDArray[Any]) -> bool:
+    """Whether no value overflows or is off by more than a thousandth of the array's largest."""
+    with np.errstate(over="ignore"):
+        off = np.abs(value.astype(np.float16).astype(np.float64) - value)
+    return bool(value.size == 0 or off.max() <= 1e-3 * np.abs(value).max())
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a model directory. Raises ModelError, also where weights lie there in an unsafe format."""
+    """The arrays of a model directory, float16 widened. Raises ModelError, also for weights in an unsafe format."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -86,9 +101,24 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
             "train it with edged train"
         )
     try:
-        return dict(load_file(path / WEIGHTS))
+        found = load_file(path / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}/{WEIGHTS}: cannot be read: {error}") from error
+    return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in found.items()}
+
+
+def save_thresholds(table: ThresholdTable, path: Path) -> None:
+    """Write a model's `thresholds.json` and its manifest anew."""
+    table.save(path / "thresholds.json")
+    write_manifest(path)
+
+
+def read_thresholds(path: Path) -> ThresholdTable:
+    """A model's thresholds, none where there is no file. Raises ModelError."""
+    try:
+        return ThresholdTable.load(path / "thresholds.json")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}/thresholds.json: cannot be read: {error!r}") from error
 
 
 def about_features(tier: Tier) -> dict[str, str]:

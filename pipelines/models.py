@@ -7,16 +7,18 @@ A model is a directory with `model.toml` (at least `detector = "..."`), whatever
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipelines.table import detector_class
 from pipelines.window import Detector
 
 __all__ = [
     "DEMO_MODEL",
+    "DEMO_MODELS",
     "ModelError",
     "load_detector",
     "model_digest",
+    "model_directory",
     "model_toml",
     "verify_manifest",
     "write_manifest",
@@ -24,6 +26,8 @@ __all__ = [
 
 DEMO_MODEL = Path(__file__).parent / "demo_model"
 """The model that ships with edged; `model = "demo"` in a config."""
+DEMO_MODELS = Path(__file__).parent / "demo_models"
+"""Other detectors' models that ship, one a directory; `model = "demo:NAME"`."""
 
 MANIFEST = "manifest.sha256"
 
@@ -32,19 +36,27 @@ class ModelError(Exception):
     """A model directory cannot be used; names it, what is wrong and what to do."""
 
 
+def model_directory(model: Path | str) -> Path:
+    """Where a model lies: "demo" and "demo:NAME" ship with edged, anything else is a path."""
+    first, colon, name = str(model).partition(":")
+    if first != "demo":
+        return Path(model)
+    return DEMO_MODELS / name if colon else DEMO_MODEL
+
+
 def load_detector(
-    path: Path | Literal["demo"], device: str = "cpu", threads: int = 1, cache_dir: Path = Path("/var/cache/edged")
+    path: Path | str, device: str = "cpu", threads: int = 1, cache_dir: Path = Path("/var/cache/edged")
 ) -> Detector:
     """Check the model directory against its manifest and load it with the detector that it names.
 
     Args:
-        path: the directory, or "demo".
+        path: the directory, or the name of a model that ships with edged: see `model_directory`.
         device: "cpu" or "cuda".
         threads: CPU threads that the detector may use.
         cache_dir: where a detector keeps what it derives from its weights, e.g. exported graphs.
     Raises ModelError.
     """
-    directory = DEMO_MODEL if str(path) == "demo" else Path(path)
+    directory = model_directory(path)
     verify_manifest(directory)
     name = model_toml(directory).get("detector")
     if not isinstance(name, str):
