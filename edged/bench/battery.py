@@ -4,11 +4,11 @@ The protocol, set before any figure was looked at:
 
 - Each scan in units of its own median and MAD; training scans of welds that are tested are dropped
   (`pipelines/datasets/battery_weld.py`); nothing is chosen on test scans and no figure is flipped.
-- **Primary detectors**: `patchcore` on the cells of lite0's middle maps and `edge_prior × patchcore`. Every other network
-  is exploratory.
+- **Primary detectors**: `patchcore` on the cells of lite0's middle maps and `edge_prior × patchcore`. Every other
+  network is exploratory.
 - **Primary figures**: pixel AUROC inside the seam band, and exact AUPRO (limit .3), both over the defective scans.
-  AUPRO with the published thresholds (`compat`) stands beside. The image AUROC is a regression guard only: the mean of the
-  valid pixels solves it without looking at a weld.
+  AUPRO with the published thresholds (`compat`) stands beside. The image AUROC is a regression guard only: the mean
+  of the valid pixels solves it without looking at a weld.
 - Intervals resample welds.
 """
 
@@ -63,7 +63,7 @@ class Scan:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What a row says of each tested scan: `image` (n,), and a map (H, W) of each defective one where it makes maps."""
+    """What a row says: `image` (n,) of all tested scans, `maps` (H, W) of the defective ones where it makes any."""
 
     name: str
     role: str
@@ -195,9 +195,9 @@ def _trained(
     prior = [edge_prior(scan.height) for scan in test]
     out.append(_scores(PRIMARY[0], "primary", maps, test))
     out.append(_scores(PRIMARY[1], "primary", [p * m for p, m in zip(prior, maps, strict=True)], test))
-    for name in exploratory:
-        out.append(_scores(name, "exploratory", _maps(name, rest, held_out, tested, seed, tell), test))
-    return out
+    return out + [
+        _scores(name, "exploratory", _maps(name, rest, held_out, tested, seed, tell), test) for name in exploratory
+    ]
 
 
 def _maps(
@@ -265,9 +265,11 @@ def _falls_short(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             known = REFERENCES.get((name, figure))
             if known is not None and row[figure] < known:
                 out.append(f"{name}: {figure} {row[figure]:.3f} is below the {known} known from elsewhere")
-            for other in ("edge_prior", "median_distance"):
-                if row[figure] <= by_name[other][figure]:
-                    out.append(f"{name}: {figure} {row[figure]:.3f} is not above {other}'s, which needs no training")
+            out += [
+                f"{name}: {figure} {row[figure]:.3f} is not above the {by_name[other][figure]:.3f} of {other}, untrained"
+                for other in ("edge_prior", "median_distance")
+                if row[figure] <= by_name[other][figure]
+            ]
     return out
 
 

@@ -1,7 +1,7 @@
-"""Height maps of battery welds ↔ lite0's cells: pictures cut into tiles on the way in, maps put together on the way out.
+"""Height maps of battery welds ↔ lite0's cells: pictures cut into tiles going in, maps put together coming out.
 
-A scan is drawn in units of its own spread, so that its brightness, which tells good from bad by itself, is gone: grey is
-the inverse hyperbolic sine of the height (saturated scans have values of a hundred deviations), black is no return.
+A scan is drawn in units of its own spread, so that its brightness, which tells good from bad by itself, is gone: grey
+is the inverse hyperbolic sine of the height (saturated scans have values of a hundred deviations), black no return.
 Tiles are 224 px wide, as lite0 takes them, at the scan's own resolution: a cell of the finer middle map is 8 px.
 
 Glossary: n tiles, 28 × 28 cells, C = 40 + 112 channels: lite0's finer middle map, then the coarser one enlarged.
@@ -32,7 +32,7 @@ Array = NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class ScanCells:
-    """A scan's tiles: `corners` (row, column) px of each, `cells` (n, 28, 28, C), `plate` (n, 28, 28) on the plate."""
+    """A scan's tiles: `corners` (row, column) px of each, `cells` (n, 28, 28, C), `plate` (n, 28, 28): on it."""
 
     shape: tuple[int, int]
     corners: tuple[tuple[int, int], ...]
