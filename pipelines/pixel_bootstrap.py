@@ -1,8 +1,8 @@
 """Intervals of AUPRO and pixel AUROC by a bootstrap over welds: what a handful of large maps can and cannot say.
 
-The exact figures are those of `pipelines/aupro.py`. Here the scores of each map are counted into bins that hold as many
-good pixels each, so a replicate is a weighted sum of counts instead of a pass over millions of pixels. The bins blur
-a figure by less than 1 / BINS; intervals are far wider.
+The exact figures are those of `pipelines/aupro.py`. Here the scores of each map are counted into bins that hold as
+many good pixels each, so a replicate is a weighted sum of counts instead of a pass over millions of pixels. The bins
+blur a figure by less than 1 / BINS; intervals are far wider.
 
 Glossary: m maps, w welds, B bins from high to low scores, r replicates.
 """

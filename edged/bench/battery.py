@@ -73,7 +73,9 @@ class Scores:
 
 def bench_battery(
     data: Annotated[Path, typer.Option(help="Folder of the battery-weld set: train, test, ground_truth.")],
-    exploratory: Annotated[bool, typer.Option(help=f"Also {', '.join(EXPLORATORY)}.")] = True,
+    also: Annotated[
+        list[str] | None, typer.Option(help=f"An exploratory row, {' or '.join(EXPLORATORY)}; may be given again.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of banks and trainings.")] = 0,
     cache_dir: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = DEFAULT_CACHE,
     threads: Annotated[int, typer.Option(min=1, help="Threads of lite0 and of trainings.")] = 1,
@@ -91,8 +93,7 @@ def bench_battery(
                     tasks[stage] = bars.add_task(stage, total=total)
                 bars.update(tasks[stage], completed=done)
 
-            names = EXPLORATORY if exploratory else ()
-            report = measure_battery(data, cache_dir.expanduser(), names, seed, threads, tell)
+            report = measure_battery(data, cache_dir.expanduser(), also or (), seed, threads, tell)
         _print(report, console)
         if json_out is not None:
             json_out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -106,15 +107,18 @@ def bench_battery(
 def measure_battery(
     data: Path,
     cache_dir: Path,
-    exploratory: Sequence[str] = EXPLORATORY,
+    also: Sequence[str] = (),
     seed: int = 0,
     threads: int = 1,
     tell: Tell = lambda *_: None,
 ) -> dict[str, Any]:
     """The figures of `edged bench battery --json`: `{"about", "rows": [...], "falls_short": [...]}`.
 
-    Raises ValueError for a folder that is not the set.
+    Raises ValueError for a folder that is not the set, or for a row that is not in EXPLORATORY.
     """
+    unknown = [name for name in also if name not in EXPLORATORY]
+    if unknown:
+        raise ValueError(f"no exploratory row {unknown[0]!r}; known: {', '.join(EXPLORATORY)}")
     import torch
 
     from pipelines.features.lite0 import load_backbone
@@ -125,7 +129,7 @@ def measure_battery(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        rows = _untrained(test) + _trained(train, test, backbone, exploratory, seed, tell)
+        rows = _untrained(test) + _trained(train, test, backbone, also, seed, tell)
     finally:
         torch.set_num_threads(before)
     figures = [_row(scores, test) for scores in rows]
@@ -138,6 +142,7 @@ def measure_battery(
             "band_px": BAND_PX,
             "primary": list(PRIMARY),
             "seed": seed,
+            "also": list(also),
         },
         "rows": figures,
         "falls_short": _falls_short(figures),
@@ -176,7 +181,7 @@ def _untrained(test: Sequence[Scan]) -> list[Scores]:
 
 
 def _trained(
-    train: Sequence[Scan], test: Sequence[Scan], backbone: Any, exploratory: Sequence[str], seed: int, tell: Tell
+    train: Sequence[Scan], test: Sequence[Scan], backbone: Any, also: Sequence[str], seed: int, tell: Tell
 ) -> list[Scores]:
     """PatchCore and its product with the prior, then the exploratory methods."""
     scans = [*train, *test]
@@ -196,7 +201,7 @@ def _trained(
     out.append(_scores(PRIMARY[0], "primary", maps, test))
     out.append(_scores(PRIMARY[1], "primary", [p * m for p, m in zip(prior, maps, strict=True)], test))
     return out + [
-        _scores(name, "exploratory", _maps(name, rest, held_out, tested, seed, tell), test) for name in exploratory
+        _scores(name, "exploratory", _maps(name, rest, held_out, tested, seed, tell), test) for name in also
     ]
 
 
@@ -266,7 +271,7 @@ def _falls_short(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if known is not None and row[figure] < known:
                 out.append(f"{name}: {figure} {row[figure]:.3f} is below the {known} known from elsewhere")
             out += [
-                f"{name}: {figure} {row[figure]:.3f} is not above the {by_name[other][figure]:.3f} of {other}, untrained"
+                f"{name}: {figure} {row[figure]:.3f} is not above the {by_name[other][figure]:.3f} of {other}"
                 for other in ("edge_prior", "median_distance")
                 if row[figure] <= by_name[other][figure]
             ]
@@ -290,8 +295,9 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The section's generated part: table, what falls short, command."""
     about = report["about"]
     short = [f"- {line}" for line in report["falls_short"]]
+    options = "".join(f" --also {name}" for name in about["also"])
     made = (
-        f"Made by `edged bench battery --data DIR --json F --results docs/results.md`, seed {about['seed']}: "
+        f"Made by `edged bench battery --data DIR{options} --results docs/results.md`, seed {about['seed']}: "
         f"{about['train']} training scans, {about['test_good']} good and {about['test_defective']} defective ones of "
         f"{about['welds_tested']} welds; band {about['band_px']} px; intervals resample welds."
     )

@@ -55,13 +55,13 @@ def cells_of(height: NDArray[np.uint8], backbone: Backbone) -> ScanCells:
     rows, columns = height.shape
     below, right = max(0, INPUT_PX - rows), max(0, INPUT_PX - columns)
     drawn = np.pad(picture(height), ((0, below), (0, right), (0, 0)), mode="symmetric")
-    on_plate = np.pad(edge_distance(height) > 0, ((0, below), (0, right)))
+    on_plate: NDArray[np.bool_] = np.pad(edge_distance(height) > 0, ((0, below), (0, right)))
     corners = tuple((y, x) for y in _starts(drawn.shape[0]) for x in _starts(drawn.shape[1]))
     tiles = np.stack([drawn[y : y + INPUT_PX, x : x + INPUT_PX] for y, x in corners])
     fine, coarse = backbone.middle(tiles)
     enlarged = np.stack([cv2.resize(level, (CELLS, CELLS), interpolation=cv2.INTER_LINEAR) for level in coarse])
     plate = np.stack([on_plate[y : y + INPUT_PX, x : x + INPUT_PX] for y, x in corners])
-    known = plate.reshape(len(tiles), CELLS, CELL_PX, CELLS, CELL_PX).any((2, 4))
+    known: NDArray[np.bool_] = plate.reshape(len(tiles), CELLS, CELL_PX, CELLS, CELL_PX).max((2, 4))
     return ScanCells((rows, columns), corners, np.concatenate([fine, enlarged], axis=3), known)
 
 
@@ -100,4 +100,4 @@ def assembled(scan: ScanCells, errors: Array) -> Array:
 def _starts(size: int) -> list[int]:
     """Where tiles begin: as few as cover `size` px, evenly spread."""
     tiles = -(-size // INPUT_PX)
-    return np.linspace(0, size - INPUT_PX, tiles).round().astype(int).tolist()
+    return [round(float(at)) for at in np.linspace(0, size - INPUT_PX, tiles)]

@@ -1,8 +1,8 @@
 """`edged bench real DIR`: real welds, one session left out at a time, beside rows that hardly look at a weld.
 
-For a folder that `edged import` or `edged record` made. With the tens of welds that people have, an interval is all that can be
-had, so it is printed, with a permutation p, and what would make a figure look better than it is: set-points, arc
-time, streams that bads lack, sessions of one class only.
+For a folder that `edged import` or `edged record` made. With the tens of welds that people have, an interval is all
+that can be had, so it is printed, with a permutation p, and what would make a figure look better than it is:
+set-points, arc time, streams that bads lack, sessions of one class only.
 """
 
 import json
@@ -159,19 +159,17 @@ def _remarks(report: Mapping[str, Any]) -> list[str]:
     error = report["standard_error_at_0.8"]
     if error is not None and not report["decidable"]:
         out.append(
-            f"{report['n_good']} goods and {report['n_bad']} bads: an AUROC of 0.8 has a standard error of {error:.3f} "
-            "or more. With this many welds no AUROC bar is decidable; read the interval, not the number."
+            f"{report['n_good']} goods and {report['n_bad']} bads: an AUROC of .8 has a standard error of {error:.3f} "
+            "or more. With this many welds no AUROC bar is decidable: read the interval."
         )
     apart = report["sessions"] - report["sessions_with_both"]
     if apart:
-        out.append(
-            f"{apart} of {report['sessions']} sessions hold one class only: there a session and a fault look alike."
-        )
-    for name, row in report["alignment"].items():
-        out.append(
-            f"{name}: strike seen in {row['strike_seen']} of {row['seams']} seams, residual against the current "
-            f"median {number(row['median_ms'], 2)} ms, worst {number(row['worst_ms'], 2)} ms"
-        )
+        out.append(f"{apart} of {report['sessions']} sessions hold one class only: session and fault look alike.")
+    out += [
+        f"{name}: strike seen in {row['strike_seen']} of {row['seams']} seams, residual against the current "
+        f"median {number(row['median_ms'], 2)} ms, worst {number(row['worst_ms'], 2)} ms"
+        for name, row in report["alignment"].items()
+    ]
     for label, counts in report["completeness"].items():
         lacks = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items() if what != "seams" and n)
         out.append(f"{label}: {counts['seams']} seams, {lacks or 'nothing missing'}")

@@ -119,7 +119,7 @@ def completeness(seams: Sequence[RealSeam]) -> dict[str, dict[str, int]]:
 
 
 def alignment(seams: Sequence[RealSeam]) -> dict[str, dict[str, Any]]:
-    """Stream → seams in which its arc strike was seen, and |residual| against the current's in ms, median and worst."""
+    """Stream → seams in which its arc strike was seen, and its |residual| against the current's, ms."""
     names = sorted({name for seam in seams for name, i in seam.integrity.items() if i.kind in ("audio", "video")})
     out = {}
     for name in names:
