@@ -8,7 +8,8 @@ Glossary: m maps, w welds, B bins from high to low scores, r replicates.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,34 +25,26 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class PixelCounts:
-    """Per weld and bin `(w, B)`: good pixels, anomalous pixels, shares of regions; `regions` (w,)."""
+    """Per weld and bin `(w, B)`: good pixels, anomalous pixels, and of these each its share of its region."""
 
     good: Array
     bad: Array
     shares: Array
-    regions: Array
 
     def pixel_auroc_ci(self, seed: int = 0) -> Interval | None:
         """95 % interval of the pooled pixel AUROC; None with fewer than two welds."""
-        return self._interval(seed, lambda drawn: self._areas(drawn, drawn @ self.bad, 1.0))
+        return self._interval("bad", 1.0, seed)
 
     def aupro_ci(self, limit: float = 0.3, seed: int = 0) -> Interval | None:
         """95 % interval of AUPRO up to `limit`; None with fewer than two welds."""
-        return self._interval(seed, lambda drawn: self._areas(drawn, drawn @ self.shares, limit))
+        return self._interval("shares", limit, seed)
 
-    def _interval(self, seed: int, areas_of: Callable[[Array], Array]) -> Interval | None:
-        if len(self.regions) < 2:
-            return None
-        areas = areas_of(draw_sessions(len(self.regions), seed).astype(np.float64))
-        areas = areas[np.isfinite(areas)]
-        if len(areas) == 0:
-            return None
-        low, high = np.quantile(areas, [0.025, 0.975])
-        return float(low), float(high)
+    def replicates(self, drawn: Array, what: Literal["bad", "shares"], limit: float) -> Array:
+        """(r,) area below each curve up to `limit`, divided by it; NaN where nothing anomalous was drawn.
 
-    def _areas(self, drawn: Array, above: Array, limit: float) -> Array:
-        """(r,) area below each replicate's curve from 0 to `limit`, divided by it; NaN without anomalous pixels."""
-        fpr, hit = _cumulated(drawn @ self.good), _cumulated(above)
+        `drawn` (r, w): how often each weld counts; `what` climbs: "bad" for a pixel AUROC, "shares" for AUPRO.
+        """
+        fpr, hit = _cumulated(drawn @ self.good), _cumulated(drawn @ (self.bad if what == "bad" else self.shares))
         out = np.full(len(drawn), np.nan)
         for k in np.flatnonzero(np.isfinite(fpr[:, -1]) & np.isfinite(hit[:, -1])):
             inside = fpr[k] < limit
@@ -59,6 +52,17 @@ class PixelCounts:
             y = np.append(hit[k, inside], np.interp(limit, fpr[k], hit[k]))
             out[k] = np.trapezoid(y, x) / limit
         return out
+
+    def _interval(self, what: Literal["bad", "shares"], limit: float, seed: int) -> Interval | None:
+        if len(self.good) < 2:
+            return None
+        drawn = draw_sessions(len(self.good), seed).astype(np.float64)
+        areas = self.replicates(drawn, what, limit)
+        areas = areas[np.isfinite(areas)]
+        if len(areas) == 0:
+            return None
+        low, high = np.quantile(areas, [0.025, 0.975])
+        return float(low), float(high)
 
 
 def count_pixels(
@@ -81,17 +85,15 @@ def count_pixels(
     bins = len(edges) + 1
     names = sorted(set(welds))
     tables = {name: np.zeros((len(names), bins)) for name in ("good", "bad", "shares")}
-    regions = np.zeros(len(names))
     for score, mask, area, weld in zip(maps, masks, areas, welds, strict=True):
         row = names.index(weld)
         bin_of = bins - 1 - np.searchsorted(edges, score, side="right")
         labels, count = label(mask, structure=np.ones((3, 3)))
         size = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
-        regions[row] += count
         tables["good"][row] += np.bincount(bin_of[area & ~mask], minlength=bins)
         tables["bad"][row] += np.bincount(bin_of[area & mask], minlength=bins)
         tables["shares"][row] += np.bincount(bin_of[mask], 1.0 / size[labels[mask]], minlength=bins)
-    return PixelCounts(tables["good"], tables["bad"], tables["shares"], regions)
+    return PixelCounts(tables["good"], tables["bad"], tables["shares"])
 
 
 def _cumulated(counts: Array) -> Array:

@@ -159,7 +159,7 @@ def _remarks(report: Mapping[str, Any]) -> list[str]:
     error = report["standard_error_at_0.8"]
     if error is not None and not report["decidable"]:
         out.append(
-            f"{report['n_good']} goods and {report['n_bad']} bads: an AUROC of .8 has a standard error of {error:.3f} "
+            f"{report['n_good']} goods and {report['n_bad']} bads: an AUROC of .8 has standard error {error:.3f} "
             "or more. With this many welds no AUROC bar is decidable: read the interval."
         )
     apart = report["sessions"] - report["sessions_with_both"]
