@@ -1,4 +1,4 @@
-"""The p of a relabelling: exact where all relabellings can be counted, uniform for luck, None where nothing can move."""
+"""The p of a relabelling: exact where all can be counted, not fooled by sessions, None where nothing can move."""
 
 import numpy as np
 import pytest
