@@ -137,7 +137,7 @@ def _standard_error(area: float, goods: int, bads: int) -> float | None:
 def _print(report: Mapping[str, Any], console: Console) -> None:
     table = Table(title=f"{report['n_good']} good, {report['n_bad']} bad of {report['sessions']} sessions")
     for column in ("row", "good", "bad", "AUROC (95 %)", "p", "p within sessions", "remark"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column != "remark")
     for row in report["rows"]:
         table.add_row(
             row["pipeline"],
