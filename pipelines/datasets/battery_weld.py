@@ -16,7 +16,7 @@ from pipelines.datasets.item import Item
 from pipelines.datasets.mvtec_ad import load_class
 from pipelines.datasets.reading import read_grey
 
-__all__ = ["load", "normalised", "read_height", "seam_band", "weld_of"]
+__all__ = ["edge_distance", "load", "normalised", "read_height", "seam_band", "weld_of"]
 
 PROGRAM = "battery_weld"
 NO_RETURN = 0
@@ -80,6 +80,13 @@ def seam_band(height: NDArray[np.uint8], width_px: int = BAND_PX) -> NDArray[np.
     the crop's own border is no edge. Known from the scan alone, never from masks. With 64 px it holds 95 %
     of a mask (mean of 42, least 74 %) and 64 % of the valid pixels.
     """
+    distance = edge_distance(height)
+    band: NDArray[np.bool_] = (distance > 0) & (distance <= width_px)
+    return band
+
+
+def edge_distance(height: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W) px from the plate's edge; 0 off the plate, infinite where the scan shows no edge."""
     from scipy.ndimage import distance_transform_edt, label
 
     holes, count = label(height == NO_RETURN)
@@ -87,9 +94,9 @@ def seam_band(height: NDArray[np.uint8], width_px: int = BAND_PX) -> NDArray[np.
     sizes[0] = 0
     outside = (sizes >= OUTSIDE_MIN_SHARE * height.size)[holes]
     if not outside.any():
-        return np.zeros(height.shape, np.bool_)
-    band: NDArray[np.bool_] = ~outside & (distance_transform_edt(~outside) <= width_px)
-    return band
+        return np.full(height.shape, np.inf, np.float32)
+    found: NDArray[np.float32] = distance_transform_edt(~outside).astype(np.float32)
+    return found
 
 
 def _id(item: Item) -> str:
