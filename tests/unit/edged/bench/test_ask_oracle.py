@@ -27,6 +27,9 @@ from pipelines.training import Split
 
 SMALL = Size("small", 6, 3, 6, 24, 4, ("short-butt-3", "spray-lap-5"), sessions=24)
 
+TYPES = {"gas_loss": 0.5, "scratch": 0.5, "lack_of_fusion": 1.0, "derangement": None}
+"""Type → AUROC of the oracle by `told`, None: not looked at."""
+
 
 def quiet(stage: str, done: int, total: int, loss: float) -> None:
     """Says nothing."""
@@ -41,7 +44,8 @@ def seam(plan: SeamPlan) -> TestSeam:
 @pytest.fixture(scope="module")
 def data() -> CorpusData:
     corpus = plan_corpus(0, SMALL)
-    test = np.flatnonzero([part in ("test", "defect") for part in corpus.parts])
+    kept = [not p.fault or p.fault.type in TYPES for p in corpus.plans]  # trees on every type take a minute
+    test = np.flatnonzero([part in ("test", "defect") and k for part, k in zip(corpus.parts, kept, strict=True)])
     none = np.zeros(0, np.int64)
     seams = tuple(seam(corpus.plans[i]) for i in test)
     return CorpusData(corpus, [], Split(none, none, none), test, seams, [])
@@ -70,7 +74,7 @@ def test_a_quick_corpus_cannot_feed_the_oracle_and_a_full_one_can(data: CorpusDa
 def test_a_run_a_type_over_goods_and_that_types_seams(data: CorpusData) -> None:
     runs = list(runs_of_statistics(data, told(data), quiet).values())
     goods = [s.seam_id for s in data.seams if not s.bad]
-    assert {run.row["ablation"] for run in runs} == {f"type:{name}" for name in (*FAULTS, "derangement")}
+    assert {run.row["ablation"] for run in runs} == {f"type:{name}" for name in TYPES}
     for run in runs:
         check_run(run)
         assert run.row["pipeline"] == ORACLE
@@ -83,23 +87,9 @@ def test_a_run_a_type_over_goods_and_that_types_seams(data: CorpusData) -> None:
         assert (good > 1).sum() <= 1
         bad = run.score[len(goods) :]
         area = (bad[:, None] > good).mean() + 0.5 * (bad[:, None] == good).mean()
-        if FAULTS[kind].family == "process" if kind in FAULTS else False:
-            assert area > 0.95
-        elif kind in FAULTS:
-            assert 0.3 < area < 0.7  # equal to its twin in every number
-    assert oracle_of(runs, "undercut")[0].row["ablation"] == "type:undercut"
-
-
-def test_a_bad_stands_in_its_twins_fold(data: CorpusData) -> None:
-    """Equal to their twins, bads get their twins' scores: whoever learnt from a twin would tell."""
-    same = [tuple(np.full(3, float(data.corpus.plans[i].seed % 97)) for _ in "ab") for i in data.test]
-    run = runs_of_statistics(data, same, quiet)["type-scratch"]  # type: ignore[arg-type]
-    plans = {seam_id_of(plan): plan for plan in data.corpus.plans}
-    of_twin = {plans[s.seam_id].seed: x for s, x in zip(run.seams, run.score, strict=True) if not s.bad}
-    bads = [(plans[s.seam_id].seed, x) for s, x in zip(run.seams, run.score, strict=True) if s.bad]
-    assert bads
-    for seed, score in bads:
-        assert score == pytest.approx(of_twin[seed])
+        if TYPES[kind] is not None:
+            assert area == pytest.approx(TYPES[kind], abs=0.2 if TYPES[kind] == 0.5 else 0.05)
+    assert oracle_of(runs, "scratch")[0].row["ablation"] == "type:scratch"
 
 
 def test_the_half_that_a_fault_leaves_alone_is_the_twins(tmp_path: Path) -> None:
