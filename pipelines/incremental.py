@@ -78,14 +78,19 @@ class MethodScores:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MethodResult:
-    """`matrix[l][j]`: AUROC of program j after stage l, None before it is learnt. `mean_auroc` per stage;
-    `forgetting` per stage from 1 on, in AUROC, positive is forgotten."""
+    """`cells[l][j]`: AUROC of program j after stage l with its interval, None before it is learnt; `mean_auroc` per
+    stage; `forgetting` per stage from 1 on, in AUROC, positive is forgotten."""
 
     name: str
-    matrix: tuple[tuple[float | None, ...], ...]
+    cells: tuple[tuple[Interval | None, ...], ...]
     mean_auroc: tuple[Interval, ...]
     forgetting: tuple[Interval, ...]
     seconds: float
+
+    @property
+    def matrix(self) -> tuple[tuple[float | None, ...], ...]:
+        """The figures of `cells` alone."""
+        return tuple(tuple(None if cell is None else cell.value for cell in row) for row in self.cells)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -182,10 +187,13 @@ def summarise(data: IncrementalData, runs: Sequence[MethodScores], schedule: Sch
 
 def _method_result(run: MethodScores, areas: Areas) -> MethodResult:
     stages = range(len(run.scores))
-    matrix = tuple(tuple(None if np.isnan(a) else float(a) for a in row) for row in areas.areas[0])
+    cells = tuple(
+        tuple(interval(areas.areas[:, stage, j]) if since <= stage else None for j, since in enumerate(areas.learnt))
+        for stage in stages
+    )
     return MethodResult(
         run.name,
-        matrix,
+        cells,
         tuple(interval(mean_auroc(areas, stage)) for stage in stages),
         tuple(interval(forgetting(areas, stage)) for stage in stages[1:]),
         run.seconds,

@@ -5,6 +5,7 @@ import typer
 from edged.bench.battery import bench_battery
 from edged.bench.cell import cell
 from edged.bench.detect import bench_detect
+from edged.bench.incremental import bench_incremental
 from edged.bench.real import bench_real
 from edged.bench.scan import bench_scan
 
@@ -15,4 +16,5 @@ bench_app.command("battery")(bench_battery)
 bench_app.command("cell")(cell)
 bench_app.command("detect")(bench_detect)
 bench_app.command("real")(bench_real)
+bench_app.command("incremental")(bench_incremental)
 bench_app.command("scan")(bench_scan)

@@ -84,6 +84,7 @@ def _measure(
     number: int, small: bool, seeds: int, primary: bool, work: Path, jobs: int, cache_dir: Path, console: Console
 ) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported, by what runs below
+    from edged.bench.detection.ask_oracle import oracle_is_fed
     from edged.bench.detection.corpus import FULL, QUICK, plan_corpus, render_corpus
     from edged.bench.detection.data import load_corpus
     from edged.bench.detection.runner import jobs_of, run_jobs
@@ -99,7 +100,7 @@ def _measure(
             lambda it: bars.track(it, description=f"simulating corpus {number}"),
         )
     data = load_corpus(planned, folder)
-    wanted = jobs_of(seeds, primary)
+    wanted = jobs_of(seeds, primary, oracle_is_fed(planned.size))
     with progress_bars(console) as bars:
         whole = bars.add_task(f"runs on corpus {number}", total=len(wanted))
         within = bars.add_task("", total=1)

@@ -27,7 +27,7 @@ ABLATIONS = ("sensor:off", "anti_generalisation:off", "stream:noise", "stream:ra
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """One training and the runs that come of it. `kind` "product", "direction", "grid", "seam" or "setpoints"."""
+    """One training and the runs that come of it. `kind`: one of `_MAKERS`, or "oracle"."""
 
     kind: str
     pipeline: str
@@ -43,8 +43,12 @@ class Job:
         return "_".join(str(part).replace(":", "-") for part in parts if part not in (None, ""))
 
 
-def jobs_of(seeds: int, primary_only: bool = False) -> list[Job]:
-    """In order of importance: the product, its baselines, the primary ablations, then what is exploratory."""
+def jobs_of(seeds: int, primary_only: bool = False, oracle: bool = False) -> list[Job]:
+    """In order of importance: the product, its baselines, the primary ablations, then what is exploratory.
+
+    `oracle`: also the supervised oracle on the corpus' own seams, for a corpus that can feed it
+    (`ask_oracle.oracle_is_fed`).
+    """
     jobs = [Job("product", "causal_hm_full", seed) for seed in range(seeds)]
     jobs += [Job("setpoints", "setpoint_knn"), Job("seam", "sensor_mahalanobis"), Job("seam", "late_fusion")]
     jobs += [Job("grid", "memory_bank", pair=MAIN_PAIR), Job("grid", "patchcore", pair=("rgb",))]
@@ -52,6 +56,7 @@ def jobs_of(seeds: int, primary_only: bool = False) -> list[Job]:
     jobs += [Job("grid", name, seed, pair=MAIN_PAIR) for name in DETECTORS for seed in range(seeds)]
     jobs += [Job("direction", "causal_hm", seed) for seed in range(seeds)]
     jobs += [Job("product", "causal_hm_full", 0, ablation) for ablation in ABLATIONS]
+    jobs += [Job("oracle", "oracle")] if oracle else []
     if primary_only:
         return jobs
     jobs += [Job("grid", name, pair=("rgb",)) for name in RESULT_ONLY if name != "patchcore"]
@@ -71,7 +76,7 @@ def run_jobs(
         place = folder / f"corpus-{data.corpus.number}-{data.corpus.size.name}" / job.name
         if not (place / DONE).exists():
             told = tell(job, number, len(jobs))
-            for name, run in _made(job, data, grids, threads, told).items():
+            for name, run in _made(job, data, grids, threads, told, place).items():
                 save_run(run, place / f"{name}.npz")
             (place / DONE).write_text(json.dumps(dataclasses.asdict(job)) + "\n", encoding="utf-8")
         yield from _kept(place)
@@ -89,7 +94,11 @@ def _kept(place: Path) -> list[Run]:
     return [load_run(path) for path in sorted(place.glob("*.npz"))]
 
 
-def _made(job: Job, data: CorpusData, grids: Any, threads: int, tell: Tell) -> dict[str, Run]:
+def _made(job: Job, data: CorpusData, grids: Any, threads: int, tell: Tell, place: Path) -> dict[str, Run]:
+    if job.kind == "oracle":  # no training goods, no thresholds, a part of the seams a run: nothing for `run_of`
+        from edged.bench.detection.ask_oracle import oracle_runs
+
+        return oracle_runs(data, place, threads, tell)
     row: dict[str, Any] = {"seed": job.seed, "ablation": job.ablation, "preset": job.preset, "size": "cpu"}
     maker = _MAKERS[job.kind]
     found = maker(job, data, grids, threads, tell)
