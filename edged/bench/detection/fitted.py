@@ -1,4 +1,4 @@
-"""A pipeline trained once on a corpus' goods, as a function that scores any seam: for tests beside the corpus' own."""
+"""A pipeline trained once on a corpus' goods, as a function that scores any seam: for tests beside its own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["FITTERS", "fit_scorer", "row_of"]
 
 
 def fit_scorer(job: Job, data: CorpusData, grids: Grids | None, threads: int, tell: Tell) -> Scorer:
-    """Train what `job` names; `grids` are those of `data`, which only a grid method needs. A grid method fuses by its first rule.
+    """Train what `job` names; a grid method, which alone needs the `grids` of `data`, fuses by its first rule.
 
     Raises KeyError for a kind of job that is not in `FITTERS`.
     """
