@@ -6,7 +6,7 @@ seams and twins; goes on where it was interrupted. `edged bench detect` puts wha
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,7 +143,10 @@ def _write(rows: list[dict[str, Any]], path: Path, json_out: Path | None) -> Non
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table("corruption", "pipeline", "pair", "level", "AUROC", "95 %", "goods", "bads", "refused")
-    shown: Callable[[float | None], str] = lambda value: "–" if value is None else f"{value:.3f}"
+
+    def shown(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
     for row in rows:
         interval = "–" if row["ci"] is None else " … ".join(map(shown, row["ci"]))
         table.add_row(

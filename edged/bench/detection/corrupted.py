@@ -129,8 +129,10 @@ def corruption_rows(found: Sequence[tuple[Job, Level, Run]], asked: Mapping[int,
     for name in corruptions:
         for job in dict.fromkeys(job for job, _, _ in found):
             mine = [(level, run) for own, (kind, level), run in found if own == job and kind in (name, CLEAN[0])]
-            for value in sorted({level for level, _ in mine}):
-                rows.append(_row(job, name, value, [run for level, run in mine if level == value], asked))
+            values = sorted({level for level, _ in mine})
+            rows += [
+                _row(job, name, value, [run for level, run in mine if level == value], asked) for value in values
+            ]
     return rows
 
 

@@ -222,7 +222,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     "sensor_noise": Corruption(_sensor_noise, (0.1, 0.2, 0.3), "training spreads"),
     "sensor_dropout": Corruption(_sensor_dropout, (0.2, 0.5), "share held"),
     "time_shift": Corruption(_time_shift, (100.0, 400.0), "ms"),
-    "photo_blur": Corruption(_photo_blur, (1.0, 3.0), "px"),
+    "photo_blur": Corruption(_photo_blur, (1.0, 2.0), "px"),
     "scan_holes": Corruption(_scan_holes, (0.1, 0.3), "share of points"),
     "misregistration": Corruption(_misregistration, (2.0, 4.0), "px"),
     "muted_microphone": Corruption(_muted_microphone, (0.3, 1.0), "share of time"),
