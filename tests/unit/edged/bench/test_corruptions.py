@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from drivers.base import Chunk
+from drivers.mcap_codec import RecordingReader
 from drivers.sim.plan import plan_seams
 from drivers.sim.render import render_seam
 from drivers.sim.seam import IMAGE_PRESETS, RenderedSeam
 from edged.bench.detection.corruptions import CORRUPTIONS, corrupted, welder_spread
 from edged.manifest import FEATURES_DATA
+from edged.recording import recordings
 from edged.simulate import session_names_of
 from edged.simulated_folder import simulated_folder
-from edged.simulated_seam import Bulk
+from edged.simulated_seam import Bulk, simulate_seam
 from pipelines.features.frames import decode_rgb
 from pipelines.features.result import seam_strip
 
@@ -144,6 +147,32 @@ def test_a_dark_camera_gives_black_pictures_of_the_same_size(seam: RenderedSeam)
     picture = decode_rgb(np.frombuffer(black[0], np.uint8))
     assert picture.shape == decode_rgb(np.frombuffer(seam.frames[0], np.uint8)).shape
     assert picture.max() == 0
+
+
+@pytest.mark.slow
+def test_bulk_seams_at_level_0_are_clean_to_the_byte_and_others_differ_in_their_stream(
+    tmp_path: Path,
+) -> None:
+    (plan,) = plan_seams(1, 11, "good", ["short-butt-3"], sessions=session_names_of(11, 1))
+    data = {}
+    for corruption in (None, ("muted_microphone", 0.0), ("muted_microphone", 1.0)):
+        folder = tmp_path / str(corruption)
+        folder.mkdir()
+        simulate_seam(plan, Bulk(corruption=corruption), folder)
+        (path,) = recordings(folder)
+        data[corruption] = path.read_bytes(), streams_of(path)
+    assert data[None][0] == data["muted_microphone", 0.0][0]
+    clean, muted = data[None][1], data["muted_microphone", 1.0][1]
+    assert {name for name in clean if clean[name] != muted[name]} == {"mic"}
+    assert len(clean) >= 5
+
+
+def streams_of(path: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for event in RecordingReader(path).events():
+        if isinstance(event, Chunk):
+            found[event.stream] = found.get(event.stream, b"") + event.data.tobytes()
+    return found
 
 
 @pytest.mark.parametrize(("name", "level"), [("rust", 0.1), ("sensor_noise", -0.1), ("sensor_dropout", 1.2)])
