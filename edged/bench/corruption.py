@@ -4,6 +4,7 @@ Renders corrupted twins of test seams of the corpora of `edged bench detect`, fi
 seams and twins; goes on where it was interrupted. `edged bench detect` puts what it finds into its report.
 """
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["bench_corruption"]
 
 PIPELINES = ("causal_hm_full", "memory_bank", "cfm")
+SAME = 1e-3
+"""Scores of one seam, alone or among many, differ by rounding alone."""
 
 
 def bench_corruption(
@@ -65,7 +68,8 @@ def bench_corruption(
         console.print(f"[red]edged bench corruption:[/red] {error}", soft_wrap=True)
         raise typer.Exit(2) from error
     rows = corruption_rows(found, asked)
-    _publish(found, work)
+    for said in _publish(found, work):
+        console.print(f"[yellow]edged bench corruption:[/yellow] {said}", soft_wrap=True)
     _write(rows, work / "corruption.json", json_out)
     console.print(_table(rows))
 
@@ -97,10 +101,8 @@ def _measure(
             planned, work / name, jobs, cache_dir, lambda it: bars.track(it, description=f"corpus {number}")
         )
         for level in levels:
-            said = f"{level[0]} {level[1]:g}"
-            render_twins(
-                planned, rows, level, twins(level), jobs, cache_dir, lambda it, s=said: bars.track(it, description=s)
-            )
+            shown = functools.partial(bars.track, description=f"{level[0]} {level[1]:g}")
+            render_twins(planned, rows, level, twins(level), jobs, cache_dir, shown)
     data = only_seams(load_corpus(planned, work / name), rows)
     with progress_bars(console) as bars:
         within = bars.add_task("", total=1)
@@ -116,19 +118,30 @@ def _measure(
         return list(corruption_runs(wanted, levels, data, twins, kept, jobs, begin))
 
 
-def _publish(found: "Sequence[tuple[Job, Level, Run]]", work: Path) -> None:
-    """Lay what the sixth contrast asks for beside the runs of `edged bench detect`; its seams are paired by name."""
-    from edged.bench.detection.corrupted import NOISE, PUBLISHED
-    from edged.bench.detection.runner import DONE
-    from edged.bench.detection.scored import save_run
+def _publish(found: "Sequence[tuple[Job, Level, Run]]", work: Path) -> list[str]:
+    """Lay what the sixth contrast asks for beside the runs of `edged bench detect`; its seams are paired by name.
 
+    Returns what is wrong with comparing the two: clean scores of this training that are not those of that one.
+    """
+    from edged.bench.detection.corrupted import CLEAN, NOISE, PUBLISHED, apart
+    from edged.bench.detection.runner import DONE
+    from edged.bench.detection.scored import load_run, save_run
+
+    said = []
     for job, level, run in found:
-        if level != NOISE or job.pipeline not in PUBLISHED:
-            continue
-        place = work / "runs" / f"corpus-{run.row['corpus']}-{run.row['schedule']}"
-        place /= f"{job.name}_{level[0]}-{level[1]:g}"
-        save_run(run, place / f"{job.pipeline}.npz")
-        (place / DONE).write_text(json.dumps({"job": job.name, "seams": len(run.seams)}) + "\n", encoding="utf-8")
+        runs = work / "runs" / f"corpus-{run.row['corpus']}-{run.row['schedule']}"
+        if level == CLEAN:
+            off = max((apart(run, load_run(path)) for path in (runs / job.name).glob("*.npz")), default=0.0)
+            if off > SAME:
+                said.append(
+                    f"clean scores of {job.name} differ by up to {off:.1%} from {runs / job.name}; make it anew"
+                )
+        if level == NOISE and job.pipeline in PUBLISHED:
+            place = runs / f"{job.name}_{level[0]}-{level[1]:g}"
+            save_run(run, place / f"{job.pipeline}.npz")
+            about = {"job": job.name, "seams": len(run.seams)}
+            (place / DONE).write_text(json.dumps(about) + "\n", encoding="utf-8")
+    return said
 
 
 def _write(rows: list[dict[str, Any]], path: Path, json_out: Path | None) -> None:

@@ -27,7 +27,7 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.grids import Tell
 
 __all__ = [
-    "CLEAN", "NOISE", "PUBLISHED", "Level", "asked_levels", "chosen_seams", "corruption_jobs", "corruption_rows",
+    "CLEAN", "NOISE", "PUBLISHED", "Level", "apart", "asked_levels", "chosen_seams", "corruption_jobs", "corruption_rows",
     "corruption_runs", "only_seams", "render_twins",
 ]  # fmt: skip
 
@@ -134,6 +134,16 @@ def corruption_rows(found: Sequence[tuple[Job, Level, Run]], asked: Mapping[int,
                 _row(job, name, value, [run for level, run in mine if level == value], asked) for value in values
             ]
     return rows
+
+
+def apart(one: Run, other: Run) -> float:
+    """The largest relative difference of their scores on seams of both; 0 where they are not of the same row."""
+    if dict(one.row) != dict(other.row):
+        return 0.0
+    place = {seam.seam_id: k for k, seam in enumerate(other.seams)}
+    both = [(k, place[seam.seam_id]) for k, seam in enumerate(one.seams) if seam.seam_id in place]
+    a, b = one.score[[k for k, _ in both]], other.score[[k for _, k in both]]
+    return float(np.max(np.abs(a - b) / np.maximum(np.abs(b), 1e-9), initial=0.0))
 
 
 def _row(job: Job, name: str, level: float, runs: list[Run], asked: Mapping[int, int]) -> dict[str, Any]:

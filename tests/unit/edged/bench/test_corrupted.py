@@ -43,11 +43,9 @@ MAHALANOBIS = Job("seam", "sensor_mahalanobis")
 
 def features_of(rng: np.random.Generator, program: str, shift: float) -> SeamFeatures:
     found = law_seam(rng, 0, "p1", process_shift=shift)
-    geo = GeoMap(
-        *(rng.standard_normal(LEVELS[name]).astype(np.float16) for name in ("fine", "coarse")),
-        rng.standard_normal(HEIGHT_SHAPE).astype(np.float16),
-        np.ones(KNOWN_SHAPE, np.bool_),
-    )
+    shapes = (LEVELS["fine"], LEVELS["coarse"], HEIGHT_SHAPE)
+    fine, coarse, heights = (rng.standard_normal(shape).astype(np.float16) for shape in shapes)
+    geo = GeoMap(fine, coarse, heights, np.ones(KNOWN_SHAPE, np.bool_))
     frame = SeamFrame(40.0, 5.0, {}, (0.0, 0.25, 12.0))
     return dataclasses.replace(found, program=program, geo=geo, frame=frame)
 
@@ -123,9 +121,9 @@ def test_a_grid_method_scores_a_single_seam_as_it_does_the_whole_corpus(data: Co
     alone = ask(data, scorer)
     whole = ask_grid(grids, data, "memory_bank", ("geo", "proc"), ("minp",), "cell", 0, 1, quiet)["minp"]
     for part in ("calibration", "test"):
-        raws = [[answer.raw for answer in getattr(answers, part)] for answers in (alone, whole)]
-        assert len(set(raws[0])) > 1
-        np.testing.assert_allclose(*raws, rtol=1e-4)
+        one, many = ([answer.raw for answer in getattr(answers, part)] for answers in (alone, whole))
+        assert len(set(one)) > 1
+        np.testing.assert_allclose(one, many, rtol=1e-4)
     assert row_of(job)["pair"] == "geo,proc"
     with pytest.raises(ValueError, match="profile"):
         scorer(dataclasses.replace(data.features[0], geo=None))
@@ -170,13 +168,18 @@ def test_the_sixth_contrast_is_computed_over_the_seams_that_were_rendered_again(
         (place / "done.json").write_text("{}")
         half = Run({**noisy.row, "ablation": "sensor_noise:0.3"}, tested[::2], noisy.score[::2])
         found += [(job, CLEAN, clean), (job, NOISE, half)]
-    _publish(found, tmp_path)
+    assert _publish(found, tmp_path) == []
     runs = load_runs(tmp_path / "runs")
     assert len(runs) == 4
     (sixth,) = [r for r in contrast_rows(runs, 200) if r["name"].startswith("6 ")]
     assert sixth["reason"] is None
     assert sixth["n_good"] + sixth["n_bad"] == len(tested[::2])
     assert sixth["difference"] == pytest.approx(0.23, abs=0.06)
+    # Another training than that of the runs beside: what is subtracted would not belong together.
+    job, level, clean = found[0]
+    other = Run(clean.row, clean.seams, clean.score * 1.1)
+    (said,) = _publish([(job, level, other)], tmp_path)
+    assert "10.0%" in said
 
 
 def test_a_later_run_keeps_the_rows_of_other_corruptions_of_its_schedule(tmp_path: Path) -> None:
