@@ -27,8 +27,8 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.grids import Tell
 
 __all__ = [
-    "CLEAN", "NOISE", "PUBLISHED", "Level", "apart", "asked_levels", "chosen_seams", "corruption_jobs", "corruption_rows",
-    "corruption_runs", "only_seams", "render_twins",
+    "CLEAN", "NOISE", "PUBLISHED", "Level", "apart", "asked_levels", "chosen_seams", "corruption_jobs",
+    "corruption_rows", "corruption_runs", "only_seams", "render_twins",
 ]  # fmt: skip
 
 Level = tuple[str, float]
