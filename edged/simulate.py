@@ -112,9 +112,13 @@ def simulate_features(
     profiler: bool = False,
     profile: Profile = "cell",
     tier: Tier = "default",
+    corruption: tuple[str, float] | None = None,
 ) -> int:
-    """Like `simulate_recordings`, but of each seam its features only; `cache_dir` is for exported graphs."""
-    return _simulate(plans, out, jobs, Bulk(cache_dir, profiler, profile, tier), progress)
+    """Like `simulate_recordings`, but of each seam its features only; `cache_dir` is for exported graphs.
+
+    `corruption`: see `Bulk`.
+    """
+    return _simulate(plans, out, jobs, Bulk(cache_dir, profiler, profile, tier, corruption), progress)
 
 
 def session_names_of(seed: int, count: int) -> list[str]:

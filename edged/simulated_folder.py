@@ -95,7 +95,9 @@ def _agree(path: Path, file: Any, about: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
         return
     found = json.loads(text)
-    differ = [f"{key} is {found.get(key)}, not {value}" for key, value in about.items() if found.get(key) != value]
+    # Either may say what the other does not: only corrupted seams speak of a corruption.
+    keys = dict.fromkeys((*about, *found))
+    differ = [f"{key} is {found.get(key)}, not {about.get(key)}" for key in keys if found.get(key) != about.get(key)]
     raise ValueError(f"{path} holds other seams ({'; '.join(differ)}); give another folder")
 
 

@@ -46,13 +46,15 @@ class Bulk:
     """What is made of every seam of a folder.
 
     `cache_dir` holds the backbone's graphs; with it a seam becomes features, without it a recording. `profiler`: with
-    a laser scan of every seam. `profile`: see `edged.virtual_cell`. `tier`: of the features.
+    a laser scan of every seam. `profile`: see `edged.virtual_cell`. `tier`: of the features. `corruption`: name and
+    level of one of `edged.bench.detection.corruptions`; None: what the cell's sensors give.
     """
 
     cache_dir: Path | None = None
     profiler: bool = False
     profile: Profile = "cell"
     tier: Tier = "default"
+    corruption: tuple[str, float] | None = None
 
     @property
     def data(self) -> str:
@@ -65,17 +67,27 @@ class Bulk:
         from drivers.sim.digest import physics_digest
         from pipelines.features.extractor import features_name
 
-        return {
+        about = {
             "sim_version": SIM_VERSION,
             "digest": physics_digest(),
             "holds": "recordings" if self.cache_dir is None else f"features of version {features_name(self.tier)}",
             "profile": self.profile,
             "profiler": self.profiler,
         }
+        if self.corruption is None:
+            return about
+        from edged.bench.detection.corruptions import CORRUPTIONS_VERSION
+
+        name, level = self.corruption
+        return about | {"corruption": f"{name} {level:g}, version {CORRUPTIONS_VERSION}"}
 
     def check(self) -> None:
-        """Raise ValueError where there is no such cell, before anything is written."""
+        """Raise ValueError where there is no such cell or corruption, before anything is written."""
         virtual_cell_config(NOWHERE, profiler=self.profiler, profile=self.profile)
+        if self.corruption is not None:
+            from edged.bench.detection.corruptions import check_corruption
+
+            check_corruption(*self.corruption)
 
     def prepare(self) -> None:
         """Do once what every process would begin with."""
@@ -99,7 +111,7 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
 
     name = seam_id_of(plan)
     preset = IMAGE_PRESETS["small"]
-    rendered = render_seam(plan, preset)
+    rendered = _spoilt(render_seam(plan, preset), bulk)
     specs = {spec.name: spec for spec in _specs(bulk, preset)}
     rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
     config = _config(plan, bulk)
@@ -122,6 +134,14 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
         said = "; ".join(f"{verdict.reason}: {verdict.detail}" for verdict in verdicts)
         raise RuntimeError(f"seam {name} ({plan}) gave {len(verdicts)} verdicts instead of a recorded one ({said})")
     return dict(rendered.truth)
+
+
+def _spoilt(rendered: RenderedSeam, bulk: Bulk) -> RenderedSeam:
+    if bulk.corruption is None:
+        return rendered
+    from edged.bench.detection.corruptions import corrupted
+
+    return corrupted(rendered, *bulk.corruption)
 
 
 def _config(plan: SeamPlan, bulk: Bulk) -> Config:

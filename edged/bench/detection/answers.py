@@ -19,7 +19,7 @@ from edged.bench.detection.scored import ROW_FIELDS, Run
 from pipelines.features.extractor import SeamFeatures
 from pipelines.thresholds import DEFAULT_ALPHA, calibrate, goods_needed
 
-__all__ = ["Answers", "SeamAnswer", "ask", "run_of"]
+__all__ = ["Answers", "Scorer", "SeamAnswer", "ask", "run_of"]
 
 Array = NDArray[np.float64]
 
@@ -33,6 +33,10 @@ class SeamAnswer:
     rows: Array | None = None
 
 
+Scorer = Callable[[SeamFeatures], SeamAnswer]
+"""A fitted pipeline. Raises ValueError, naming what is missing, for a seam that it cannot score."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Answers:
     """Of calibration goods and test seams, in the corpus' order; costs: see `Run`."""
@@ -42,9 +46,7 @@ class Answers:
     costs: Mapping[str, float]
 
 
-def ask(
-    data: CorpusData, score: Callable[[SeamFeatures], SeamAnswer], costs: Mapping[str, float] | None = None
-) -> Answers:
+def ask(data: CorpusData, score: Scorer, costs: Mapping[str, float] | None = None) -> Answers:
     """Score calibration goods and test seams one by one, as a cell would, and take the time."""
     calibration = [score(data.features[i]) for i in data.split.calibration]
     spent, test = [], []

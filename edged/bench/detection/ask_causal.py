@@ -1,6 +1,5 @@
 """Causal-HM's rows: the product and its parts from one training, its ablations, both directions of the network."""
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.bench.detection.answers import Answers, SeamAnswer, ask
+from edged.bench.detection.answers import Answers, Scorer, SeamAnswer, ask
 from edged.bench.detection.blind import BLIND
 from edged.bench.detection.data import CorpusData
 from pipelines.causal_data import CausalData, centre_rows, fit_process_rows
@@ -24,7 +23,7 @@ from pipelines.seam_analysis import SeamAnalysis
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, TrainConfig, fit, result_rows, session_groups
 
-__all__ = ["DIRECTIONS", "ask_direction", "ask_product"]
+__all__ = ["DIRECTIONS", "ask_direction", "ask_product", "fit_product"]
 
 DIRECTIONS = ("direction:p_to_r", "direction:r_to_p", "direction:symmetric")
 PARTS = {"causal_hm": "residual", "causal_hm_mismatch": "mismatch", "process_oneclass": "s_P"}
@@ -34,18 +33,26 @@ NETWORK = {"anti_generalisation:off": {"mask_ratio": 0.0, "noise_std": 0.0, "dec
 
 def ask_product(data: CorpusData, seed: int, ablation: str | None, threads: int, tell: Tell) -> dict[str, Answers]:
     """By pipeline. `ablation`: one of `BLIND` or `NETWORK`, None: as delivered. Raises KeyError for another."""
-    began = time.monotonic()
-    change = BLIND[ablation] if ablation is not None and ablation not in NETWORK else None
-    seen = data if change is None else dataclasses.replace(data, features=[change(f) for f in data.features])
-    network = NETWORK.get(ablation or "", {})
-    config = TrainConfig(seed=seed, threads=threads, network=network)
-    fitted = fit(seen.features, seen.split, config, tell)
-    costs = {"train_s": time.monotonic() - began, "state_mb": _state_mb(fitted)}
-    detector = CausalHM("bench", fitted, ThresholdTable(), _NoBackbone())
-    found = ask(seen, lambda features: _whole(detector, features), costs)
+    score, costs = fit_product(data, seed, ablation, threads, tell)
+    found = ask(data, score, costs)
     if ablation is not None:
         return {"causal_hm_full": found}
     return {"causal_hm_full": found} | {name: _part(found, part) for name, part in PARTS.items()}
+
+
+def fit_product(
+    data: CorpusData, seed: int, ablation: str | None, threads: int, tell: Tell
+) -> tuple[Scorer, dict[str, float]]:
+    """The product, trained on the corpus' goods, and what that cost; arguments and errors are `ask_product`'s."""
+    began = time.monotonic()
+    change = BLIND[ablation] if ablation is not None and ablation not in NETWORK else None
+    seen = data.features if change is None else [change(f) for f in data.features]
+    network = NETWORK.get(ablation or "", {})
+    config = TrainConfig(seed=seed, threads=threads, network=network)
+    fitted = fit(seen, data.split, config, tell)
+    costs = {"train_s": time.monotonic() - began, "state_mb": _state_mb(fitted)}
+    detector = CausalHM("bench", fitted, ThresholdTable(), _NoBackbone())
+    return lambda features: _whole(detector, features if change is None else change(features)), costs
 
 
 def _part(found: Answers, part: str) -> Answers:

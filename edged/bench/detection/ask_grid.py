@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from edged.bench.detection.answers import Answers, SeamAnswer
 from edged.bench.detection.data import CorpusData
 from pipelines.baselines.table import BASELINES
+from pipelines.features.extractor import SeamFeatures
 from pipelines.fusion import Fusion, Rule, fit_fusion
 from pipelines.grid_build import LOOPS, fit_method
 from pipelines.grids import GridData, GridMethod, Modality, Tell
 from pipelines.loop import LoopConfig
-from pipelines.normaliser import fit_normaliser
-from pipelines.seam_grid import SeamGrid, fit_grid_scaler, seam_grid
+from pipelines.normaliser import Normaliser, fit_normaliser
+from pipelines.seam_grid import GridScaler, SeamGrid, fit_grid_scaler, seam_grid
 
-__all__ = ["Grids", "ask_grid"]
+__all__ = ["GridScorer", "Grids", "ask_grid", "fit_grid"]
 
 SHAPE = (14, 14)
 """Size cpu of the protocol."""
@@ -40,26 +41,26 @@ class Grids:
 
     def __init__(self, data: CorpusData) -> None:
         self._data = data
-        self._normaliser = fit_normaliser([data.features[i] for i in data.split.train], 0)
+        self.normaliser = fit_normaliser([data.features[i] for i in data.split.train], 0)
         self._made: dict[Modality, list[SeamGrid]] = {}
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Rows of `features` of a part."""
         return self._data.test if part == "test" else np.asarray(getattr(self._data.split, part))
 
-    def of(self, modalities: Sequence[Modality]) -> dict[str, GridData]:
-        """By part; every seam of the corpus has every modality."""
+    def of(self, modalities: Sequence[Modality]) -> tuple[GridScaler, dict[str, GridData]]:
+        """What standardises them, and the grids by part; every seam of the corpus has every modality."""
         data = self._data
         for name in modalities:
             if name not in self._made:
-                self._made[name] = [seam_grid(f, (name,), self._normaliser, SHAPE) for f in data.features]
+                self._made[name] = [seam_grid(f, (name,), self.normaliser, SHAPE) for f in data.features]
         grids = [
             SeamGrid({n: self._made[n][i].cells[n] for n in modalities}, self._valid(modalities, i))
             for i in range(len(data.features))
         ]
         scaler = fit_grid_scaler([grids[i] for i in data.split.train])
         program = np.array([data.programs.index(f.program) for f in data.features])
-        return {
+        return scaler, {
             part: scaler([grids[i] for i in self.rows(part)], program[self.rows(part)], len(data.programs))
             for part in PARTS
         }
@@ -67,6 +68,34 @@ class Grids:
     def _valid(self, modalities: Sequence[Modality], i: int) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = np.logical_and.reduce([self._made[name][i].valid for name in modalities])
         return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class GridScorer:
+    """A fitted grid method with all that lies before and behind it; a `Scorer` of any seam of the same cell."""
+
+    pipeline: str
+    modalities: tuple[Modality, ...]
+    programs: tuple[str, ...]
+    normaliser: Normaliser
+    scaler: GridScaler
+    method: GridMethod
+    fusion: Fusion
+    costs: Mapping[str, float]
+
+    def __call__(self, features: SeamFeatures) -> SeamAnswer:
+        """Raises ValueError, naming what is missing, for a seam without one of the modalities."""
+        grid = seam_grid(features, self.modalities, self.normaliser, SHAPE)
+        data = self.scaler([grid], np.array([self.programs.index(features.program)]), len(self.programs))
+        return self.answers(_picked(self.pipeline, self.method.error_maps(data)), data)[0]
+
+    def answers(self, maps: Mapping[str, NDArray[np.float32]], data: GridData) -> list[SeamAnswer]:
+        """Of seams whose error maps are known."""
+        out = []
+        for k, program in enumerate(data.program.tolist()):
+            found = self.fusion.score({name: m[k] for name, m in maps.items()}, data.valid[k], program)
+            out.append(SeamAnswer(found.raw, dict(found.by_modality), found.map.max(0).astype(np.float64)))
+        return out
 
 
 def ask_grid(
@@ -81,26 +110,42 @@ def ask_grid(
     tell: Tell,
 ) -> dict[Rule, Answers]:
     """By fusion rule. Raises KeyError for an unknown pipeline."""
+    fitted, parts = fit_grid(grids, data, pipeline, pair, fusions[0], preset, seed, threads, tell)
+    spoken = {part: _timed_maps(pipeline, fitted.method, parts[part]) for part in ("calibration", "test")}
+    answers = {}
+    for rule in fusions:
+        scorer = dataclasses.replace(fitted, fusion=dataclasses.replace(fitted.fusion, rule=rule))
+        found = {part: scorer.answers(spoken[part][0], parts[part]) for part in spoken}
+        costs = {**fitted.costs, "head_ms_p50": spoken["test"][1], "peak_mb": _peak_mb()}
+        answers[rule] = Answers(found["calibration"], found["test"], costs)
+    return answers
+
+
+def fit_grid(
+    grids: Grids,
+    data: CorpusData,
+    pipeline: str,
+    pair: Sequence[Modality],
+    rule: Rule,
+    preset: str,
+    seed: int,
+    threads: int,
+    tell: Tell,
+) -> tuple[GridScorer, dict[str, GridData]]:
+    """Train a method on the corpus' goods; also gives the grids by part. Raises KeyError for an unknown pipeline."""
     import torch
 
     torch.set_num_threads(threads)
-    parts = grids.of(pair)
+    scaler, parts = grids.of(pair)
     began = time.monotonic()
     method = _fit(pipeline, parts, preset, seed, tell)
     held_out = parts["fit"]
     sessions = np.unique([data.features[i].session for i in grids.rows("fit")], return_inverse=True)[1]
     maps = _picked(pipeline, _maps(method, held_out))
-    fitted = fit_fusion(maps, held_out.valid, held_out.program, held_out.programs, sessions, fusions[0])
+    fusion = fit_fusion(maps, held_out.valid, held_out.program, held_out.programs, sessions, rule)
     costs = {"train_s": time.monotonic() - began, "state_mb": _state_mb(method)}
-    spoken = {part: _timed_maps(pipeline, method, parts[part]) for part in ("calibration", "test")}
-    answers = {}
-    for rule in fusions:
-        fusion = dataclasses.replace(fitted, rule=rule)
-        found = {part: _scores(fusion, spoken[part][0], parts[part]) for part in spoken}
-        answers[rule] = Answers(
-            found["calibration"], found["test"], {**costs, "head_ms_p50": spoken["test"][1], "peak_mb": _peak_mb()}
-        )
-    return answers
+    scorer = GridScorer(pipeline, tuple(pair), data.programs, grids.normaliser, scaler, method, fusion, costs)
+    return scorer, parts
 
 
 def _fit(pipeline: str, parts: Mapping[str, GridData], preset: str, seed: int, tell: Tell) -> GridMethod:
@@ -138,14 +183,6 @@ def _picked(pipeline: str, maps: dict[str, NDArray[np.float32]]) -> dict[str, ND
         if name in maps:
             return {name: maps[name]}
     return maps
-
-
-def _scores(fusion: Fusion, maps: Mapping[str, NDArray[np.float32]], data: GridData) -> list[SeamAnswer]:
-    out = []
-    for k, program in enumerate(data.program.tolist()):
-        found = fusion.score({name: m[k] for name, m in maps.items()}, data.valid[k], program)
-        out.append(SeamAnswer(found.raw, dict(found.by_modality), found.map.max(0).astype(np.float64)))
-    return out
 
 
 def _state_mb(method: GridMethod) -> float:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.bench.detection.answers import Answers, SeamAnswer, ask
+from edged.bench.detection.answers import Answers, Scorer, SeamAnswer, ask
 from edged.bench.detection.data import CorpusData
 from pipelines.baselines.seam_method import SeamGoods
 from pipelines.baselines.table import BASELINES
@@ -17,7 +17,7 @@ from pipelines.loop import LoopConfig
 from pipelines.normaliser import fit_normaliser
 from pipelines.setpoint_knn import SetpointKnn
 
-__all__ = ["ask_seam", "ask_setpoints"]
+__all__ = ["ask_seam", "ask_setpoints", "fit_seam"]
 
 LOOP = LoopConfig(epochs=30, batch=32, lr=1e-3, patience=5)
 
@@ -32,6 +32,11 @@ def ask_setpoints(data: CorpusData) -> Answers:
 
 def ask_seam(data: CorpusData, pipeline: str, seed: int, tell: Tell) -> Answers:
     """A seam method of `pipelines.baselines`."""
+    return ask(data, *fit_seam(data, pipeline, seed, tell))
+
+
+def fit_seam(data: CorpusData, pipeline: str, seed: int, tell: Tell) -> tuple[Scorer, dict[str, float]]:
+    """The method, trained on the corpus' goods, and what that cost."""
     began = time.monotonic()
     normaliser = fit_normaliser([data.features[i] for i in data.split.train], seed)
     programs = data.programs
@@ -48,4 +53,4 @@ def ask_seam(data: CorpusData, pipeline: str, seed: int, tell: Tell) -> Answers:
     def score(features: SeamFeatures) -> SeamAnswer:
         return SeamAnswer(method.score(normaliser.process(features), programs.index(features.program)))
 
-    return ask(data, score, {"train_s": time.monotonic() - began, "state_mb": state_mb})
+    return score, {"train_s": time.monotonic() - began, "state_mb": state_mb}

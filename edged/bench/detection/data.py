@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.sim.seam import SeamPlan
 from edged.bench.detection.corpus import Corpus
 from edged.bench.detection.scored import TestSeam
 from edged.manifest import FEATURES_DATA, TRUTH
@@ -16,7 +17,7 @@ from edged.simulated_seam import seam_id_of
 from pipelines.features.extractor import SeamFeatures, load_features
 from pipelines.training import Split
 
-__all__ = ["CorpusData", "load_corpus"]
+__all__ = ["CorpusData", "load_corpus", "load_seams"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -45,14 +46,8 @@ class CorpusData:
 
 def load_corpus(corpus: Corpus, folder: Path) -> CorpusData:
     """Read what `render_corpus` wrote. Raises ValueError where seams are missing."""
-    ids = [seam_id_of(plan) for plan in corpus.plans]
-    lacking = [seam_id for seam_id in ids if not (folder / FEATURES_DATA.format(seam_id)).exists()]
-    if lacking:
-        raise ValueError(f"{folder}: {len(lacking)} of {len(ids)} seams are missing; render the corpus to its end")
-    features = []
-    for plan, seam_id in zip(corpus.plans, ids, strict=True):
-        found = load_features(folder / FEATURES_DATA.format(seam_id))
-        features.append(dataclasses.replace(found, session=plan.session, seam_id=seam_id))
+    features = load_seams(corpus.plans, folder)
+    ids = [found.seam_id for found in features]
     truth = _truth(folder / TRUTH)
     parts = np.array(corpus.parts)
     test = np.flatnonzero((parts == "test") | (parts == "defect"))
@@ -60,6 +55,19 @@ def load_corpus(corpus: Corpus, folder: Path) -> CorpusData:
     seams = tuple(_seam(features[i], truth[ids[i]]) for i in test)
     known = {seam.seam_id: seam.set_points for seam in list_features(folder)}
     return CorpusData(corpus, features, split, test, seams, [known[seam_id] for seam_id in ids])
+
+
+def load_seams(plans: Sequence[SeamPlan], folder: Path) -> list[SeamFeatures]:
+    """Features of planned seams. Raises ValueError where some are missing."""
+    ids = [seam_id_of(plan) for plan in plans]
+    lacking = [seam_id for seam_id in ids if not (folder / FEATURES_DATA.format(seam_id)).exists()]
+    if lacking:
+        raise ValueError(f"{folder}: {len(lacking)} of {len(ids)} seams are missing; render the corpus to its end")
+    features = []
+    for plan, seam_id in zip(plans, ids, strict=True):
+        found = load_features(folder / FEATURES_DATA.format(seam_id))
+        features.append(dataclasses.replace(found, session=plan.session, seam_id=seam_id))
+    return features
 
 
 def _seam(features: SeamFeatures, about: dict[str, object]) -> TestSeam:

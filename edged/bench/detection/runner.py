@@ -16,7 +16,7 @@ from edged.bench.detection.scored import Run, load_run, save_run
 from pipelines.fusion import Rule
 from pipelines.grids import PAIRS, Modality, Tell
 
-__all__ = ["Job", "jobs_of", "load_runs", "run_jobs"]
+__all__ = ["DONE", "MAIN_PAIR", "Job", "grid_row", "jobs_of", "load_runs", "rules_of", "run_jobs"]
 
 RULES: tuple[Rule, ...] = ("minp", "mul", "add", "max")
 MAIN_PAIR: tuple[Modality, Modality] = ("geo", "proc")
@@ -126,11 +126,21 @@ def _grid(job: Job, data: CorpusData, grids: Any, threads: int, tell: Tell) -> N
     from edged.bench.detection.ask_grid import ask_grid
 
     assert job.pair is not None
-    rules = RULES if len(job.pair) > 1 and job.pipeline in DETECTORS else RULES[:1]
+    rules = rules_of(job)
     said = ask_grid(grids, data, job.pipeline, job.pair, rules, job.preset, job.seed, threads, tell)
     for rule, answers in said.items():
-        own = {"pipeline": job.pipeline, "pair": ",".join(job.pair)}
-        yield rule, (own | ({"fusion": rule} if len(rules) > 1 else {}), answers)
+        yield rule, (grid_row(job, rule), answers)
+
+
+def rules_of(job: Job) -> tuple[Rule, ...]:
+    """Fusion rules that a grid method is asked with: all, where it has two maps to fuse."""
+    return RULES if len(job.pair or ()) > 1 and job.pipeline in DETECTORS else RULES[:1]
+
+
+def grid_row(job: Job, rule: Rule) -> dict[str, Any]:
+    """What a grid method's run says of itself."""
+    own = {"pipeline": job.pipeline, "pair": ",".join(job.pair or ())}
+    return own | ({"fusion": rule} if len(rules_of(job)) > 1 else {})
 
 
 def _seam(job: Job, data: CorpusData, grids: Any, threads: int, tell: Tell) -> Named:
