@@ -23,6 +23,7 @@ __all__ = ["bench_detect"]
 
 WORK = Path("bench-work")
 ORACLE = Path("docs/virtual-cell.json")
+NOTES = Path("docs/detection-notes.txt")
 
 
 def bench_detect(
@@ -36,6 +37,7 @@ def bench_detect(
     report_only: Annotated[bool, typer.Option(help="Only write the report, from the runs that there are.")] = False,
     docs: Annotated[Path | None, typer.Option(help="Write the page and its pictures into this folder.")] = None,
     oracle: Annotated[Path, typer.Option(help="Report of `edged bench cell`.")] = ORACLE,
+    notes: Annotated[Path, typer.Option(help="What must be known of the figures, a line a sentence.")] = NOTES,
     jobs: Annotated[int, typer.Option(min=1, help="Processes and threads.")] = 2,
     cache_dir: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = DEFAULT_CACHE,
 ) -> None:
@@ -57,7 +59,8 @@ def bench_detect(
         raise typer.Exit(2)
     size = QUICK if all(run.row["schedule"] == QUICK.name for run in runs) else FULL
     known = json.loads(oracle.read_text(encoding="utf-8")) if oracle.exists() else None
-    extras = {"command": _command(quick, small, seeds, primary), "quick": size is QUICK} | _extras(work)
+    said = {"command": _command(quick, small, seeds, primary), "quick": size is QUICK}
+    extras = said | _extras(work, notes)
     report = detection_report(runs, known, extras, lambda text: console.print(f"[dim]{text}[/dim]"))
     json_out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     console.print(f"{len(runs)} runs, {len(report['rows'])} rows in {json_out}")
@@ -70,9 +73,11 @@ def _command(quick: bool, small: bool, seeds: int, primary: bool) -> str:
     return " ".join(["edged bench detect --json docs/detection.json", *flags, *(["--primary"] if primary else [])])
 
 
-def _extras(work: Path) -> dict[str, object]:
-    """What the verbs beside this one have measured: `edged bench corruption` and `edged bench incremental`."""
-    found = {}
+def _extras(work: Path, notes: Path) -> dict[str, object]:
+    """What must be known of the figures, and what `edged bench corruption` and `edged bench incremental` gave."""
+    found: dict[str, object] = {}
+    if notes.exists():
+        found["notes"] = notes.read_text(encoding="utf-8").splitlines()
     for name in ("corruption", "incremental"):
         path = work / f"{name}.json"
         if path.exists():

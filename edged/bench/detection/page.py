@@ -36,6 +36,8 @@ CAPTIONS = {
     "forgetting": "AUROC over the programs seen so far, after each increment",
 }
 
+ALL_PROGRAMS = 10
+
 
 def write_page(json_path: Path, docs_dir: Path) -> Path:
     """Put the section between its markers in `docs_dir`/results.md (at the end where there are none) and draw img/.
@@ -57,6 +59,10 @@ def write_page(json_path: Path, docs_dir: Path) -> Path:
     return path
 
 
+def _programs(names: Sequence[str]) -> str:
+    return f"{len(names)} programs ({', '.join(names)})" if len(names) < ALL_PROGRAMS else "All ten programs"
+
+
 def detection_page(report: Report, pictures: Mapping[str, str]) -> str:
     """The section as Markdown; `pictures`: name → link. Raises KeyError naming what the report lacks."""
     lacking = [name for name in NEEDED if name not in report]
@@ -69,6 +75,7 @@ def detection_page(report: Report, pictures: Mapping[str, str]) -> str:
     product = [row for row in whole if row["pipeline"] == PRODUCT and row["ablation"] is None]
     return Template(TEMPLATE).substitute(
         failed=_failed(report["bars"]),
+        programs=_programs(report.get("programs") or []),
         sim_version=report.get("sim_version") or "?",
         bootstraps=report.get("bootstraps", "?"),
         made=_made(report),

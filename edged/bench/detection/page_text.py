@@ -20,7 +20,7 @@ TEMPLATE = """\
 
 $failed
 
-Ten programs of the virtual cell, version $sim_version. Thresholds, early stopping and standardisation see good seams only; sessions are never shared between
+$programs of the virtual cell, version $sim_version. Thresholds, early stopping and standardisation see good seams only; sessions are never shared between
 training, calibration and test; nothing was chosen on test seams except where a row says so. Intervals are 95 % and resample *sessions* ($bootstraps draws), because
 seams of one session are not independent; with few sessions such intervals are somewhat too narrow. $made
 

@@ -44,6 +44,7 @@ def detection_report(
     more = dict(extras or {})
     report: dict[str, Any] = {
         "version": VERSION, "sim_version": _versions(runs), "runs": [_run(run) for run in runs],
+        "programs": sorted({seam.program for run in runs for seam in run.seams}),
         "bootstraps": BOOTSTRAPS, "rows": [], "oracle": list((oracle_json or {}).get("oracle", ())),
     }  # fmt: skip
     for number, run in enumerate(runs):
