@@ -62,7 +62,7 @@ def bench_detect(
     said = {"command": _command(quick, small, seeds, primary), "quick": size is QUICK}
     extras = said | _extras(work, notes)
     report = detection_report(runs, known, extras, lambda text: console.print(f"[dim]{text}[/dim]"))
-    json_out.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    json_out.write_text(json.dumps(report, allow_nan=False) + "\n", encoding="utf-8")
     console.print(f"{len(runs)} runs, {len(report['rows'])} rows in {json_out}")
     if docs is not None:
         console.print(f"page: {write_page(json_out, docs)}")

@@ -1,10 +1,12 @@
 """`detection_report`: everything that is said of a set of runs, as one dictionary for JSON (docs/detection.json)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from edged.bench.detection.arms import PRODUCT
 from edged.bench.detection.bars import bar_rows
 from edged.bench.detection.clusters import BOOTSTRAPS
 from edged.bench.detection.contrasts import contrast_rows
@@ -49,7 +51,7 @@ def detection_report(
     }  # fmt: skip
     for number, run in enumerate(runs):
         tell(f"rows of {run.row.get('pipeline')}, run {number + 1} of {len(runs)}")
-        report["rows"] += run_rows(run)
+        report["rows"] += run_rows(run if _by_part(run) else dataclasses.replace(run, parts={}))
     parts: tuple[tuple[str, Callable[[], Any]], ...] = (
         ("contrasts", lambda: contrast_rows(runs)),
         ("bars", lambda: bar_rows(runs, oracle_json)),
@@ -65,6 +67,11 @@ def detection_report(
         raise ValueError(f"extras named like parts of the report: {', '.join(sorted(clash))}; rename them")
     plain: dict[str, Any] = _plain(report | more)
     return plain
+
+
+def _by_part(run: Run) -> bool:
+    """Parts are told of the product as delivered only: those of every ablation would bury the page."""
+    return run.row.get("pipeline") == PRODUCT and run.row.get("ablation") is None
 
 
 def _check(runs: Sequence[Run]) -> None:
