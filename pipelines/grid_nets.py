@@ -3,8 +3,9 @@
 Between `pipelines/grids.py`, which knows no torch, and the networks of MAFR and CFM.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +14,19 @@ from torch import Tensor, nn
 
 from pipelines.grids import Array, GridData
 
-__all__ = ["GridBatch", "GridTensors", "as_arrays", "device_of", "load_arrays", "map_by_pieces", "mean_over_seams"]
+__all__ = [
+    "GridBatch",
+    "GridTensors",
+    "about_net",
+    "as_arrays",
+    "device_of",
+    "load_arrays",
+    "map_by_pieces",
+    "mean_over_seams",
+    "restored",
+]
+
+N = TypeVar("N", bound=nn.Module)
 
 CELLS_PER_PIECE = 65536
 """So many cells go through a network at once, whatever the grid: some 100 MB at 512 channels."""
@@ -108,6 +121,26 @@ def map_by_pieces(
 def as_arrays(net: nn.Module) -> dict[str, NDArray[Any]]:
     """Parameters as named arrays for the model file."""
     return {name: value.detach().cpu().numpy().copy() for name, value in net.state_dict().items()}
+
+
+def about_net(net: Any) -> dict[str, Any]:
+    """What `restored` needs beside the arrays. `modalities` keeps the order, which tables of a file may lose."""
+    return {
+        "config": dataclasses.asdict(net.config),
+        "modalities": list(net.channels),
+        "channels": list(net.channels.values()),
+        "programs": net.programs,
+    }
+
+
+def restored(
+    kind: Callable[..., N], config: Callable[..., Any], about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> N:
+    """A network of `kind` as `about_net` and `as_arrays` gave it, in evaluation mode."""
+    channels = dict(zip(about["modalities"], about["channels"], strict=True))
+    net = kind(channels, about["programs"], config(**about["config"]))
+    load_arrays(net, arrays)
+    return net.eval()
 
 
 def load_arrays(net: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:

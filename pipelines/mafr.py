@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from pipelines.grid_nets import (
     GridBatch,
     GridTensors,
+    about_net,
     as_arrays,
     device_of,
-    load_arrays,
     map_by_pieces,
     mean_over_seams,
+    restored,
 )
 from pipelines.grids import Array, GridData, Tell
 from pipelines.loop import LoopConfig, LoopReport, train_loop
@@ -68,21 +69,13 @@ class Mafr:
         return as_arrays(self.net)
 
     def about(self) -> dict[str, Any]:
-        """Flags and sizes. `modalities` keeps the order, which tables of a file may lose."""
-        return {
-            "config": dataclasses.asdict(self.net.config),
-            "modalities": list(self.net.channels),
-            "channels": list(self.net.channels.values()),
-            "programs": self.net.programs,
-        }
+        """Flags and sizes."""
+        return about_net(self.net)
 
     @classmethod
     def restore(cls, about: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> "Mafr":
         """What `about` and `tensors` gave."""
-        channels = dict(zip(about["modalities"], about["channels"], strict=True))
-        net = MafrNet(channels, about["programs"], MafrConfig(**about["config"]))
-        load_arrays(net, tensors)
-        return cls(net.eval())
+        return cls(restored(MafrNet, MafrConfig, about, tensors))
 
 
 def _refuse_strangers(net: MafrNet, data: GridData) -> None:

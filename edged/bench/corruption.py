@@ -85,21 +85,19 @@ def _measure(
     cache_dir: Path,
     console: Console,
 ) -> "list[tuple[Job, Level, Run]]":
-    from edged.bench.detection.corpus import FULL, QUICK, plan_corpus, render_corpus
+    from edged.bench.detection.corpus import FULL, QUICK, corpus_in, plan_corpus
     from edged.bench.detection.corrupted import chosen_seams, corruption_runs, only_seams, render_twins
     from edged.bench.detection.data import load_corpus
 
     planned = plan_corpus(number, QUICK if quick else FULL)
-    name = f"corpus-{number}-{planned.size.name}"
+    name = planned.name
     rows = chosen_seams(planned, seams)
 
     def twins(level: "Level") -> Path:
         return work / "corruption" / name / f"{level[0]}-{level[1]:g}"
 
+    corpus_in(work, planned, jobs, cache_dir, console)
     with progress_bars(console) as bars:
-        render_corpus(
-            planned, work / name, jobs, cache_dir, lambda it: bars.track(it, description=f"corpus {number}")
-        )
         for level in levels:
             shown = functools.partial(bars.track, description=f"{level[0]} {level[1]:g}")
             render_twins(planned, rows, level, twins(level), jobs, cache_dir, shown)

@@ -90,20 +90,12 @@ def _measure(
 ) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported, by what runs below
     from edged.bench.detection.ask_oracle import oracle_is_fed
-    from edged.bench.detection.corpus import FULL, QUICK, plan_corpus, render_corpus
+    from edged.bench.detection.corpus import FULL, QUICK, corpus_in, plan_corpus
     from edged.bench.detection.data import load_corpus
     from edged.bench.detection.runner import jobs_of, run_jobs
 
     planned = plan_corpus(number, QUICK if small else FULL)
-    folder = work / f"corpus-{number}-{planned.size.name}"
-    with progress_bars(console) as bars:
-        render_corpus(
-            planned,
-            folder,
-            jobs,
-            cache_dir.expanduser(),
-            lambda it: bars.track(it, description=f"simulating corpus {number}"),
-        )
+    folder = corpus_in(work, planned, jobs, cache_dir, console)
     data = load_corpus(planned, folder)
     wanted = jobs_of(seeds, primary, oracle_is_fed(planned.size))
     with progress_bars(console) as bars:

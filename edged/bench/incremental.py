@@ -44,7 +44,7 @@ def bench_incremental(
     """Measure what a detector forgets when it learns one program after another."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported, by what runs below
     from edged.bench.detection.ask_incremental import missing_seams
-    from edged.bench.detection.corpus import FULL, QUICK, plan_corpus, render_corpus
+    from edged.bench.detection.corpus import FULL, QUICK, corpus_in, plan_corpus
 
     console = Console(stderr=True)
     try:
@@ -53,16 +53,9 @@ def bench_incremental(
     except ValueError as error:
         console.print(f"[red]edged bench incremental:[/red] {error}")
         raise typer.Exit(2) from None
-    folder = work / f"corpus-{corpus}-{planned.size.name}"
+    folder = work / planned.name
     if missing_seams(planned, folder):
-        with progress_bars(console) as bars:
-            render_corpus(
-                planned,
-                folder,
-                jobs,
-                cache_dir.expanduser(),
-                lambda it: bars.track(it, description=f"simulating corpus {corpus}"),
-            )
+        corpus_in(work, planned, jobs, cache_dir, console)
     report = measure_incremental(planned, folder, work, modalities, epochs, seed, jobs, console)
     text = json.dumps(report, indent=1, allow_nan=False) + "\n"
     for path in (work / "incremental.json", json_out):

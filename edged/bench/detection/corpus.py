@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from drivers.sim.faults import FAULTS
 from drivers.sim.plan import derange, faulty
 from drivers.sim.programs import PROGRAMS
 from drivers.sim.randomness import generator
 from drivers.sim.seam import SeamPlan
+from edged.progress import progress_bars
 from edged.simulate import Progressing, session_names_of, simulate_features
 
-__all__ = ["CORPUS_SEEDS", "FULL", "QUICK", "Corpus", "Size", "plan_corpus", "render_corpus"]
+__all__ = ["CORPUS_SEEDS", "FULL", "QUICK", "Corpus", "Size", "corpus_in", "plan_corpus", "render_corpus"]
 
 CORPUS_SEEDS = {0: 20_270_200, 1: 20_270_201, 2: 20_270_202}
 """Corpus 0 is for development: whatever was looked at while detectors were built. 1 and 2 measure."""
@@ -55,6 +57,11 @@ class Corpus:
     size: Size
     plans: tuple[SeamPlan, ...]
     parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its folders."""
+        return f"corpus-{self.number}-{self.size.name}"
 
 
 def plan_corpus(number: int, size: Size) -> Corpus:
@@ -104,6 +111,15 @@ def _pairs(bases: Sequence[SeamPlan], rng: np.random.Generator) -> list[SeamPlan
     order = rng.permutation(len(bases)).tolist()
     mixed = derange([asked[k] for k in order], rng)
     return [plan for plan in mixed if count[plan.program, plan.session] > 1]
+
+
+def corpus_in(work: Path, corpus: Corpus, jobs: int, cache_dir: Path, console: Console) -> Path:
+    """The corpus' folder below `work`, rendered to its end, with a bar. Raises ValueError as `render_corpus`."""
+    folder = work / corpus.name
+    with progress_bars(console) as bars:
+        title = f"simulating corpus {corpus.number}"
+        render_corpus(corpus, folder, jobs, cache_dir.expanduser(), lambda it: bars.track(it, description=title))
+    return folder
 
 
 def render_corpus(corpus: Corpus, folder: Path, jobs: int, cache_dir: Path, progress: Progressing = iter) -> int:

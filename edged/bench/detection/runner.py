@@ -73,7 +73,7 @@ def run_jobs(
 
     grids = Grids(data)
     for number, job in enumerate(jobs):
-        place = folder / f"corpus-{data.corpus.number}-{data.corpus.size.name}" / job.name
+        place = folder / data.corpus.name / job.name
         if not (place / DONE).exists():
             told = tell(job, number, len(jobs))
             for name, run in _made(job, data, grids, threads, told, place).items():

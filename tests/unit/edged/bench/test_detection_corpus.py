@@ -14,7 +14,7 @@ from drivers.sim.programs import PROGRAMS
 from drivers.sim.seam import SeamPlan
 from edged.bench.detection.corpus import FULL, QUICK, Corpus, Size, plan_corpus
 from edged.bench.detection.data import load_corpus
-from edged.manifest import FEATURES_DATA, TRUTH
+from edged.manifest import FEATURES_DATA, TRUTH, append_manifest
 from edged.simulated_seam import seam_id_of
 from pipelines.features.extractor import save_features
 from tests.support.law_seams import law_seam
@@ -129,6 +129,8 @@ def rendered(tmp_path: Path) -> tuple[Corpus, Path]:
             "bead": {"width_mm": 6.0},
         }
         lines.append(json.dumps({"seam_id": seam_id_of(plan), "truth": truth}))
+        known = {"program": "p1", "session": plan.session, "set_points": {"current_a": float(i)}}
+        append_manifest(tmp_path, {"seam_id": seam_id_of(plan), **known})
     (tmp_path / TRUTH).write_text("\n".join(reversed(lines)) + "\n")  # in no order
     return corpus, tmp_path
 
@@ -144,6 +146,7 @@ def test_a_rendered_corpus_is_read_by_its_plan(rendered: tuple[Corpus, Path]) ->
     split = [*data.split.train, *data.split.fit, *data.split.calibration, *data.test]
     assert sorted(split) == list(range(len(corpus.plans)))
     assert data.programs == ("p1",)
+    assert [points["current_a"] for points in data.set_points] == list(range(len(corpus.plans)))
     assert [f.seam_id for f in data.testing()] == [seam.seam_id for seam in data.seams]
     for row, seam in zip(data.test, data.seams, strict=True):
         plan = corpus.plans[row]
