@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drivers.sim.plan import plan_seams
@@ -18,6 +19,7 @@ from edged.simulate import session_names_of, simulate_features, simulate_recordi
 from edged.train import extract_features, train_model
 from pipelines.features.extractor import save_features
 from pipelines.features.lite0 import load_backbone
+from pipelines.features.sensor import SENSOR_FEATURES
 
 PATIENCE_S = 90.0
 
@@ -54,7 +56,10 @@ def test_every_stream_of_a_recording_becomes_features_once(tmp_path: Path) -> No
         assert found.kinds == {"welder", "video", "audio", "result"}
         assert (found.program, found.session) == (seam.program, seam.session)
         assert 30 < found.tokens < 100
-        assert found.sensor_known.all()
+        energy = SENSOR_FEATURES.index("energy_j_mm")
+        known = found.sensor_known.all(0)
+        assert known[np.arange(len(known)) != energy].all()
+        assert 0.8 < found.sensor_known[:, energy].mean() < 1.0  # none while the robot stands to fill the crater
         assert found.video_known.mean() > 0.95
         assert found.audio_known.mean() > 0.95
 

@@ -152,17 +152,20 @@ def test_weights_of_another_shape_are_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "says"),
-    [("p9", "was not trained on program 'p9'; it knows p1, p2"), ("p1", "required stream result is missing")],
+    ("program", "reason", "says"),
+    [
+        ("p9", "unknown_program", "was not trained on program 'p9'; it knows p1, p2"),
+        ("p1", "worker_failed", "required stream result is missing"),
+    ],
 )
-def test_what_the_model_cannot_judge_is_indeterminate(build: Build, program: str, says: str) -> None:
+def test_what_the_model_cannot_judge_is_indeterminate(build: Build, program: str, reason: str, says: str) -> None:
     """Neither an unknown program nor a seam without its photograph comes out good."""
     cfg = config({program: {"views": []}})
     cell = Cell(cfg, scorer=LocalScorer({program: load(build("uni_rcm"))}))  # type: ignore[arg-type]
     cell.weld([(2.0, 3.0)], 5.0)
     cell.say(0.5, "expect", program=program)
     cell.run(6.0)
-    assert (cell.verdict.label, cell.verdict.reason) == (Label.INDETERMINATE, "worker_failed")
+    assert (cell.verdict.label, cell.verdict.reason) == (Label.INDETERMINATE, reason)
     assert says in cell.verdict.detail
 
 

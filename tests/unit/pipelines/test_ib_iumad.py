@@ -186,7 +186,7 @@ def test_presets_differ_as_they_say() -> None:
     assert list(fitted(**{"targets": "first"}).error_maps(goods(5, 2))) == ["geo"]
     compat, cell = IbIumadConfig.preset("compat"), IbIumadConfig.preset("cell")
     differ = {f.name for f in dataclasses.fields(compat) if getattr(compat, f.name) != getattr(cell, f.name)}
-    assert differ == {"preset", "targets", "cross_residual", "head_ce"}
+    assert differ == {"targets", "cross_residual", "head_ce"}
 
 
 def test_the_residual_of_the_cross_attention_is_a_flag(small: IbIumad) -> None:

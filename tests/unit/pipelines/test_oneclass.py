@@ -24,7 +24,10 @@ def process(rng: np.random.Generator, step: float = 0.0, at: int = 30, level: fl
 def fitted() -> ProcessOneClass:
     rng = np.random.default_rng(0)
     goods = [process(rng) for _ in range(N)]
-    return fit_process(goods, np.zeros(N, np.int64), np.arange(N) * SESSIONS // N, 1)
+    found, signals = fit_process(goods, np.zeros(N, np.int64), np.arange(N) * SESSIONS // N, 1)
+    assert set(signals) == set(found.parts)
+    assert all(abs(np.nanmedian(z)) < 0.2 for z in signals.values())  # standardised on these very goods
+    return found
 
 
 def mean_z(fitted: ProcessOneClass, n: int = 8, **fault: float) -> dict[str, float]:

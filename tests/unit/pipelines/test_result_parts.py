@@ -28,14 +28,15 @@ def fitted() -> ResultPart:
     groups = np.arange(N) * 12 // N
     known = np.ones((N, Q), np.bool_)
     own = rows[:, PLACE[0] : PLACE[1]]
-    skip, told = fit_told(summaries, own, program, groups, PROGRAMS)
+    skip, told, blind = fit_told(summaries, own, program, groups, PROGRAMS)
     assert told.shape == own.shape
     predicted = np.zeros_like(rows)
     predicted[:, PLACE[0] : PLACE[1]] = told
     late = np.flatnonzero(groups % 3 == 1)
-    part, explained = fit_part(PLACE, skip, rows, known, rows, predicted, program, groups, PROGRAMS, late)
-    assert explained[0, 0] > 0.3  # what the process tells
-    return part
+    found = fit_part(PLACE, skip, blind, rows, known, rows, predicted, program, groups, PROGRAMS, late)
+    assert found.explained[0, 0] > 0.3  # what the process tells
+    assert set(found.evidence) == set(late.tolist())
+    return found.part
 
 
 def asked(part: ResultPart, summary: np.ndarray, rows: np.ndarray, known: np.ndarray) -> object:
