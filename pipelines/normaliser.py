@@ -25,6 +25,9 @@ Array = NDArray[np.float32]
 VIDEO_DIMS = 32
 AUDIO_DIMS = 32
 RESULT_DIMS = 48
+SCAN_END_ROWS = 2
+"""Rows at either end of a scan that nothing is asked of: a scan begins a row early or late, by the PLC's and the
+profiler's clocks, and where the bead rises or ends a quarter of a millimetre is a large difference."""
 CLIP = 8.0
 """Standardised values beyond this are cut for the network only: it never saw such values in training."""
 MAX_PCA_ROWS = 20_000
@@ -116,7 +119,9 @@ class Normaliser:
             return np.zeros((0, RESULT_DIMS), np.float32), np.zeros(0, np.bool_)
         if features.geo is None:
             return np.zeros((RESULT_ROWS, RESULT_DIMS), np.float32), np.zeros(RESULT_ROWS, np.bool_)
-        return self.scan(bead_rows(features.geo)), np.ones(RESULT_ROWS, np.bool_)
+        known = np.ones(RESULT_ROWS, np.bool_)
+        known[:SCAN_END_ROWS] = known[-SCAN_END_ROWS:] = False
+        return self.scan(bead_rows(features.geo)), known
 
     def views(self, features: SeamFeatures, names: Sequence[str]) -> tuple[Array, NDArray[np.bool_]]:
         """Result rows of all views `(views · 28, 48)` and which there are `(views · 28,)`."""
