@@ -72,6 +72,8 @@ def joined() -> Iterator[World]:
     )
     try:
         yield here
+        # Together: one that leaves early takes its connections with it, and the other may abort in its last moments.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
