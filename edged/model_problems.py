@@ -84,7 +84,10 @@ def _frame_problems(about: dict[str, Any], program: ProgramConfig, config: Confi
     needs = f"{program.model} ({_described(about)})"
     frame = program.frame
     if frame is None:
-        return [f"{needs} needs to know where results lie on the seam; give the program a frame"]
+        return [
+            f"{needs} needs to know where photographs and scans lie on the seam; add the program's frame "
+            "(docs/detectors.md)"
+        ]
     problems = []
     if "geo" in pair and frame.scan is None:
         problems.append(f"{needs} needs to know where the scan lies; add scan to the program's frame")

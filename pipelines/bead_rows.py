@@ -16,16 +16,18 @@ Array = NDArray[np.float64]
 
 METAL_MM = 0.25
 """Higher above the plate than this is bead."""
-HALF_WIDTH_MM = 12.0
 PROFILE_POINTS = 28
 """Points across of the mean height profile that stands beside the columns."""
 BEAD_FEATURES = 14 + 3 + PROFILE_POINTS
 
 
-def bead_rows(geo: GeoMap) -> NDArray[np.float32]:
-    """`(28, BEAD_FEATURES)`: means of the columns over each stretch, three extremes, the mean height profile, mm."""
+def bead_rows(geo: GeoMap, half_mm: float) -> NDArray[np.float32]:
+    """`(28, BEAD_FEATURES)`: means of the columns over each stretch, three extremes, the mean height profile, mm.
+
+    The map reaches `half_mm` to either side of the joint.
+    """
     z = geo.heights[..., 0].astype(np.float64).T  # along × across
-    y = (np.arange(z.shape[1]) + 0.5) / z.shape[1] * 2 * HALF_WIDTH_MM - HALF_WIDTH_MM
+    y = (np.arange(z.shape[1]) + 0.5) / z.shape[1] * 2 * half_mm - half_mm
     columns = np.stack(list(bead_columns(z, y, float(y[1] - y[0])).values()), axis=1)
     stretches = columns.reshape(RESULT_ROWS, -1, columns.shape[1])
     steep = geo.heights[..., 2].astype(np.float64).T.reshape(RESULT_ROWS, -1)

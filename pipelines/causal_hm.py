@@ -254,7 +254,7 @@ class CausalHMScorer:
 
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""
-        features = self._extractor.finish(window).usable(window)
+        features = self._extractor.finish(window)
         begin, end = len(self._states) * BLOCK_STEPS, features.tokens * STEPS_PER_TOKEN
         for start in range(begin, end, BLOCK_STEPS):
             self._step(start, min(start + BLOCK_STEPS, end))

@@ -38,7 +38,7 @@ LOOPS: Mapping[str, LoopConfig] = {
     "compat": LoopConfig(epochs=50, batch=4, lr=1e-3, optimiser="adam", clip=None, patience=0, seed=115),
     "cell": LoopConfig(epochs=100, batch=32, lr=1e-3, optimiser="adamw", schedule="cosine", patience=10),
 }
-"""How the published code trains, and how we do."""
+"""How the published code trains, and how we do at size gpu; at size cpu: `pipelines.grid_build.LOOPS`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -78,13 +78,8 @@ class Standard:
     location: Array
     scale: float
 
-    def z(self, distance: Array | float, program: int) -> Array:
-        """z-score of a distance; 0 is the typical good weld."""
-        found: Array = (np.log(np.maximum(distance, 1e-9)) - self.location[program]) / self.scale
-        return found
-
-    def each(self, distance: Array, program: NDArray[np.int64]) -> Array:
-        """z-scores of one distance a seam, `(n,)`."""
+    def z(self, distance: Array | float, program: int | NDArray[np.int64]) -> Array:
+        """z-score of a distance; 0 is the typical good weld. Of several, `program` is one for all or each its own."""
         found: Array = (np.log(np.maximum(distance, 1e-9)) - self.location[program]) / self.scale
         return found
 

@@ -193,7 +193,7 @@ class GridScorer:
 
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""
-        features = self._extractor.finish(window).usable(window)
+        features = self._extractor.finish(window)
         score = self._detector.score(features)
         return dataclasses.replace(score, stage_ms={**self._extractor.stage_ms, **score.stage_ms})
 

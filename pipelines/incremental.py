@@ -21,7 +21,7 @@ from pipelines.loop import LoopConfig
 
 __all__ = [
     "IncrementalData", "IncrementalResult", "Learner", "MethodResult", "MethodScores", "Schedule", "learners",
-    "run_incremental", "run_learner", "seam_figures", "stages_of", "summarise",
+    "run_learner", "seam_figures", "stages_of", "summarise",
 ]  # fmt: skip
 
 WORST_SHARE = 0.02
@@ -136,14 +136,6 @@ def stages_of(programs: Sequence[str], base: int = 6, step: int = 1) -> tuple[tu
     if base < 1 or step < 1 or len(names) <= base:
         raise ValueError(f"{base} programs at first and {step} a stage need more than {len(names)} programs")
     return (tuple(names[:base]), *(tuple(names[i : i + step]) for i in range(base, len(names), step)))
-
-
-def run_incremental(
-    data: IncrementalData, ways: Sequence[Learner], schedule: Schedule, tell: Tell
-) -> IncrementalResult:
-    """Every learner over all stages. Base models of the same structure are trained once."""
-    bases: dict[IbIumadConfig, IbIumad] = {}
-    return summarise(data, [run_learner(data, way, schedule, tell, bases) for way in ways], schedule)
 
 
 def run_learner(

@@ -35,7 +35,7 @@ LOOPS: Mapping[str, LoopConfig] = {
     "compat": LoopConfig(epochs=100, batch=1, lr=1e-3, optimiser="adam", clip=None, patience=0, seed=115),
     "cell": LoopConfig(epochs=100, batch=32, lr=1e-3, optimiser="adamw", schedule="cosine", patience=10),
 }
-"""How the published scripts train, one seam a step, and how we do."""
+"""How the published scripts train, one seam a step, and we at size gpu; at size cpu: `pipelines.grid_build.LOOPS`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +53,8 @@ class Mafr:
         _refuse_strangers(self.net, data)
 
         def maps(batch: GridBatch) -> dict[str, Tensor]:
-            restored = self.net(*batch)
-            return {name: self._error(batch.cells[name], restored[name]) for name in restored}
+            made = self.net(*batch)
+            return {name: self._error(batch.cells[name], made[name]) for name in made}
 
         return map_by_pieces(self.net, data, maps)
 

@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.gaussian import Standard, cross_fitted, fit_standard
+from pipelines.gaussian import (
+    Standard,
+    cross_fitted,
+    fit_standard,
+    standards_from_tensors,
+    standards_to_tensors,
+)
 from pipelines.skip import Skip, row_modes
 
 __all__ = ["Evidence", "Mismatch", "fit_mismatch", "fit_standards", "standardised"]
@@ -90,9 +96,7 @@ class Mismatch:
     def tensors(self) -> dict[str, Array]:
         """Named arrays for the model file."""
         found = {name: getattr(self, name) for name in ("slope", "residual", "result", "weight")}
-        for name, standard in self.standards.items():
-            found |= {f"{name}.location": standard.location, f"{name}.scale": np.array([standard.scale])}
-        return found
+        return found | standards_to_tensors(self.standards)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "Mismatch":
@@ -102,7 +106,7 @@ class Mismatch:
             residual=tensors["residual"],
             result=tensors["result"],
             weight=tensors["weight"],
-            standards={n: Standard(tensors[f"{n}.location"], float(tensors[f"{n}.scale"][0])) for n in FIGURES},
+            standards=standards_from_tensors(tensors),
         )
 
 

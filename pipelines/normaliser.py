@@ -121,7 +121,7 @@ class Normaliser:
             return np.zeros((RESULT_ROWS, RESULT_DIMS), np.float32), np.zeros(RESULT_ROWS, np.bool_)
         known = np.ones(RESULT_ROWS, np.bool_)
         known[:SCAN_END_ROWS] = known[-SCAN_END_ROWS:] = False
-        return self.scan(bead_rows(features.geo)), known
+        return self.scan(_bead_rows(features)), known
 
     def views(self, features: SeamFeatures, names: Sequence[str]) -> tuple[Array, NDArray[np.bool_]]:
         """Result rows of all views `(views · 28, 48)` and which there are `(views · 28,)`."""
@@ -194,9 +194,17 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
     )
 
 
+def _bead_rows(features: SeamFeatures) -> Array:
+    """Of a seam with a scan."""
+    assert features.geo is not None
+    assert features.frame is not None  # without it no scan becomes a map
+    assert features.frame.scan is not None
+    return bead_rows(features.geo, features.frame.scan[2])
+
+
 def _scan_projection(features: Sequence[SeamFeatures]) -> Projection | None:
     """Principal directions of bead rows, each number divided by its spread first: mm and mm² are not alike."""
-    scans = [(f.program, "scan", bead_rows(f.geo)) for f in features if f.geo is not None]
+    scans = [(f.program, "scan", _bead_rows(f)) for f in features if f.geo is not None]
     if not scans:
         return None
     off = _deviations(scans)

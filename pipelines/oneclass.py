@@ -21,6 +21,8 @@ from pipelines.gaussian import (
     fit_standard,
     from_tensors,
     raw_score,
+    standards_from_tensors,
+    standards_to_tensors,
     to_tensors,
 )
 from pipelines.normaliser import Process, token_statistics
@@ -141,7 +143,7 @@ def fit_process(
             gaussian, standard, distance = _fit_part(own, program[have], sessions[have], programs)
             key = f"{group}.{scale}"
             parts[key], signals[key] = (gaussian, standard), np.full(len(processes), np.nan)
-            signals[key][have] = standard.each(distance, program[have])
+            signals[key][have] = standard.z(distance, program[have])
     return ProcessOneClass(parts), signals
 
 
@@ -176,9 +178,7 @@ class ResultDistances:
         """Named arrays for the model file."""
         found = {"seam.mean": self.seam.mean, "seam.whiten": self.seam.whiten}
         found |= {"token.mean": self.token.mean, "token.whiten": self.token.whiten}
-        for name, standard in self.standards.items():
-            found |= {f"{name}.location": standard.location, f"{name}.scale": np.array([standard.scale])}
-        return found
+        return found | standards_to_tensors(self.standards)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "ResultDistances":
@@ -186,7 +186,7 @@ class ResultDistances:
         return cls(
             Gaussian(tensors["seam.mean"], tensors["seam.whiten"]),
             Gaussian(tensors["token.mean"], tensors["token.whiten"]),
-            {n: Standard(tensors[f"{n}.location"], float(tensors[f"{n}.scale"][0])) for n in FIGURES},
+            standards_from_tensors(tensors),
         )
 
 
@@ -232,7 +232,7 @@ def fit_result(
     )
     standards = {name: fit_standard(table[:, k], program, programs) for k, name in enumerate(FIGURES)}
     whole = fit(np.arange(len(tokens)))
-    signals = {name: standards[name].each(table[:, k], program) for k, name in enumerate(FIGURES)}
+    signals = {name: standards[name].z(table[:, k], program) for k, name in enumerate(FIGURES)}
     return dataclasses.replace(whole, standards=standards), signals
 
 

@@ -125,7 +125,7 @@ def fit_patches(
             levels[key], worst = _fit_level(cells, program[have], sessions[have], programs)
             standards[key] = fit_standard(np.exp(worst), program[have], programs)
             signals[key] = np.full(len(views), np.nan)
-            signals[key][have] = standards[key].each(np.exp(worst), program[have])
+            signals[key][have] = standards[key].z(np.exp(worst), program[have])
     return PatchOneClass(levels, standards), signals
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.result import RESULT_ROWS
 from pipelines.gaussian import Standard, raw_score
 
 __all__ = ["SeamAnalysis"]
@@ -49,15 +48,10 @@ class SeamAnalysis:
         """The seam's raw score."""
         return raw_score(max(self.components.values()))
 
-    def along(self) -> Array:
-        """The larger of s_R and s_RP at each of the 28 places along the seam, over all views and the scan `(28,)`."""
-        every = np.concatenate([row.reshape(-1, RESULT_ROWS) for row in self.rows.values()])
-        known = np.where(np.isnan(every), -np.inf, every).max(0)
-        found: Array = np.where(np.isneginf(known), np.nan, known)
-        return found
+    def along(self) -> Array | None:
+        """The larger of s_R and s_RP at each of the scan's 28 places, which divide the seam evenly; None without one.
 
-    @staticmethod
-    def rows_mm(begin_mm: float, end_mm: float) -> Array:
-        """Where the 28 places lie, `(28, 2)`, when the photographed strip shows the seam from begin to end."""
-        edges = np.linspace(begin_mm, end_mm, RESULT_ROWS + 1)
-        return np.stack([edges[:-1], edges[1:]], 1)
+        A photograph's rows reach beyond the seam's ends and lie elsewhere.
+        """
+        scan = [self.rows[name] for name in ("s_R.scan", "s_RP.scan") if name in self.rows]
+        return np.fmax.reduce(scan) if scan else None

@@ -51,7 +51,8 @@ def seam_grid(
     """
     if features.frame is None:
         raise ValueError(
-            f"seam {features.seam_id}: nobody said where its results lie; give program {features.program!r} a frame"
+            f"seam {features.seam_id}: the configuration does not say where its photographs and scans lie; "
+            f"add [programs.{features.program}.frame] (docs/detectors.md)"
         )
     cells: dict[Modality, Array] = {}
     valid = np.ones(shape, np.bool_)
@@ -63,7 +64,7 @@ def seam_grid(
             valid &= known
         else:
             if normaliser is None:
-                raise ValueError("process cells need a normaliser")
+                raise ValueError("the process can be laid onto the seam only with a model's normaliser")
             cells[modality] = _process(features, normaliser, shape)
     return SeamGrid(cells, valid)
 

@@ -59,6 +59,7 @@ LOOPS: dict[tuple[str, str], LoopConfig] = {
     ("compat", "gpu"): LoopConfig(epochs=200, batch=32, lr=3e-4, optimiser="adam", clip=None, patience=0, seed=115),
     ("compat", "cpu"): LoopConfig(epochs=30, batch=32, lr=3e-4, optimiser="adam", clip=None, patience=0, seed=115),
     ("cell", "gpu"): LoopConfig(epochs=200, batch=32, lr=3e-4, optimiser="adam", patience=20),
-    ("cell", "cpu"): LoopConfig(epochs=30, batch=16, lr=1e-3, optimiser="adam", schedule="cosine", patience=8),
 }
-"""How each preset and size trains; ("compat", "gpu") as published: no schedule, the last epoch's nets are kept."""
+"""How presets and sizes train; ("compat", "gpu") as published: no schedule, the last epoch's nets are kept.
+
+Preset cell at size cpu trains by `pipelines.grid_build.LOOPS`."""

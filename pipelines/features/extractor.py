@@ -105,11 +105,6 @@ class SeamFeatures:
             changes["geo"] = None
         return dataclasses.replace(self, **changes) if changes else self
 
-    def usable(self, window: SeamWindow) -> "SeamFeatures":
-        """Without the streams that integrity found unusable."""
-        broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE}
-        return self.without(broken | set(window.missing))
-
 
 class SeamExtractor:
     """Features of one open seam. `stage_ms` says where the time went."""
@@ -159,7 +154,7 @@ class SeamExtractor:
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
 
     def finish(self, window: SeamWindow) -> SeamFeatures:
-        """The seam's features up to arc-off.
+        """The seam's features up to arc-off, without the streams that integrity found unusable.
 
         Raises ValueError when the arc is shorter than a token, or where too much of a stream is NaN or infinite.
         """
@@ -177,7 +172,7 @@ class SeamExtractor:
         begin = time.perf_counter()
         geo = self._geometry(window)
         self._spent("geometry", begin)
-        return SeamFeatures(
+        found = SeamFeatures(
             seam_id=seam.seam_id,
             program=seam.program,
             session=seam.session or "none",
@@ -193,6 +188,8 @@ class SeamExtractor:
             frame=window.frame,
             tier=self._tier,
         )
+        broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE}
+        return found.without(broken | set(window.missing))
 
     def _geometry(self, window: SeamWindow) -> GeoMap | None:
         """None without a scan, or where nobody said which part of the seam it shows."""

@@ -19,7 +19,7 @@ from edged.bench.detection.scored import ROW_FIELDS, Run
 from pipelines.features.extractor import SeamFeatures
 from pipelines.thresholds import DEFAULT_ALPHA, calibrate, goods_needed
 
-__all__ = ["Answers", "Scorer", "SeamAnswer", "ask", "run_of"]
+__all__ = ["Answers", "Scorer", "SeamAnswer", "ask", "peak_mb", "run_of"]
 
 Array = NDArray[np.float64]
 
@@ -54,9 +54,13 @@ def ask(data: CorpusData, score: Scorer, costs: Mapping[str, float] | None = Non
         begin = time.perf_counter()
         test.append(score(features))
         spent.append((time.perf_counter() - begin) * 1e3)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    measured = {"head_ms_p50": float(np.median(spent)), "peak_mb": peak_mb}
+    measured = {"head_ms_p50": float(np.median(spent)), "peak_mb": peak_mb()}
     return Answers(calibration, test, {**measured, **(costs or {})})
+
+
+def peak_mb() -> float:
+    """Most memory that this process has had, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run_of(data: CorpusData, row: Mapping[str, Any], answers: Answers) -> Run:

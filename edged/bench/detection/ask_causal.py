@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edged.bench.detection.answers import Answers, Scorer, SeamAnswer, ask
 from edged.bench.detection.blind import BLIND
 from edged.bench.detection.data import CorpusData
+from pipelines.build import NoBackbone
 from pipelines.causal_data import CausalData, centre_rows, fit_process_rows
 from pipelines.causal_hm import CausalHM
 from pipelines.causal_residual import CausalResidual, fit_residual
@@ -19,7 +20,6 @@ from pipelines.gaussian import raw_score
 from pipelines.grids import Tell
 from pipelines.loop import LoopConfig
 from pipelines.normaliser import Normaliser, fit_normaliser
-from pipelines.seam_analysis import SeamAnalysis
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, TrainConfig, fit, result_rows, session_groups
 
@@ -51,7 +51,7 @@ def fit_product(
     config = TrainConfig(seed=seed, threads=threads, network=network)
     fitted = fit(seen, data.split, config, tell)
     costs = {"train_s": time.monotonic() - began, "state_mb": _state_mb(fitted)}
-    detector = CausalHM("bench", fitted, ThresholdTable(), _NoBackbone())
+    detector = CausalHM("bench", fitted, ThresholdTable(), NoBackbone())
     return lambda features: _whole(detector, features if change is None else change(features)), costs
 
 
@@ -65,14 +65,8 @@ def _part(found: Answers, part: str) -> Answers:
 
 def _whole(detector: CausalHM, features: SeamFeatures) -> SeamAnswer:
     found = detector.analyse(features)
-    parts = dict(found.components) | {f"{name}": z for name, z in found.parts["s_RP"].items()}
-    return SeamAnswer(found.raw, parts, _along(found))
-
-
-def _along(found: SeamAnalysis) -> NDArray[np.float64] | None:
-    """Along the scan, whose rows are the seam's from end to end; a photograph's reach beyond it."""
-    rows = [found.rows[name] for name in ("s_R.scan", "s_RP.scan") if name in found.rows]
-    return np.fmax.reduce(rows) if rows else None
+    parts = dict(found.components) | dict(found.parts["s_RP"])
+    return SeamAnswer(found.raw, parts, found.along())
 
 
 def _state_mb(fitted: Fitted) -> float:
@@ -81,15 +75,6 @@ def _state_mb(fitted: Fitted) -> float:
     tables.append(fitted.patches.tensors())
     tables += [part.tensors() for part in fitted.parts.values()]
     return (net + sum(v.size * 4 for table in tables for v in table.values())) / 1e6
-
-
-class _NoBackbone:
-    """A bench scores features that were extracted before."""
-
-    def __call__(self, images: Any) -> Any:
-        raise RuntimeError("a bench needs no backbone")
-
-    middle = __call__
 
 
 def ask_direction(data: CorpusData, seed: int, threads: int, tell: Tell) -> dict[str, Answers]:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.bench.detection.answers import Answers, SeamAnswer
+from edged.bench.detection.answers import Answers, SeamAnswer, peak_mb
 from edged.bench.detection.data import CorpusData
 from pipelines.baselines.table import BASELINES
 from pipelines.features.extractor import SeamFeatures
 from pipelines.fusion import Fusion, Rule, fit_fusion
-from pipelines.grid_build import LOOPS, fit_method
+from pipelines.grid_build import FITS, fit_method, loop_of
 from pipelines.grids import GridData, GridMethod, Modality, Tell
 from pipelines.loop import LoopConfig
 from pipelines.normaliser import Normaliser, fit_normaliser
@@ -116,7 +116,7 @@ def ask_grid(
     for rule in fusions:
         scorer = dataclasses.replace(fitted, fusion=dataclasses.replace(fitted.fusion, rule=rule))
         found = {part: scorer.answers(spoken[part][0], parts[part]) for part in spoken}
-        costs = {**fitted.costs, "head_ms_p50": spoken["test"][1], "peak_mb": _peak_mb()}
+        costs = {**fitted.costs, "head_ms_p50": spoken["test"][1], "peak_mb": peak_mb()}
         answers[rule] = Answers(found["calibration"], found["test"], costs)
     return answers
 
@@ -149,8 +149,8 @@ def fit_grid(
 
 
 def _fit(pipeline: str, parts: Mapping[str, GridData], preset: str, seed: int, tell: Tell) -> GridMethod:
-    if pipeline in LOOPS:
-        loop = dataclasses.replace(LOOPS[pipeline], seed=seed)
+    if pipeline in FITS:
+        loop = dataclasses.replace(loop_of(pipeline, preset, "cpu"), seed=seed)
         return fit_method(pipeline, parts["train"], parts["fit"], preset, "cpu", loop, tell)
     row = BASELINES[pipeline]
     loop = dataclasses.replace(NETWORKS.get(pipeline, LoopConfig()), seed=seed)
@@ -187,9 +187,3 @@ def _picked(pipeline: str, maps: dict[str, NDArray[np.float32]]) -> dict[str, ND
 
 def _state_mb(method: GridMethod) -> float:
     return sum(value.nbytes for value in method.tensors().values()) / 1e6
-
-
-def _peak_mb() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -85,7 +85,7 @@ def test_a_program_without_a_frame_is_told_so(tmp_path: Path) -> None:
     raw, _ = virtual_cell_config(Path("/nowhere"), "armed", model(tmp_path / "m", ("rgb", "proc")))
     del raw["programs"][PROGRAM]["frame"]
     (said,) = model_problems(parse_config(raw))
-    assert "give the program a frame" in said
+    assert "add the program's frame" in said
 
 
 def test_a_model_of_other_features_an_unknown_detector_and_a_changed_file(tmp_path: Path) -> None:

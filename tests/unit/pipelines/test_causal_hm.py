@@ -208,14 +208,13 @@ def test_the_score_along_the_seam_shows_where(model: CausalHM) -> None:
         found, score = model.analyse(seam), model.score(seam)
         assert found.components == pytest.approx(score.components)
         assert found.raw == pytest.approx(score.raw)
-        assert found.along().shape == (28,)
+        assert found.along() is None  # no scan
         worst = found.parts["s_R"]["photo.worst"]
         assert np.nanmax(found.rows["s_R.photo"]) == pytest.approx(worst)
     found = model.analyse(hot)
-    assert np.argmax(found.along()) == 12
-    place = found.rows_mm(5.0, 61.0)
-    assert place[0].tolist() == [5.0, 7.0]
-    assert place[-1].tolist() == [59.0, 61.0]
+    assert np.nanargmax(np.fmax(found.rows["s_R.photo"], found.rows["s_RP.photo"])) == 12
+    rows = {"s_R.scan": np.array([1.0, np.nan]), "s_RP.scan": np.array([3.0, 2.0]), "s_R.photo": np.full(2, 9.0)}
+    assert dataclasses.replace(found, rows=rows).along().tolist() == [3.0, 2.0]
 
 
 def test_a_network_for_measurements_is_refused(directory: Path, tmp_path: Path, cache_dir: Path) -> None:

@@ -30,7 +30,7 @@ def mapped(heights: np.ndarray) -> GeoMap:
 
 
 def columns(geo: GeoMap) -> dict[str, np.ndarray]:
-    return dict(zip(NAMES, bead_rows(geo).T, strict=False))
+    return dict(zip(NAMES, bead_rows(geo, 12.0).T, strict=False))
 
 
 def visible_width() -> float:
@@ -74,10 +74,10 @@ def test_a_wider_or_higher_bead_is_so(scale: float) -> None:
 def test_bead_rows_are_finite_and_a_dip_shows_in_its_stretch() -> None:
     dipped = scan()
     dipped[40:43] -= 1.5 * (np.abs(Y - PLACE_MM) < 1.0)  # 20 to 21.5 mm of 40: stretches 14 and 15 of 28
-    rows = bead_rows(mapped(dipped))
+    rows = bead_rows(mapped(dipped), 12.0)
     assert rows.shape == (28, BEAD_FEATURES)
     assert np.isfinite(rows).all()
-    off = np.abs(rows - bead_rows(mapped(scan()))).sum(1)
+    off = np.abs(rows - bead_rows(mapped(scan()), 12.0)).sum(1)
     assert set(np.argsort(off)[-2:]) <= {13, 14, 15}
     assert off[:12].max() < 0.05 * off.max()
 

@@ -9,13 +9,13 @@ import torch
 
 from pipelines.forgetting import areas_after_stages, contrast, forgetting, interval, mean_auroc
 from pipelines.grids import GridData
-from pipelines.ib_iumad import IbIumadConfig
+from pipelines.ib_iumad import IbIumad, IbIumadConfig
 from pipelines.incremental import (
     IncrementalData,
     MethodScores,
     Schedule,
     learners,
-    run_incremental,
+    run_learner,
     seam_figures,
     stages_of,
     summarise,
@@ -112,7 +112,9 @@ def test_a_seams_figure_is_the_worst_share_of_its_standardised_cells() -> None:
 
 
 def test_every_learner_runs_over_all_stages(data: IncrementalData) -> None:
-    result = run_incremental(data, learners(TINY), SCHEDULE, quiet)
+    bases: dict[IbIumadConfig, IbIumad] = {}
+    runs = [run_learner(data, way, SCHEDULE, quiet, bases) for way in learners(TINY)]
+    result = summarise(data, runs, SCHEDULE)
     assert result.stages == (("a", "b"), ("c",))
     by_name = {m.name: m for m in result.methods}
     assert list(by_name) == ["ib_iumad", "naive", "naive_with_modules", "iuf_like", "replay_20", "per_program"]

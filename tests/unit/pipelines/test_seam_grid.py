@@ -164,7 +164,7 @@ def test_a_cell_knows_its_place_across(normaliser: Normaliser) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"frame": None}, "nobody said where its results lie; give program 'p1' a frame"),
+        ({"frame": None}, r"does not say where its photographs and scans lie; add \[programs.p1.frame\]"),
         ({"views": {}}, "no post-weld view whose place is known"),
         ({"frame": SeamFrame(50.0)}, r"no post-weld view whose place is known; have \['top'\], places of \[\]"),
         ({"geo": None}, "required stream profile is missing"),
