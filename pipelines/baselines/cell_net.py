@@ -5,6 +5,7 @@ A method is a `CellNet` and its configuration; `NetMethod` is its fitted form.
 Glossary: b seams of a batch, H cells across, W along, C channels.
 """
 
+import abc
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -26,16 +27,16 @@ CellShape = tuple[int, int, int]
 Config = TypeVar("Config")
 
 
-class CellNet(nn.Module):
+class CellNet(nn.Module, abc.ABC):
     """A network that says how odd cells look. `forward` is its loss, so that wrapped networks train alike."""
 
+    @abc.abstractmethod
     def forward(self, cells: Tensor, valid: Tensor) -> Tensor:
         """Mean loss of cells `(b, H, W, C)` over those that are valid `(b, H, W)`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def error(self, cells: Tensor, valid: Tensor) -> Tensor:
         """`(b, H, W)` ≥ 0, more for odder cells; anything where not valid."""
-        raise NotImplementedError
 
     def calibrate(self, cells: Tensor, valid: Tensor) -> None:
         """Set what depends on held-out goods; most networks have nothing of the kind."""
