@@ -16,6 +16,7 @@ from edged.progress import progress_bars
 from edged.train import DEFAULT_CACHE
 
 if TYPE_CHECKING:
+    from edged.bench.detection.corpus import Size
     from edged.bench.detection.runner import Job
     from pipelines.grids import Tell
 
@@ -43,29 +44,33 @@ def bench_detect(
 ) -> None:
     """Measure detection on the virtual cell."""
     from edged.bench.detection.corpus import FULL, QUICK
+    from edged.bench.detection.figures import MissingMatplotlibError
     from edged.bench.detection.page import write_page
     from edged.bench.detection.report import detection_report
     from edged.bench.detection.runner import load_runs
 
     console = Console(stderr=True)
-    runs_folder = work / "runs"
-    if not report_only:
-        numbers = corpus or ([1] if quick else [1, 2])
-        for number in numbers:
-            _measure(number, quick or small, 1 if quick else seeds, primary, work, jobs, cache_dir, console)
-    runs = load_runs(runs_folder)
-    if not runs:
-        console.print(f"[red]edged bench detect:[/red] {runs_folder} holds no finished run; leave out --report-only")
-        raise typer.Exit(2)
-    size = QUICK if all(run.row["schedule"] == QUICK.name for run in runs) else FULL
-    known = json.loads(oracle.read_text(encoding="utf-8")) if oracle.exists() else None
-    said = {"command": _command(quick, small, seeds, primary), "quick": size is QUICK}
-    extras = said | _extras(work, notes)
-    report = detection_report(runs, known, extras, lambda text: console.print(f"[dim]{text}[/dim]"))
-    json_out.write_text(json.dumps(report, allow_nan=False) + "\n", encoding="utf-8")
-    console.print(f"{len(runs)} runs, {len(report['rows'])} rows in {json_out}")
-    if docs is not None:
-        console.print(f"page: {write_page(json_out, docs)}")
+    size = QUICK if quick or small else FULL
+    try:
+        if not report_only:
+            for number in corpus or ([1] if quick else [1, 2]):
+                _measure(number, size, 1 if quick else seeds, primary, work, jobs, cache_dir, console)
+        # Corpora of another size are another measurement, whatever else lies in the folder.
+        runs = [run for run in load_runs(work / "runs") if run.row["schedule"] == size.name]
+        if not runs:
+            raise ValueError(f"{work / 'runs'} holds no finished run of size {size.name}; leave out --report-only")
+        known = json.loads(oracle.read_text(encoding="utf-8")) if oracle.exists() else None
+        said = {"command": _command(quick, small, seeds, primary), "quick": size is QUICK}
+        report = detection_report(
+            runs, known, said | _extras(work, notes), lambda text: console.print(f"[dim]{text}[/dim]")
+        )
+        json_out.write_text(json.dumps(report, allow_nan=False) + "\n", encoding="utf-8")
+        console.print(f"{len(runs)} runs, {len(report['rows'])} rows in {json_out}")
+        if docs is not None:
+            console.print(f"page: {write_page(json_out, docs)}")
+    except (ValueError, OSError, MissingMatplotlibError) as error:
+        console.print(f"[red]edged bench detect:[/red] {error}", soft_wrap=True)
+        raise typer.Exit(2) from error
 
 
 def _command(quick: bool, small: bool, seeds: int, primary: bool) -> str:
@@ -86,15 +91,15 @@ def _extras(work: Path, notes: Path) -> dict[str, object]:
 
 
 def _measure(
-    number: int, small: bool, seeds: int, primary: bool, work: Path, jobs: int, cache_dir: Path, console: Console
+    number: int, size: "Size", seeds: int, primary: bool, work: Path, jobs: int, cache_dir: Path, console: Console
 ) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported, by what runs below
     from edged.bench.detection.ask_oracle import oracle_is_fed
-    from edged.bench.detection.corpus import FULL, QUICK, corpus_in, plan_corpus
+    from edged.bench.detection.corpus import corpus_in, plan_corpus
     from edged.bench.detection.data import load_corpus
     from edged.bench.detection.runner import jobs_of, run_jobs
 
-    planned = plan_corpus(number, QUICK if small else FULL)
+    planned = plan_corpus(number, size)
     folder = corpus_in(work, planned, jobs, cache_dir, console)
     data = load_corpus(planned, folder)
     wanted = jobs_of(seeds, primary, oracle_is_fed(planned.size))
