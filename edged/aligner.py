@@ -50,7 +50,8 @@ class _Lane:
         self.head_ns: int | None = None
         self._start_ns = start_ns
         self._record_from_ns = record_from_ns
-        self._arc_on_ns = arc_on_ns
+        search_ns = SEARCH_NS.get(spec.kind)
+        self._strike_ns = (0, 0) if search_ns is None else (arc_on_ns - search_ns, arc_on_ns + search_ns)
         self.cap_ns = 2**62
         self._pushed_end_ns: int | None = None
 
@@ -76,43 +77,46 @@ class _Lane:
         """Hand out what lies before the limits; `final` cuts the chunk that straddles the window's end."""
         push_to_ns, record_to_ns = min(push_to_ns, self.cap_ns), min(record_to_ns, self.cap_ns)
         unrecorded, pending = self.unrecorded, self.pending
-        while unrecorded and unrecorded[0].t_ns < record_to_ns:
-            self._record(unrecorded.popleft(), record)
+        while unrecorded and (t_ns := unrecorded[0].t_ns) < record_to_ns:
+            self._record(unrecorded.popleft(), t_ns, record)
         while pending:
             chunk = pending[0]
-            stop = first_at(chunk, push_to_ns)
+            end_ns = chunk.end_ns
+            stop = chunk.n if end_ns <= push_to_ns else first_at(chunk, push_to_ns)
             if not final and stop < chunk.n:
                 return
             pending.popleft()
-            self._push(chunk, stop, push)
+            self._push(chunk, end_ns, stop, push)
 
-    def _record(self, chunk: Chunk, record: Emit) -> None:
+    def _record(self, chunk: Chunk, t_ns: int, record: Emit) -> None:
         self.recorded_seq = chunk.seq
-        piece = _part(chunk, first_at(chunk, self._record_from_ns), first_at(chunk, self.cap_ns))
+        begin = 0 if t_ns >= self._record_from_ns else first_at(chunk, self._record_from_ns)
+        piece = _part(chunk, begin, first_at(chunk, self.cap_ns))
         if piece is not None and self.ring.valid(chunk):
             record(piece)
 
-    def _push(self, chunk: Chunk, stop: int, push: Emit) -> None:
-        piece = _part(chunk, first_at(chunk, self._start_ns), stop)
+    def _push(self, chunk: Chunk, end_ns: int, stop: int, push: Emit) -> None:
+        t_ns = chunk.t_ns
+        piece = _part(chunk, 0 if t_ns >= self._start_ns else first_at(chunk, self._start_ns), stop)
         if piece is None:
             return
-        backwards = self._pushed_end_ns is not None and piece.t_ns < self._pushed_end_ns - max(
+        if piece is not chunk:
+            t_ns, end_ns = piece.t_ns, piece.end_ns
+        if self._pushed_end_ns is not None and t_ns < self._pushed_end_ns - max(
             BACKWARDS_NS, round(1.5 * piece.dt_ns)
-        )
-        if backwards:
+        ):
             self.meter.skip(piece, "clock_step")
         elif not self.ring.valid(chunk):
             self.meter.skip(piece, "overwritten")
         else:
-            self._pushed_end_ns = piece.end_ns
-            self.meter.add(piece)
-            self._keep(piece)
+            self._pushed_end_ns = end_ns
+            self.meter.add(piece, t_ns, end_ns)
+            self._keep(piece, t_ns, end_ns)
             push(piece)
 
-    def _keep(self, piece: Chunk) -> None:
+    def _keep(self, piece: Chunk, t_ns: int, end_ns: int) -> None:
         """Copies for what is computed at the end; the ring may have moved on by then."""
-        search_ns = SEARCH_NS.get(self.spec.kind)
-        if search_ns and piece.end_ns >= self._arc_on_ns - search_ns and piece.t_ns <= self._arc_on_ns + search_ns:
+        if t_ns <= self._strike_ns[1] and end_ns >= self._strike_ns[0]:
             self.strike.append(_copy(piece))
         if self.spec.kind == "motion":
             self.motion.append(_copy(piece))
