@@ -40,7 +40,9 @@ class CameraOpencvOptions(DriverOptions):
     `source`: `/dev/videoN`, an `rtsp://`, `http://`, `udp://` … URL, or a video file. `width`, `height`: 0 takes
     what the device gives; another size than the one stated is an error. `rate_hz`: the nominal frame rate; a file
     is paced by it, whatever its header says. `ffmpeg_options`: `key;value|key;value` for FFmpeg.
-    `jpeg_quality`: for codecs other than MJPEG, which must be encoded here.
+    `jpeg_quality`: for codecs other than MJPEG, which must be encoded here. `counted`: the camera runs freely at
+    `rate_hz` and no frame is lost unseen on the way (USB, TCP, a file), so that counting the frames read tells their
+    time better than their arrival.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -52,6 +54,7 @@ class CameraOpencvOptions(DriverOptions):
     read_timeout_ms: Annotated[int, Field(gt=0)] = 2000
     ffmpeg_options: str = "rtsp_transport;tcp"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 90
+    counted: bool = False
 
 
 def source_type(source: str) -> SourceType:
@@ -69,7 +72,8 @@ def is_whole_jpeg(data: NDArray[np.uint8]) -> bool:
 
 
 class CameraOpencv:
-    """A camera read through OpenCV; stamped on arrival, because POS_MSEC is wrong on most of its sources.
+    """A camera read through OpenCV; POS_MSEC is wrong on most of its sources, so arrivals tell when a frame was
+    taken: its own, or where frames are `counted` the lower envelope of all.
 
     `counter` numbers the frames since the stream was configured, damaged ones included, and does not go back
     when the camera is reopened.
@@ -103,7 +107,7 @@ class CameraOpencv:
             shape=(options.height, options.width),
             dtype="uint8",
             torch=options.torch,
-            tick="arrival",
+            tick="counter" if options.counted else "arrival",
         )
 
     def open(self) -> None:

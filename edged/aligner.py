@@ -12,6 +12,7 @@ would see a seam too many.
 """
 
 import dataclasses
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -41,6 +42,7 @@ class _Lane:
         self.ring = ring
         self.meter = StreamMeter(spec)
         self.pending: deque[Chunk] = deque()
+        self.unrecorded: deque[Chunk] = deque()
         self.strike: list[Chunk] = []
         self.motion: list[Chunk] = []
         self.last_seq = -1
@@ -48,7 +50,8 @@ class _Lane:
         self.head_ns: int | None = None
         self._start_ns = start_ns
         self._record_from_ns = record_from_ns
-        self._arc_on_ns = arc_on_ns
+        search_ns = SEARCH_NS.get(spec.kind)
+        self._strike_ns = (0, 0) if search_ns is None else (arc_on_ns - search_ns, arc_on_ns + search_ns)
         self.cap_ns = 2**62
         self._pushed_end_ns: int | None = None
 
@@ -59,45 +62,61 @@ class _Lane:
         self.last_seq = chunk.seq
         self.head_ns = max(chunk.end_ns, self.head_ns or chunk.end_ns)
         self.pending.append(chunk)
+        self.unrecorded.append(chunk)
+
+    def begin_with(self, chunks: list[Chunk], last_seq: int) -> None:
+        """Queue what the ring holds already, up to the chunk `last_seq`; in one piece, however much it is."""
+        del chunks[bisect_right(chunks, last_seq, key=lambda chunk: chunk.seq) :]
+        if chunks:
+            self.head_ns = chunks[-1].end_ns
+        self.pending.extend(chunks)
+        self.unrecorded.extend(chunks)
+        self.last_seq = last_seq
 
     def emit(self, push_to_ns: int, record_to_ns: int, final: bool, push: Emit, record: Emit) -> None:
         """Hand out what lies before the limits; `final` cuts the chunk that straddles the window's end."""
         push_to_ns, record_to_ns = min(push_to_ns, self.cap_ns), min(record_to_ns, self.cap_ns)
-        for chunk in self.pending:
-            if chunk.seq > self.recorded_seq and chunk.t_ns < record_to_ns:
-                self.recorded_seq = chunk.seq
-                piece = _part(chunk, first_at(chunk, self._record_from_ns), first_at(chunk, self.cap_ns))
-                if piece is not None and self.ring.valid(chunk):
-                    record(piece)
-        while self.pending:
-            chunk = self.pending[0]
-            stop = first_at(chunk, push_to_ns)
+        unrecorded, pending = self.unrecorded, self.pending
+        while unrecorded and (t_ns := unrecorded[0].t_ns) < record_to_ns:
+            self._record(unrecorded.popleft(), t_ns, record)
+        while pending:
+            chunk = pending[0]
+            end_ns = chunk.end_ns
+            stop = chunk.n if end_ns <= push_to_ns else first_at(chunk, push_to_ns)
             if not final and stop < chunk.n:
                 return
-            self.pending.popleft()
-            self._push(chunk, stop, push)
+            pending.popleft()
+            self._push(chunk, end_ns, stop, push)
 
-    def _push(self, chunk: Chunk, stop: int, push: Emit) -> None:
-        piece = _part(chunk, first_at(chunk, self._start_ns), stop)
+    def _record(self, chunk: Chunk, t_ns: int, record: Emit) -> None:
+        self.recorded_seq = chunk.seq
+        begin = 0 if t_ns >= self._record_from_ns else first_at(chunk, self._record_from_ns)
+        piece = _part(chunk, begin, first_at(chunk, self.cap_ns))
+        if piece is not None and self.ring.valid(chunk):
+            record(piece)
+
+    def _push(self, chunk: Chunk, end_ns: int, stop: int, push: Emit) -> None:
+        t_ns = chunk.t_ns
+        piece = _part(chunk, 0 if t_ns >= self._start_ns else first_at(chunk, self._start_ns), stop)
         if piece is None:
             return
-        backwards = self._pushed_end_ns is not None and piece.t_ns < self._pushed_end_ns - max(
+        if piece is not chunk:
+            t_ns, end_ns = piece.t_ns, piece.end_ns
+        if self._pushed_end_ns is not None and t_ns < self._pushed_end_ns - max(
             BACKWARDS_NS, round(1.5 * piece.dt_ns)
-        )
-        if backwards:
+        ):
             self.meter.skip(piece, "clock_step")
         elif not self.ring.valid(chunk):
             self.meter.skip(piece, "overwritten")
         else:
-            self._pushed_end_ns = piece.end_ns
-            self.meter.add(piece)
-            self._keep(piece)
+            self._pushed_end_ns = end_ns
+            self.meter.add(piece, t_ns, end_ns)
+            self._keep(piece, t_ns, end_ns)
             push(piece)
 
-    def _keep(self, piece: Chunk) -> None:
+    def _keep(self, piece: Chunk, t_ns: int, end_ns: int) -> None:
         """Copies for what is computed at the end; the ring may have moved on by then."""
-        search_ns = SEARCH_NS.get(self.spec.kind)
-        if search_ns and piece.end_ns >= self._arc_on_ns - search_ns and piece.t_ns <= self._arc_on_ns + search_ns:
+        if t_ns <= self._strike_ns[1] and end_ns >= self._strike_ns[0]:
             self.strike.append(_copy(piece))
         if self.spec.kind == "motion":
             self.motion.append(_copy(piece))
@@ -138,10 +157,7 @@ class Aligner:
             record_from_ns = edge_from_ns if name == current else start_ns
             spec = ring.spec if specs is None else specs[name]
             lane = _Lane(spec, ring, start_ns, record_from_ns, arc_on_ns)
-            for chunk in ring.slice(record_from_ns, 2**62):
-                if chunk.seq <= last_seq.get(name, -1):
-                    lane.add(chunk)
-            lane.last_seq = max(lane.last_seq, last_seq.get(name, -1))
+            lane.begin_with(ring.slice(record_from_ns, 2**62), last_seq.get(name, -1))
             self._lanes[name] = lane
 
     @property
@@ -205,13 +221,11 @@ class Aligner:
 
 def first_at(chunk: Chunk, t_ns: int) -> int:
     """Index of the chunk's first item at or after `t_ns`; `chunk.n` when there is none."""
-    if t_ns <= chunk.t_ns:
-        return 0
-    if chunk.n == 1:
-        return 1
     if t_ns >= chunk.end_ns:
         return chunk.n
-    return int(chunk.times_ns().searchsorted(t_ns))
+    if t_ns <= chunk.t_ns:
+        return 0
+    return 1 if chunk.n == 1 else int(chunk.times_ns().searchsorted(t_ns))
 
 
 def _part(chunk: Chunk, start: int, stop: int) -> Chunk | None:

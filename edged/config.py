@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from calibration.acoustics import sound_delay_ns
 from drivers.base import StreamKind
 from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.types import Mode
@@ -96,6 +97,34 @@ class StreamConfig(_Section):
     """Constant delay from the world to the host's arrival time, subtracted when stamping."""
     exposure_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """How long one image collects light after its stamp, rolling read-out included."""
+    distance_m: Annotated[float, Field(ge=0, le=100)] | None = None
+    """A microphone's distance from the arc: sound takes 2.9 ms a metre, subtracted beside `latency_ms`."""
+    air_c: Annotated[float, Field(ge=-40, le=80)] = 20.0
+    """Temperature of the air between them; sound is 0.17 % faster for each degree."""
+    max_drift_ppm: Annotated[float, Field(gt=0, le=500)] = 200.0
+    """Health warns where the device's clock is further from its nominal rate."""
+    follow_strikes: bool = False
+    """Whether the delay that earlier seams' arc strikes show is taken off too, between seams."""
+
+    @property
+    def delay_ns(self) -> int:
+        """What is known of the way from the world to the host's arrival time, sound in air included."""
+        in_air_ns = 0 if self.distance_m is None else sound_delay_ns(self.distance_m, self.air_c)
+        return round(self.latency_ms * 1e6) + in_air_ns
+
+    @model_validator(mode="after")
+    def _only_sound_takes_time(self) -> Self:
+        if self.distance_m is not None and self.kind != "audio":
+            raise ValueError(f"distance_m {self.distance_m:g}: only a microphone has one; {self.kind} comes at once")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Streams that say nothing of these read as they did before there were any, as views without a scan do.
+        values: dict[str, Any] = plain(self)
+        later = ("distance_m", "air_c", "max_drift_ppm", "follow_strikes")
+        defaults = {key: type(self).model_fields[key].default for key in later}
+        return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}
 
 
 class ViewConfig(_Section):

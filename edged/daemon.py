@@ -27,6 +27,7 @@ from drivers.base import MONOTONIC, Chunk, DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
 from edged import retention
 from edged.cell_calibration import read_cell_calibration
+from edged.clock_watch import ClockWatch
 from edged.config import Config, ConfigError, load_config
 from edged.control import Control, Handler
 from edged.endpoints import EndpointError
@@ -123,13 +124,14 @@ class Daemon:
         undo.callback(recorder.close)
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
+        self._clocks = ClockWatch(config, self._streams)
         self._engine = Engine(
             config,
             specs,
             rings,
             shared.lane(),
             recorder,
-            self._publish,
+            self._publish_live,
             self._publish,
             _utc_ns,
             calibration=calibration,
@@ -180,6 +182,8 @@ class Daemon:
         self._publisher.serve()
         if len(chunks) < CHUNKS_PER_TURN:
             self._rescorer.step()
+        if not self._engine.is_burning:
+            self._clocks.follow()
         if now_ns >= self._next_report_ns:
             self._next_report_ns = now_ns + REPORT_EVERY_NS
             self._report()
@@ -190,6 +194,10 @@ class Daemon:
     def _publish(self, verdict: Verdict | PartVerdict, pair: TimePair | None = None) -> None:
         self._publisher.publish(self._journal.append(verdict, pair))
         self._on_verdict(verdict)
+
+    def _publish_live(self, verdict: Verdict) -> None:
+        self._clocks.note(verdict)
+        self._publish(verdict)
 
     def _publish_late(self, verdict: Verdict, pair: TimePair) -> None:
         """A seam of before the restart; its part is judged with it, since no PLC will end that part any more."""
@@ -240,6 +248,7 @@ class Daemon:
         if not self._journal.has_reserve:
             warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
+        warnings += self._clocks.warnings(streams)
         warnings += self._warnings.values()
         return HealthMessage(
             journal_id=self._journal.journal_id,

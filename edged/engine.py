@@ -116,6 +116,11 @@ class Engine:
         """Follow a control message; replies `{"ok": True}` with `seam_id`, or says the `error`."""
         return self._desk.handle(message, now_ns)
 
+    @property
+    def is_burning(self) -> bool:
+        """Whether an arc burns at some torch, or may be struck again for the same seam."""
+        return any(work.open.state is SeamState.BURNING for work in self._work.values())
+
     def open_seams(self) -> list[OpenSeamStatus]:
         """Every seam without a verdict, announced ones first, for `status`."""
         return self._desk.open_seams()

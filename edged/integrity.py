@@ -47,6 +47,7 @@ class StreamMeter:
     def __init__(self, spec: StreamSpec) -> None:
         self.spec = spec
         self._irregular = spec.encoded or spec.tick == "arrival"
+        self._is_audio = spec.kind == "audio"
         self._spans: list[Span] = []
         self._holes: list[_Hole] = []  # one per span: what lies before it
         self._pending = _Hole(0, "no_data")
@@ -56,13 +57,15 @@ class StreamMeter:
         self._dead_value: float | None = None
         self.last_arrival_ns: int | None = None
 
-    def add(self, chunk: Chunk) -> None:
-        """Take a chunk that goes to the scorer."""
+    def add(self, chunk: Chunk, start_ns: int | None = None, end_ns: int | None = None) -> None:
+        """Take a chunk that goes to the scorer; its `t_ns` and `end_ns` where they are known already."""
+        start_ns = chunk.t_ns if start_ns is None else start_ns
+        end_ns = chunk.end_ns if end_ns is None else end_ns
         self.last_arrival_ns = max(chunk.arrival_ns, self.last_arrival_ns or chunk.arrival_ns)
-        if self._is_dead(chunk):
+        if self._is_audio and self._is_dead(chunk):
             self._next_counter = chunk.counter + chunk.n
             return
-        start_ns, end_ns = chunk.t_ns, chunk.end_ns
+        items_end_ns = end_ns
         if self._irregular:
             end_ns += round((JITTER_PERIODS - 1) * chunk.dt_ns)
         lost = chunk.lost_before + self._pending.lost
@@ -75,7 +78,7 @@ class StreamMeter:
                 reason = "clock_step" if contiguous and lost == 0 else "lost"
             self._spans.append((start_ns, max(end_ns, start_ns)))
             self._holes.append(_Hole(lost, reason))
-        self._count(start_ns, chunk.end_ns, chunk.n)
+        self._count(start_ns, items_end_ns, chunk.n)
         self._pending = _Hole(0, "no_data")
         self._next_counter = chunk.counter + chunk.n
 
@@ -135,10 +138,12 @@ class StreamMeter:
 
     def _is_dead(self, chunk: Chunk) -> bool:
         """Whether a microphone has delivered one and the same number for longer than MAX_DEAD_NS."""
-        if self.spec.kind != "audio" or chunk.n == 0:
+        data = chunk.data
+        if len(data) == 0:
             return False
-        first = float(chunk.data.flat[0])
-        if first != float(chunk.data.max()) or first != float(chunk.data.min()):
+        first = float(data[0, 0])
+        # Noise shows between the first and the last sample already; only where it does not, all are looked at.
+        if first != data[-1, -1] or first != data.max() or first != data.min():
             self._dead_from_ns = None
             return False
         if self._dead_from_ns is None or first != self._dead_value:

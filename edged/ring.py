@@ -11,7 +11,7 @@ afterwards. Announcement, index entry and head are single stores, hence no lock.
 
 import dataclasses
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -99,8 +99,10 @@ class _IndexedArena:
         self.spec = spec
         self.arena = arena
         self._entries: list[_Entry | None] = [None] * max_chunks
+        self._chunks: list[Chunk | None] = [None] * max_chunks  # those of the entries, so that a run is one slice
         self._tail = 0  # number of the oldest entry held
         self._head = 0  # number of the next entry
+        self._unsorted = -1  # number of the last entry that begins or ends before one before it
         self._overwritten = 0
 
     @property
@@ -137,22 +139,38 @@ class _IndexedArena:
         return raw if self.spec.encoded else raw.view(self.spec.dtype).reshape(-1, *self.spec.shape)
 
     def slice(self, from_ns: int, to_ns: int) -> list[Chunk]:
-        """Items with `from_ns <= t < to_ns`; see `Ring.slice`."""
+        """Items with `from_ns <= t < to_ns`; see `Ring.slice`.
+
+        Only the chunks at both ends are looked at; what lies between is taken as one run.
+        """
         numbers = range(self._tail, self._head)
-        found = []
-        for entry in self._held(numbers.start + bisect_right(numbers, from_ns, key=self._end_ns)):
-            chunk = entry.chunk
-            if chunk.t_ns >= to_ns:
-                break
-            start, stop = _first_at(chunk, from_ns), _first_at(chunk, to_ns)
-            if start < stop:
-                found.append(chunk if stop - start == chunk.n else chunk.cut(start, stop))
+        first = numbers.start + bisect_right(numbers, from_ns, key=self._end_ns)
+        if self._unsorted > first:
+            return self._slice_unsorted(first, from_ns, to_ns)
+        found = self._run(first, numbers.stop)
+        if to_ns <= self._end_ns(numbers.stop - 1):
+            del found[bisect_left(found, to_ns, key=_begin_ns) :]
+        # A rounding apart, one chunk at either end is cut; neighbours may overlap by a ns.
+        begin, end = 0, len(found)
+        while begin < end and found[begin].t_ns < from_ns:
+            begin += 1
+        while end > begin and found[end - 1].end_ns > to_ns:
+            end -= 1
+        ends = (found[:begin], found[end:])
+        found[end:] = _cut_all(ends[1], from_ns, to_ns)
+        found[:begin] = _cut_all(ends[0], from_ns, to_ns)
         return found
 
     def valid(self, chunk: Chunk) -> bool:
         """Whether this chunk's data is still there; see `Ring.valid`."""
-        numbers = range(self._tail, self._head)
-        entry = self._entry(numbers.start + bisect_right(numbers, chunk.seq, key=self._seq) - 1)
+        newest = self._entry(self._head - 1)
+        if newest is None:
+            return False
+        # Sequences grow by one where no chunk was lost; where some were, it is searched.
+        entry = self._entry(newest.number - (newest.chunk.seq - chunk.seq))
+        if entry is None or entry.chunk.seq != chunk.seq:
+            numbers = range(self._tail, self._head)
+            entry = self._entry(numbers.start + bisect_right(numbers, chunk.seq, key=self._seq) - 1)
         return entry is not None and entry.chunk.seq == chunk.seq and entry.offset >= self.arena.oldest
 
     def _check(self, chunk: Chunk) -> None:
@@ -165,8 +183,13 @@ class _IndexedArena:
     def _index(self, chunk: Chunk, offset: int) -> Chunk:
         self._evict()
         last = self._entry(self._head - 1)
-        end_ns = chunk.end_ns if last is None else max(chunk.end_ns, last.end_ns)
-        self._entries[self._head % len(self._entries)] = _Entry(self._head, offset, end_ns, chunk)
+        end_ns = chunk.end_ns
+        if last is not None and (end_ns < last.end_ns or chunk.t_ns < last.chunk.t_ns):
+            self._unsorted = self._head
+            end_ns = max(end_ns, last.end_ns)
+        at = self._head % len(self._entries)
+        self._entries[at] = _Entry(self._head, offset, end_ns, chunk)
+        self._chunks[at] = chunk
         self._head += 1
         return chunk
 
@@ -189,6 +212,30 @@ class _IndexedArena:
             entry = self._entry(number)
             if entry is not None and entry.offset >= self.arena.oldest:
                 yield entry
+
+    def _run(self, first: int, stop: int) -> list[Chunk]:
+        """Chunks of the entries `first..stop` that are still held, by slices of the list of them."""
+        size = len(self._chunks)
+        begin, end = first % size, stop % size
+        found = self._chunks[begin:end] if begin < end else self._chunks[begin:] + self._chunks[:end]
+        found = found if first < stop else []
+        # What the writer evicted meanwhile may be somebody else's by now, and what it announced is being overwritten.
+        numbers = range(first, stop)
+        gone = bisect_left(numbers, True, key=self._is_held)
+        return found[gone:]  # type: ignore[return-value]  # slots of held entries are filled
+
+    def _is_held(self, number: int) -> bool:
+        entry = self._entry(number)
+        return entry is not None and entry.offset >= self.arena.oldest
+
+    def _slice_unsorted(self, first: int, from_ns: int, to_ns: int) -> list[Chunk]:
+        """`slice`, chunk by chunk: a clock that stepped back leaves no order to search in."""
+        chunks = []
+        for entry in self._held(first):
+            if entry.chunk.t_ns >= to_ns:
+                break
+            chunks.append(entry.chunk)
+        return _cut_all(chunks, from_ns, to_ns)
 
     # The search may meet an entry that the writer is just evicting: it sorts first, and `_held` leaves it out.
     def _end_ns(self, number: int) -> int:
@@ -213,6 +260,20 @@ def _first_at(chunk: Chunk, t_ns: int) -> int:
     while index < n and clock.t_ns(chunk.counter + index) < t_ns:
         index += 1
     return index
+
+
+def _cut_all(chunks: list[Chunk], from_ns: int, to_ns: int) -> list[Chunk]:
+    """The items of each in `from_ns <= t < to_ns`; chunks without any are left out."""
+    found = []
+    for chunk in chunks:
+        start, stop = _first_at(chunk, from_ns), _first_at(chunk, to_ns)
+        if start < stop:
+            found.append(chunk if stop - start == chunk.n else chunk.cut(start, stop))
+    return found
+
+
+def _begin_ns(chunk: Chunk) -> int:
+    return chunk.t_ns
 
 
 class SampleRing(_IndexedArena):

@@ -7,7 +7,7 @@ or estimated to be missing, and a clock on every chunk.
 
 import dataclasses
 
-from calibration.clock import make_clock
+from calibration.clock import clock_latency_ns, make_clock
 from drivers.base import Chunk, ClockParams, StreamSpec
 
 __all__ = ["EVENT_KINDS", "Stamper"]
@@ -40,7 +40,7 @@ class Stamper:
         self.items = 0
         self.lost = 0
         self.gaps = 0
-        self._latency_ns = latency_ns
+        self._latency_ns = clock_latency_ns(spec, latency_ns)
         self._seq = 0
         self._next: int | None = None  # counter that the next chunk should begin with
         self._end_ns = 0  # time just after the last item
@@ -50,6 +50,11 @@ class Stamper:
     def reopened(self) -> None:
         """The device was closed and opened: its counter and its delay begin anew."""
         self._is_reopened = True
+
+    def set_latency(self, latency_ns: int) -> None:
+        """Take this delay off from the next chunk on; may be called from another thread."""
+        self._latency_ns = clock_latency_ns(self.spec, latency_ns)
+        self.clock.set_latency(self._latency_ns)
 
     def stamp(self, chunk: Chunk) -> Chunk:
         """The chunk as the rest of edged sees it: `seq`, `counter` and `lost_before` set anew, and stamped."""

@@ -72,8 +72,18 @@ def _show(console: Console, answer: dict[str, Any]) -> None:
         counts = [str(found[key]) for key in ("lost", "gaps", "reconnects")]
         streams.add_row(name, found["kind"], found["state"], *rates, *counts, found["error"] or "")
     console.print(streams)
+    clocks = Table("clock", "drift, ppm", "residual, ms", "steps", "latency, ms", "strikes late, ms", "of seams")
+    for name, found in health["streams"].items():
+        keys = (("drift_ppm", "+.1f"), ("clock_residual_ms", ".3f"), ("clock_steps", "d"), ("latency_ms", ".1f"))
+        shown = [_number(found.get(key), form) for key, form in (*keys, ("strike_ms", "+.1f"), ("strikes", "d"))]
+        clocks.add_row(name, *shown)
+    console.print(clocks)
     console.print(f"scoring process {worker['pid']}: {worker['state']}, models {worker['models'] or 'none'}")
     for seam in answer["open_seams"]:
         console.print(f"open: seam {seam['seam_id']} of {seam['program'] or 'no program'}: {seam['state']}")
     for warning in health["warnings"]:
         console.print(f"[yellow]{warning}[/yellow]")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

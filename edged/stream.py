@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from calibration.latency import LatencyTrend
 from drivers.base import MONOTONIC, Chunk, DeviceError, Driver, HostClock, StreamEnded, StreamSpec
 from drivers.table import create_driver
 from edged.backoff import Backoff, Timing, patient_with
@@ -31,6 +32,11 @@ from edged.types import Health
 __all__ = ["Stream", "Timing", "end_process"]
 
 _log = structlog.get_logger()
+
+OTHER_EPOCH_NS = 86_400_000_000_000
+"""A chunk that arrived a day from now was stamped by another clock; file-backed drivers may run ahead by hours."""
+BACKWARDS_NS = 1_000_000_000
+"""Host time does not go back; chunks of one connection may be handed over a little out of order."""
 
 
 class _Source(Protocol):
@@ -87,7 +93,7 @@ class Stream:
 
     Args:
         name: the stream.
-        config: its section; `ring_s` sizes the ring, `latency_ms` is subtracted when stamping.
+        config: its section; `ring_s` sizes the ring, `delay_ns` is subtracted when stamping.
         sink: called in the stream's thread with every chunk (a view into the ring); must not block.
         driver: by default made from the config. Raises DeviceError and ValidationError.
         clock: host time. A driver that wants a process gets one only on MONOTONIC: a child has no other clock.
@@ -117,12 +123,15 @@ class Stream:
         self.spec = _configured(driver.spec, name, config)
         self._source = _make_source(driver, self.spec, config, clock, child_env, self._timing)
         self.ring: Ring = self._source.ring
-        self._stamper = Stamper(self.spec, round(config.latency_ms * 1e6))
+        self.trend = LatencyTrend()
+        self._delay_ns = config.delay_ns
+        self._stamper = Stamper(self.spec, self._delay_ns)
         self._meter = RateMeter()
         self._thread = threading.Thread(target=self._main, name=f"stream-{name}", daemon=True)
         self._stop = threading.Event()
         self._has_ended = False
         self._opens = 0
+        self._connection_arrival_ns: int | None = None
         self._last_arrival_ns: int | None = None
         self._last_lost_ns: int | None = None
         self._error: str | None = None
@@ -153,6 +162,12 @@ class Stream:
         """Process id of the capture child, None where the driver runs in the thread or the child is down."""
         return self._source.pid if isinstance(self._source, CaptureClient) else None
 
+    def follow_trend(self) -> None:
+        """Take what the strikes of earlier seams say off the stamps, from the next chunk on; from any thread."""
+        before_ns = self.trend.applied_ns
+        if self.trend.apply(self._clock.now_ns()) != before_ns:
+            self._stamper.set_latency(self._delay_ns + self.trend.applied_ns)
+
     def health(self) -> Health:
         """State now; may be called from any thread."""
         now_ns, stamper, model = self._clock.now_ns(), self._stamper, self._stamper.clock
@@ -165,6 +180,7 @@ class Stream:
         elif self._opens == 0 and self._error is None:
             state = "starting"
         residual_ns = model.residual_ns if stamper.items else None
+        strike_ns = self.trend.remaining_ns
         return Health(
             stream=self.name,
             kind=self.spec.kind,
@@ -180,6 +196,10 @@ class Stream:
             drift_ppm=model.drift_ppm,
             clock_residual_ms=None if residual_ns is None else residual_ns / 1e6,
             error=self._error,
+            clock_steps=model.steps,
+            latency_ms=(self._delay_ns + self.trend.applied_ns) / 1e6,
+            strike_ms=None if strike_ns is None else strike_ns / 1e6,
+            strikes=self.trend.strikes,
         )
 
     def _main(self) -> None:
@@ -226,12 +246,14 @@ class Stream:
 
     def _connected(self) -> int:
         self._opens += 1
+        self._connection_arrival_ns = None
         self._stamper.reopened()
         self._meter.reset()
         self._log.info("device open", reconnects=self._opens - 1)
         return self._clock.now_ns()
 
     def _take(self, raw: Chunk, offset: int | None) -> None:
+        self._check_arrival(raw)
         chunk = self._stamper.stamp(raw)
         chunk = self.ring.append(chunk) if offset is None else self.ring.adopt(chunk, offset)
         self._last_arrival_ns = chunk.arrival_ns
@@ -241,6 +263,23 @@ class Stream:
             self._last_lost_ns = chunk.arrival_ns
             self._log.warning("items lost", lost=chunk.lost_before, counter=chunk.counter)
         self._sink(chunk)
+
+    def _check_arrival(self, raw: Chunk) -> None:
+        """Raises DeviceError where a chunk's arrival cannot be this host's time; recorded stamps are left alone."""
+        if raw.clock is not None:
+            return
+        ahead_s = (raw.arrival_ns - self._clock.now_ns()) / 1e9
+        if abs(ahead_s) > OTHER_EPOCH_NS / 1e9:
+            raise DeviceError(
+                f"stream {self.name}: a chunk arrived {abs(ahead_s):.0f} s {'from now' if ahead_s > 0 else 'ago'}; "
+                "its driver uses another clock than the host's monotonic one"
+            )
+        before_ns, self._connection_arrival_ns = self._connection_arrival_ns, raw.arrival_ns
+        if before_ns is not None and raw.arrival_ns < before_ns - BACKWARDS_NS:
+            raise DeviceError(
+                f"stream {self.name}: its arrival times went back by {(before_ns - raw.arrival_ns) / 1e9:.1f} s; "
+                "its driver uses a clock that was set, it must be the host's monotonic one"
+            )
 
     def _check_silence(self, opened_ns: int) -> None:
         silent_s = (self._clock.now_ns() - max(opened_ns, self._last_arrival_ns or 0)) / 1e9

@@ -71,6 +71,13 @@ class Health:
     drift_ppm: float | None
     clock_residual_ms: float | None
     error: str | None
+    clock_steps: int = 0
+    """Times the device's counter or pace was found to have jumped."""
+    latency_ms: float = 0.0
+    """What stamps are earlier than arrivals by: configured, sound in air, and followed strikes."""
+    strike_ms: float | None = None
+    """Median of the last seams' arc strikes against the current, as stamps are made now."""
+    strikes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -190,6 +190,10 @@ class StreamHealthMessage(Message):
     drift_ppm: FiniteFloat | None
     clock_residual_ms: FiniteFloat | None
     error: Text | None
+    clock_steps: Count = 0
+    latency_ms: FiniteFloat | None = None
+    strike_ms: FiniteFloat | None = None
+    strikes: Count = 0
 
 
 class HealthMessage(Message):

@@ -118,6 +118,10 @@ def encode_health(health: Health, pair: TimePair) -> StreamHealthMessage:
         drift_ppm=_finite(health.drift_ppm),
         clock_residual_ms=_finite(health.clock_residual_ms),
         error=_optional_text(health.error),
+        clock_steps=health.clock_steps,
+        latency_ms=_finite(health.latency_ms),
+        strike_ms=_finite(health.strike_ms),
+        strikes=health.strikes,
     )
 
 
