@@ -21,7 +21,7 @@ from ulid import ULID
 
 from drivers.base import Chunk, StreamSpec
 from edged.aligner import Aligner
-from edged.arc import ArcStats
+from edged.arc_stats import ArcStats
 from edged.config import Config, FrameConfig
 from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide

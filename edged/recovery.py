@@ -16,7 +16,7 @@ from ulid import ULID
 
 from drivers.base import DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
-from edged.arc import ArcStats
+from edged.arc_stats import ArcStats
 from edged.config import Config
 from edged.decide import Case, decide
 from edged.journal import Entry, Journal

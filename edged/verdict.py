@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from drivers.base import Chunk, StreamSpec
-from edged.arc import ArcStats
+from edged.arc_stats import ArcStats
 from edged.config import ProgramConfig
 from edged.decide import Decision
 from edged.scoring import ScoreReply
