@@ -21,18 +21,18 @@ from ulid import ULID
 
 from drivers.base import Chunk, StreamSpec
 from edged.aligner import Aligner
-from edged.arc_stats import ArcStats
 from edged.config import Config, FrameConfig
 from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide
+from edged.limits import check_limits
 from edged.parts import PartTracker
 from edged.recording import verdict_metadata
 from edged.recording_guard import RecorderLike, RecordingGuard
 from edged.ring import Ring
 from edged.scoring import Scorer, ScoreReply
 from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
-from edged.types import RESULT_KINDS, PartVerdict, Verdict
-from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
+from edged.types import RESULT_KINDS, ArcFigures, PartVerdict, Verdict
+from edged.verdict import Identity, Latencies, arc_figures, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
 from pipelines.window import Integrity, Seam, SeamFrame, SeamWindow
 
@@ -272,7 +272,10 @@ class Engine:
         seam = work.seam
         window = work.window or self._window(work)
         scans = self._scans(work.open)
-        current = self._config.streams[self._tracker.streams[seam.torch]]
+        current = self._tracker.streams[seam.torch]
+        settings = work.open.settings
+        arc = arc_figures(seam, work.open.stats, settings.thermal_efficiency, self._length_mm(work, window.integrity))
+        limits = check_limits(settings.limits, arc)
         decision = decide(
             Case(
                 program=work.open.program,
@@ -282,9 +285,11 @@ class Engine:
                 views=frozenset(window.views) | (scans if window.height_map_mm is not None else frozenset()),
                 scans=scans,
                 blind_ms=work.open.blind_ns / 1e6,
-                max_blind_ms=current.max_gap_ms,
+                max_blind_ms=self._config.streams[current].max_gap_ms,
                 reply=reply,
                 given=given,
+                limits=limits,
+                current=current,
             )
         )
         verdict = build_verdict(
@@ -293,10 +298,10 @@ class Engine:
             decision,
             reply,
             window.integrity,
-            work.open.stats,
-            self._length_mm(work),
+            arc,
             self._latencies(work, now_ns),
             self._identity,
+            limits,
         )
         verdict = self._to_disk(seam, verdict, now_ns)
         work.open.state = SeamState.FINAL
@@ -310,9 +315,14 @@ class Engine:
         """Which of the program's views are scans."""
         return frozenset(view for view in seam.settings.views if self._config.views[view].is_scan)
 
-    def _length_mm(self, work: Work) -> float | None:
-        lengths = [welded_length_mm(spec, chunks, work.seam.arcs) for spec, chunks in work.aligner.motion]
-        return next((length for length in lengths if length is not None), None)
+    def _length_mm(self, work: Work, integrity: Mapping[str, Integrity]) -> float | None:
+        """Measured length, made up for gaps within a motion stream's limits; a stream beyond them measures none."""
+        for spec, chunks in work.aligner.motion:
+            found = integrity[spec.name]
+            length = welded_length_mm(spec, chunks, work.seam.arcs)
+            if length is not None and found.state in ("ok", "degraded"):
+                return length / found.coverage
+        return None
 
     def _latencies(self, work: Work, now_ns: int) -> Latencies:
         arrivals = (work.aligner.last_arrival_ns, self._views.last_arrival_ns(work.seam.seam_id))
@@ -328,7 +338,7 @@ class Engine:
         program = self._config.programs.get(seam.program) if known else None
         decision = decide(Case(program, seam.program, given=given))
         latencies = Latencies(None, None, self._utc_ns(now_ns))
-        verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, self._identity)
+        verdict = build_verdict(seam, program, decision, None, {}, ArcFigures(), latencies, self._identity)
         self._publish(verdict, now_ns)
 
     def _publish(self, verdict: Verdict, now_ns: int) -> None:

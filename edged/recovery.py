@@ -16,7 +16,6 @@ from ulid import ULID
 
 from drivers.base import DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
-from edged.arc_stats import ArcStats
 from edged.config import Config
 from edged.decide import Case, decide
 from edged.journal import Entry, Journal
@@ -29,7 +28,7 @@ from edged.recording import (
     recover_complete,
     recover_interrupted,
 )
-from edged.types import Label, PartSeam, PartVerdict, Verdict
+from edged.types import ArcFigures, Label, PartSeam, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict
 from edged.wire import TimePair
 from pipelines.window import Seam
@@ -113,7 +112,7 @@ def interrupted_verdict(config: Config, seam: Seam, detail: str, recording: Path
     decision = decide(Case(program, seam.program, given=("interrupted", detail)))
     identity = Identity(config.config_id, is_simulated=config.cell.is_simulated)
     latencies = Latencies(None, None, time.time_ns())
-    verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, identity)
+    verdict = build_verdict(seam, program, decision, None, {}, ArcFigures(), latencies, identity)
     return dataclasses.replace(verdict, recording=None if recording is None else str(recording))
 
 
