@@ -17,47 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
+from edged.arc_stats import ArcStats, WaveMeter
 from edged.config import ArcConfig
 
-__all__ = ["MAX_BRIDGE_NS", "ArcDetector", "ArcEvent", "ArcStats"]
+__all__ = ["MAX_BRIDGE_NS", "ArcDetector", "ArcEvent"]
 
 MAX_BRIDGE_NS = 5_000_000_000
 """A gap in the current up to this long may lie inside one arc; edge gaps are capped to it, too."""
+
+MEASURED_AT_ONCE = 1_000
+"""Samples of an arc that are gathered before they are measured."""
 
 MIN_GAP_NS = 1_000_000
 """Shorter jumps between chunks are a clock model's corrections, not missing data."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ArcStats:
-    """Sums over the samples of one or more arcs; a data gap inside contributes nothing.
-
-    `energy_j` is the sum of instantaneous products u·i·dt (ISO/TR 18491:2015, instantaneous power), None where the
-    stream has no voltage.
-    """
-
-    samples: int = 0
-    current_sum: float = 0.0
-    voltage_sum: float | None = None
-    energy_j: float | None = None
-
-    @property
-    def mean_current_a(self) -> float | None:
-        """Mean of the current's samples, A; None without samples."""
-        return self.current_sum / self.samples if self.samples else None
-
-    @property
-    def mean_voltage_v(self) -> float | None:
-        """Mean of the voltage's samples, V; None without samples or voltage."""
-        return self.voltage_sum / self.samples if self.samples and self.voltage_sum is not None else None
-
-    def __add__(self, other: "ArcStats") -> "ArcStats":
-        return ArcStats(
-            self.samples + other.samples,
-            self.current_sum + other.current_sum,
-            _sum(self.voltage_sum, other.voltage_sum),
-            _sum(self.energy_j, other.energy_j),
-        )
+_Piece = tuple[NDArray[np.float32], float, bool]
+"""Samples, the time from one to the next in ns, and whether data is missing before them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,8 +71,11 @@ class ArcDetector:
         self._last_high_ns = 0
         self._gap_since_high_ns = 0
         self._blind = True  # what came before the next sample is not known
-        self._sure = ArcStats()
-        self._dip = ArcStats()  # samples since the last high one: part of the arc only if it goes on
+        self._meter = self._new_meter()
+        self._sure: list[_Piece] = []
+        """The arc's samples that are still to be measured, fewer than `MEASURED_AT_ONCE` and a chunk."""
+        self._dip: list[_Piece] = []
+        """Samples since the last high one, at most `hold_ms`: part of the arc only if it goes on."""
 
     def feed(self, chunk: Chunk) -> list[ArcEvent]:
         """Take the next stamped chunk; the arcs that began and ended in it, in time order."""
@@ -154,13 +133,17 @@ class ArcDetector:
             mine = highs[int(np.searchsorted(highs, pos)) :]
             last, off_at = self._follow(times, mine, pos)
             if last is not None:
-                self._sure = self._sure + self._dip + self._stats(values[pos : last + 1], dt_ns)
-                self._dip = ArcStats()
+                self._dip.append((values[pos : last + 1], dt_ns, pos == 0 and gap_ns > 0))
+                self._sure += self._dip
+                self._dip = []
+                if sum(len(samples) for samples, _, _ in self._sure) >= MEASURED_AT_ONCE:
+                    self._measure()
                 self._last_high_ns = int(times[last])
                 self.last_high_end_ns = self._last_high_ns + round(dt_ns)
                 self._gap_since_high_ns = 0
             if off_at is None:
-                self._dip = self._dip + self._stats(values[pos if last is None else last + 1 :], dt_ns)
+                rest = pos if last is None else last + 1
+                self._dip.append((values[rest:], dt_ns, rest == 0 and gap_ns > 0))
                 return
             events.append(self._off())
             pos = off_at
@@ -188,23 +171,32 @@ class ArcDetector:
         self.burning = True
         self._last_high_ns = self.last_high_end_ns = t_ns
         self._gap_since_high_ns = 0
-        self._sure = self._dip = ArcStats()
+        self._meter, self._sure, self._dip = self._new_meter(), [], []
 
     def _off(self, lost: bool = False) -> ArcEvent:
         self.burning = False
         gap_ns = MAX_BRIDGE_NS if lost else self._gap_since_high_ns
-        return ArcEvent("arc_off", self.last_high_end_ns, gap_ns, lost, self._sure)
+        self._measure()
+        return ArcEvent("arc_off", self.last_high_end_ns, gap_ns, lost, self._meter.stats())
 
-    def _stats(self, values: NDArray[np.float32], dt_ns: float) -> ArcStats:
-        current = values[:, self._current].astype(np.float64)
-        if self._voltage is None:
-            return ArcStats(len(values), float(current.sum()))
-        voltage = values[:, self._voltage].astype(np.float64)
-        energy_j = float(current @ voltage) * dt_ns / 1e9
-        return ArcStats(len(values), float(current.sum()), float(voltage.sum()), energy_j)
+    def _new_meter(self) -> WaveMeter:
+        return WaveMeter(self.spec.rate_hz, self._off_a, has_voltage=self._voltage is not None)
+
+    def _measure(self) -> None:
+        """Hand what is sure to the meter, in few large pieces: a call costs more than its samples."""
+        for after_gap, run in _runs(self._sure):
+            values = np.concatenate([samples for samples, _, _ in run])
+            current = values[:, self._current].astype(np.float64)
+            voltage = None if self._voltage is None else values[:, self._voltage].astype(np.float64)
+            self._meter.push(current, voltage, run[0][1], after_gap=after_gap)
+        self._sure = []
 
 
-def _sum(a: float | None, b: float | None) -> float | None:
-    if a is None:
-        return b
-    return a if b is None else a + b
+def _runs(pieces: list[_Piece]) -> list[tuple[bool, list[_Piece]]]:
+    """Neighbours of one sampling time without a gap between them, each run with whether a gap lies before it."""
+    runs: list[tuple[bool, list[_Piece]]] = []
+    for piece in pieces:
+        if not runs or piece[2] or piece[1] != runs[-1][1][-1][1]:
+            runs.append((piece[2], []))
+        runs[-1][1].append(piece)
+    return runs

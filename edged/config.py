@@ -23,6 +23,7 @@ from pydantic import (
 from calibration.acoustics import sound_delay_ns
 from drivers.base import StreamKind
 from edged.config_problems import driver_problems, reference_problems, validation_lines
+from edged.limits import Limits
 from edged.types import Mode
 
 __all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
@@ -171,6 +172,9 @@ class FrameConfig(_Section):
         return self
 
 
+ADDED_LATER = ("frame", "limits", "sensor_faults")
+
+
 class ProgramConfig(_Section):
     """`[programs.NAME]`: how the seams of one welding program are cut and judged."""
 
@@ -193,12 +197,16 @@ class ProgramConfig(_Section):
     optional: tuple[StreamKind, ...] = ()
     max_sync_residual_ms: Annotated[float, Field(gt=0)] = 50.0
     frame: FrameConfig | None = None
+    limits: Limits | None = None
+    """What the welding procedure allows; an armed program's seam beyond a limit is NOK."""
+    sensor_faults: Literal["judge", "report"] | None = None
+    """Whether a faulty sensor of a required stream makes a seam INDETERMINATE ("judge", the default)."""
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Programs without a frame read as they did before there was one, as views without a scan do.
         values: dict[str, Any] = plain(self)
-        return {key: value for key, value in values.items() if key != "frame" or value is not None}
+        return {key: value for key, value in values.items() if key not in ADDED_LATER or value is not None}
 
 
 class ArcConfig(_Section):

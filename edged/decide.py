@@ -6,8 +6,10 @@ table, in order of priority; the first that applies gives the reason:
 =====================  =================================================================================
 interrupted …          given by the engine: interrupted, no_arc, stream_missing (no current to see an arc)
 unknown_program        never announced and no default, not configured, or (as a reply) unknown to its model
+limit                  a figure of the arc lies outside the program's limits, and the current was seen well: NOK
 stream_missing         a stream of a required kind gave nothing, or the torch has none
 stream_broken          a required stream has gaps beyond its limits, or an arc's edge lies in one
+sensor                 the sensor of a required stream is faulty (`edged.sensor_health`)
 arc_too_short          no arc reached `min_arc_s`
 arc_count              arcs of at least `min_arc_s` differ from `expected_arcs` (shorter ones are failed ignitions)
 sync                   a required or optional stream's strike is off by more than `max_sync_residual_ms`
@@ -16,11 +18,16 @@ no_result              a view of the program has no image, or its scan is not co
 reply                  the scorer's own reason, or no usable number
 collecting, shadow     the program publishes 0 until it is armed
 score_above_threshold  score ≥ 1: NOK
+limit_unknown          a figure that the program limits could not be measured
 ok                     score < 1: OK
 =====================  =================================================================================
 
-INDETERMINATE keeps its score: it is attached, never lost. Optional streams that are missing or broken make the
-verdict `degraded` and do not hide a score above the limit; so does a calibration that has expired.
+NOK beats INDETERMINATE beats OK as far as what says NOK can be believed. A measured figure beyond its limit needs
+only current and voltage, so no missing picture hides it; a score needs every required input, so a faulty sensor
+makes it INDETERMINATE, however high. Where the sensor of the current is itself faulty, blind or broken, no limit is
+judged. INDETERMINATE keeps its score: it is attached, never lost. Optional streams that are missing, broken or whose
+sensor is faulty, and calibrations that have expired, make the verdict `degraded` and do not hide a score above
+the limit.
 """
 
 import dataclasses
@@ -28,8 +35,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from edged.config import ProgramConfig
+from edged.limits import describe
 from edged.scoring import ScoreReply
-from edged.types import RESULT_KINDS, Label
+from edged.types import RESULT_KINDS, Label, LimitCheck, SensorFinding
 from pipelines.window import Integrity
 
 __all__ = ["Case", "Decision", "decide"]
@@ -43,7 +51,8 @@ class Case:
 
     `given` is a reason and detail the engine found on its own, which overrules everything. `blind_ms` is the longest
     stretch without current at an edge of an arc, `max_blind_ms` that stream's limit. `views` are the bound ones,
-    scans included; `scans` are those of the program's views that are scans.
+    scans included; `scans` are those of the program's views that are scans. `limits` are the program's, checked on
+    what the stream `current` measured. `sensor_health` is the verdict's, `kinds` the kinds of its streams.
     """
 
     program: ProgramConfig | None
@@ -58,6 +67,10 @@ class Case:
     calibration: str = ""
     expired: tuple[str, ...] = ()
     given: tuple[str, str] | None = None
+    limits: tuple[LimitCheck, ...] = ()
+    current: str = ""
+    sensor_health: Mapping[str, tuple[SensorFinding, ...]] = dataclasses.field(default_factory=dict)
+    kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +101,9 @@ def _decide(case: Case) -> Decision:
             else f"{case.program_name!r} is not configured"
         )
         return Decision(Label.INDETERMINATE, "unknown_program", detail, None, degraded)
+    if beyond := _violated(case):
+        scored = f"; {_shown(case)}" if _no_score(case) is None else ""
+        return _final(case, case.program, Label.NOK, "limit", beyond + scored, degraded)
     for reason, check in CHECKS:
         detail = check(case, case.program)
         if detail:
@@ -101,12 +117,42 @@ def _scored(case: Case, program: ProgramConfig, degraded: bool) -> Decision:
         if program.mode == "collecting" and failed[0] in ("no_model", "no_threshold"):
             failed = ("collecting", failed[1])
         return Decision(Label.INDETERMINATE, *failed, _shadow(case, Label.INDETERMINATE), degraded)
-    score = _value(case)
-    label, reason = (Label.OK, "ok") if score < 1.0 else (Label.NOK, "score_above_threshold")
-    detail = f"score {score:.3g}, limit 1"
+    if _value(case) >= 1.0:
+        return _final(case, program, Label.NOK, "score_above_threshold", _shown(case), degraded)
+    if unknown := [describe(check) for check in case.limits if check.state == "unknown"]:
+        detail = f"{', '.join(unknown)}; {_shown(case)}"
+        return Decision(Label.INDETERMINATE, "limit_unknown", detail, _shadow(case, Label.INDETERMINATE), degraded)
+    return _final(case, program, Label.OK, "ok", _shown(case), degraded)
+
+
+def _final(case: Case, program: ProgramConfig, label: Label, reason: str, detail: str, degraded: bool) -> Decision:
+    """OK or NOK, as far as the program's mode lets it out."""
     if program.mode != "armed":
         return Decision(Label.INDETERMINATE, program.mode, detail, _shadow(case, label), degraded)
     return Decision(label, reason, detail, None, degraded)
+
+
+def _shown(case: Case) -> str:
+    return f"score {_value(case):.3g}, limit 1"
+
+
+def _violated(case: Case) -> str:
+    """The limits that are violated, in words; "" where none is or the current was not seen well enough to say."""
+    found = case.integrity.get(case.current)
+    is_seen = found is not None and found.state in ("ok", "degraded") and case.blind_ms <= case.max_blind_ms
+    if not is_seen or _faults(case, [case.current]):
+        return ""
+    return ", ".join(describe(check) for check in case.limits if check.state == "violated")
+
+
+def _faults(case: Case, streams: Iterable[str]) -> list[str]:
+    """Faulty sensors among `streams`, in words."""
+    return [
+        f"{stream}: {finding.code}" + (f" ({finding.detail})" if finding.detail else "")
+        for stream in streams
+        for finding in case.sensor_health.get(stream, ())
+        if finding.state == "fault"
+    ]
 
 
 def _value(case: Case) -> float:
@@ -149,7 +195,9 @@ def _degraded(case: Case) -> bool:
     views = any(_lacking(case, case.program, kind) for kind in RESULT_KINDS & set(case.program.optional))
     # A scan within its limits may still lack rows, whether or not its kind is listed beside its view.
     listed = (*case.program.required, *case.program.optional, "profile")
-    return absent or views or any(found.state != "ok" for found in _of_kinds(case, listed))
+    states = any(found.state != "ok" for found in _of_kinds(case, listed))
+    faulty = bool(_faults(case, [stream for stream, kind in case.kinds.items() if kind in listed]))
+    return absent or views or states or faulty
 
 
 def _listed(case: Case, program: ProgramConfig, kind: str) -> list[str]:
@@ -176,6 +224,15 @@ def _stream_broken(case: Case, program: ProgramConfig) -> str:
     if case.blind_ms > case.max_blind_ms:
         lines.append(f"an arc's begin or end lies in {case.blind_ms:.0f} ms or more without current data")
     return ", ".join(lines)
+
+
+def _sensor(case: Case, program: ProgramConfig) -> str:
+    if program.sensor_faults == "report":
+        return ""
+    # A view that is listed is needed, unless its kind is optional, as for `no_result`.
+    viewed = {kind for kind in RESULT_KINDS if _listed(case, program, kind)}
+    needed = (set(program.required) | viewed) - set(program.optional)
+    return ", ".join(_faults(case, [stream for stream, kind in case.kinds.items() if kind in needed]))
 
 
 def _holes(found: Integrity) -> str:
@@ -230,6 +287,7 @@ def _no_result(case: Case, program: ProgramConfig) -> str:
 CHECKS: tuple[tuple[str, Callable[[Case, ProgramConfig], str]], ...] = (
     ("stream_missing", _stream_missing),
     ("stream_broken", _stream_broken),
+    ("sensor", _sensor),
     ("arc_too_short", _arc_too_short),
     ("arc_count", _arc_count),
     ("sync", _sync),

@@ -21,19 +21,19 @@ from ulid import ULID
 
 from drivers.base import Chunk, StreamSpec
 from edged.aligner import Aligner
-from edged.arc import ArcStats
 from edged.cell_calibration import CellCalibration, Scope
 from edged.config import Config
 from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide
+from edged.limits import check_limits
 from edged.parts import PartTracker
 from edged.recording import verdict_metadata
 from edged.recording_guard import RecorderLike, RecordingGuard
 from edged.ring import Ring
 from edged.scoring import Scorer, ScoreReply
 from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
-from edged.types import RESULT_KINDS, PartVerdict, Verdict
-from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
+from edged.types import RESULT_KINDS, ArcFigures, PartVerdict, Verdict
+from edged.verdict import Identity, Latencies, arc_figures, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
 from pipelines.window import Integrity, Seam, SeamWindow
 
@@ -284,7 +284,10 @@ class Engine:
         seam = work.seam
         window = work.window or self._window(work)
         scans = self._scans(work.open)
-        current = self._config.streams[self._tracker.streams[seam.torch]]
+        current = self._tracker.streams[seam.torch]
+        settings = work.open.settings
+        arc = arc_figures(seam, work.open.stats, settings.thermal_efficiency, self._length_mm(work, window.integrity))
+        limits = check_limits(settings.limits, arc)
         scope, wanted = self._scope(work), self._config.calibration
         expired = self._calibration.expired(wanted, self._utc_ns(seam.arc_on_ns), scope)
         decision = decide(
@@ -296,11 +299,13 @@ class Engine:
                 views=frozenset(window.views) | (scans if window.height_map_mm is not None else frozenset()),
                 scans=scans,
                 blind_ms=work.open.blind_ns / 1e6,
-                max_blind_ms=current.max_gap_ms,
+                max_blind_ms=self._config.streams[current].max_gap_ms,
                 reply=reply,
                 calibration=self._calibration.problem(wanted, scope),
                 expired=expired,
                 given=given,
+                limits=limits,
+                current=current,
             )
         )
         verdict = build_verdict(
@@ -309,10 +314,10 @@ class Engine:
             decision,
             reply,
             window.integrity,
-            work.open.stats,
-            self._length_mm(work),
+            arc,
             self._latencies(work, now_ns),
             dataclasses.replace(self._identity, calibration_warnings=expired),
+            limits,
         )
         verdict = self._to_disk(seam, verdict, now_ns)
         work.open.state = SeamState.FINAL
@@ -331,9 +336,14 @@ class Engine:
         streams = {spec.name for spec in work.aligner.specs} | {self._config.views[view].stream for view in views}
         return Scope(work.seam.program, frozenset(streams), frozenset(views))
 
-    def _length_mm(self, work: Work) -> float | None:
-        lengths = [welded_length_mm(spec, chunks, work.seam.arcs) for spec, chunks in work.aligner.motion]
-        return next((length for length in lengths if length is not None), None)
+    def _length_mm(self, work: Work, integrity: Mapping[str, Integrity]) -> float | None:
+        """Measured length, made up for gaps within a motion stream's limits; a stream beyond them measures none."""
+        for spec, chunks in work.aligner.motion:
+            found = integrity[spec.name]
+            length = welded_length_mm(spec, chunks, work.seam.arcs)
+            if length is not None and found.state in ("ok", "degraded"):
+                return length / found.coverage
+        return None
 
     def _latencies(self, work: Work, now_ns: int) -> Latencies:
         arrivals = (work.aligner.last_arrival_ns, self._views.last_arrival_ns(work.seam.seam_id))
@@ -349,7 +359,7 @@ class Engine:
         program = self._config.programs.get(seam.program) if known else None
         decision = decide(Case(program, seam.program, given=given))
         latencies = Latencies(None, None, self._utc_ns(now_ns))
-        verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, self._identity)
+        verdict = build_verdict(seam, program, decision, None, {}, ArcFigures(), latencies, self._identity)
         self._publish(verdict, now_ns)
 
     def _publish(self, verdict: Verdict, now_ns: int) -> None:

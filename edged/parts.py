@@ -3,11 +3,17 @@
 `part{part_id, seams}` opens a part, `end_part` ends it. Its verdict comes once every expected seam has one, or after
 `end_part` as soon as no seam of it is open any more (what is missing then was not welded), or after
 `PART_TIMEOUT_NS` without a word about it.
+
+The verdict names welds that are *missing* (expected, not welded), *extra* (welded, not expected: under a reference
+that the part does not have or once too often, or an arc that nobody announced while this was the only open part),
+*too short* and *too long* (beyond the program's limits of length or arc time, or without an arc of `min_arc_s`). A
+part with an extra weld is not what was ordered, so it is INDETERMINATE where no seam makes it NOK.
 """
 
 import dataclasses
 from collections import Counter
 
+from edged.limits import is_too_long, is_too_short
 from edged.messages import ControlError, Part
 from edged.types import Label, PartSeam, PartVerdict, Verdict
 
@@ -24,10 +30,23 @@ class _OpenPart:
     touched_ns: int
     ended: bool = False
     seams: list[PartSeam] = dataclasses.field(default_factory=list)
+    too_short: list[str] = dataclasses.field(default_factory=list)
+    too_long: list[str] = dataclasses.field(default_factory=list)
 
     def missing(self) -> list[str]:
         """Expected references without a verdict; a reference listed twice needs two."""
         return sorted((Counter(self.expected) - Counter(seam.seam_ref or "" for seam in self.seams)).elements())
+
+    def extra(self) -> list[str]:
+        """References beyond the expected ones, ids of seams without one."""
+        left = Counter(self.expected)
+        extra = []
+        for seam in self.seams:
+            if seam.seam_ref is not None and left[seam.seam_ref] > 0:
+                left[seam.seam_ref] -= 1
+            else:
+                extra.append(_name(seam))
+        return extra
 
 
 class PartTracker:
@@ -64,12 +83,24 @@ class PartTracker:
 
     def add(self, verdict: Verdict, now_ns: int) -> None:
         """Take a seam's verdict; seams without an open part are no part's."""
-        part = self._open.get(verdict.seam.part_id or "")
+        part = self._part_of(verdict)
         if part is None:
             return
         part.touched_ns = now_ns
-        if len(part.seams) < MAX_PART_VERDICTS:
-            part.seams.append(PartSeam(verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason))
+        if len(part.seams) >= MAX_PART_VERDICTS:
+            return
+        seam = PartSeam(verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason)
+        part.seams.append(seam)
+        if is_too_short(verdict.limits) or verdict.reason == "arc_too_short":
+            part.too_short.append(_name(seam))
+        if is_too_long(verdict.limits):
+            part.too_long.append(_name(seam))
+
+    def _part_of(self, verdict: Verdict) -> _OpenPart | None:
+        seam = verdict.seam
+        if seam.part_id is None and seam.seam_ref is None and len(self._open) == 1:
+            return next(iter(self._open.values()))
+        return self._open.get(seam.part_id or "")
 
     def advance(self, open_parts: set[str], now_ns: int, utc_ns: int) -> list[PartVerdict]:
         """Verdicts of parts that are complete; `open_parts` are the parts that still have open seams."""
@@ -89,9 +120,9 @@ class PartTracker:
         return len(self._open)
 
     def _verdict(self, part_id: str, part: _OpenPart, utc_ns: int) -> PartVerdict:
-        missing = part.missing()
+        missing, extra = part.missing(), part.extra()
         seams = [*part.seams, *(PartSeam(ref, None, Label.INDETERMINATE, "seam_missing") for ref in missing)]
-        label, reason, detail = _judge(seams, missing)
+        label, reason, detail = _judge(seams, missing, extra)
         self._judged.pop(part_id, None)
         self._judged[part_id] = label.name
         if len(self._judged) > MAX_PARTS:
@@ -106,18 +137,25 @@ class PartTracker:
             config_id=self._config_id,
             is_simulated=self._is_simulated,
             decided_utc_ns=utc_ns,
+            missing=tuple(missing),
+            extra=tuple(extra),
+            too_short=tuple(part.too_short),
+            too_long=tuple(part.too_long),
         )
 
 
-def _judge(seams: list[PartSeam], missing: list[str]) -> tuple[Label, str, str]:
-    named = {
-        label: ", ".join(seam.seam_ref or seam.seam_id or "?" for seam in seams if seam.label is label)
-        for label in Label
-    }
+def _name(seam: PartSeam) -> str:
+    return seam.seam_ref or seam.seam_id or "?"
+
+
+def _judge(seams: list[PartSeam], missing: list[str], extra: list[str]) -> tuple[Label, str, str]:
+    named = {label: ", ".join(_name(seam) for seam in seams if seam.label is label) for label in Label}
     if named[Label.NOK]:
         return Label.NOK, "seam_nok", named[Label.NOK]
     if missing:
         return Label.INDETERMINATE, "seam_missing", ", ".join(missing)
+    if extra:
+        return Label.INDETERMINATE, "seam_extra", ", ".join(extra)
     if named[Label.INDETERMINATE] or not seams:
         return Label.INDETERMINATE, "seam_indeterminate", named[Label.INDETERMINATE]
     return Label.OK, "ok", f"{len(seams)} seams"

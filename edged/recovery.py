@@ -17,7 +17,6 @@ from ulid import ULID
 from calibration.files import NO_CALIBRATION
 from drivers.base import DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
-from edged.arc import ArcStats
 from edged.config import Config
 from edged.decide import Case, decide
 from edged.journal import Entry, Journal
@@ -30,7 +29,7 @@ from edged.recording import (
     recover_complete,
     recover_interrupted,
 )
-from edged.types import Label, PartSeam, PartVerdict, Verdict
+from edged.types import ArcFigures, Label, PartSeam, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict
 from edged.wire import TimePair
 from pipelines.window import Seam
@@ -116,7 +115,7 @@ def interrupted_verdict(
     decision = decide(Case(program, seam.program, given=("interrupted", detail)))
     identity = Identity(config.config_id, calibration_id, is_simulated=config.cell.is_simulated)
     latencies = Latencies(None, None, time.time_ns())
-    verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, identity)
+    verdict = build_verdict(seam, program, decision, None, {}, ArcFigures(), latencies, identity)
     return dataclasses.replace(verdict, recording=None if recording is None else str(recording))
 
 

@@ -17,7 +17,8 @@ from enum import StrEnum
 from typing import Any
 
 from drivers.base import Chunk, StreamSpec
-from edged.arc import MAX_BRIDGE_NS, ArcDetector, ArcEvent, ArcStats
+from edged.arc import MAX_BRIDGE_NS, ArcDetector, ArcEvent
+from edged.arc_stats import ArcStats
 from edged.config import Config, ProgramConfig
 from edged.messages import ControlError, Expect
 from pipelines.window import Seam

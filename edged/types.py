@@ -7,7 +7,22 @@ from typing import Literal
 
 from pipelines.window import Integrity, Score, Seam
 
-__all__ = ["REASONS", "RESULT_KINDS", "Health", "Label", "Mode", "PartSeam", "PartVerdict", "StreamState", "Verdict"]
+__all__ = [
+    "REASONS",
+    "RESULT_KINDS",
+    "ArcFigures",
+    "FindingState",
+    "Health",
+    "Label",
+    "LimitCheck",
+    "LimitState",
+    "Mode",
+    "PartSeam",
+    "PartVerdict",
+    "SensorFinding",
+    "StreamState",
+    "Verdict",
+]
 
 
 class Label(IntEnum):
@@ -27,6 +42,9 @@ Mode = Literal["collecting", "shadow", "armed"]
 REASONS: dict[str, str] = {
     "ok": "the score is below the program's limit",
     "score_above_threshold": "the score is above the program's limit",
+    "limit": "a measured figure of the weld lies outside the program's limits",
+    "limit_unknown": "a figure that the program limits could not be measured",
+    "sensor": "a required stream's sensor is faulty: what it says of the weld cannot be trusted",
     "unknown_program": "no program was announced and no default_program is configured, or its model does not know it",
     "collecting": "the program is still collecting good welds",
     "shadow": "the program is in shadow: its label is in shadow_label",
@@ -47,10 +65,82 @@ REASONS: dict[str, str] = {
     "seam_nok": "a seam of the part is not OK",
     "seam_indeterminate": "a seam of the part has no OK or NOK",
     "seam_missing": "an expected seam of the part was not welded",
+    "seam_extra": "a seam was welded that the part does not have",
 }
 """Every reason a verdict can carry, in words a maintenance technician understands."""
 
 StreamState = Literal["starting", "ok", "degraded", "down", "ended"]
+
+
+LimitState = Literal["kept", "violated", "unknown"]
+FindingState = Literal["warning", "fault"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ArcFigures:
+    """What was measured of a seam's arcs: energy, levels, transfer, lengths, times; None where it is not known.
+
+    Over arc time: mean and RMS of current and voltage, `peak_current_a` and `base_current_a` (95th and 5th percentile
+    of the samples), `mean_power_w` and `arc_energy_j` of instantaneous u·i, `short_circuit_hz` and the mean duration
+    of one, `pulse_hz` (swings of the current), `transfer_mode` (`edged.arc_stats`). `arc_energy_j_mm` is over length
+    (ISO/TR 18491) and `heat_input_kj_mm` that times k / 1000. `length_mm` comes from a motion stream, or it
+    `length_is_nominal`: arc time at the programmed speed; `travel_speed_mm_s` is measured length over arc time, never
+    the programmed speed. `pause_s` lies between arcs; `restrikes` are arcs beyond the first, `dips` moments without
+    current inside an arc.
+    """
+
+    arc_s: float = 0.0
+    pause_s: float = 0.0
+    restrikes: int = 0
+    dips: int = 0
+    mean_current_a: float | None = None
+    mean_voltage_v: float | None = None
+    rms_current_a: float | None = None
+    rms_voltage_v: float | None = None
+    peak_current_a: float | None = None
+    base_current_a: float | None = None
+    mean_power_w: float | None = None
+    arc_energy_j: float | None = None
+    arc_energy_j_mm: float | None = None
+    heat_input_kj_mm: float | None = None
+    short_circuit_hz: float | None = None
+    short_circuit_ms: float | None = None
+    pulse_hz: float | None = None
+    transfer_mode: str | None = None
+    length_mm: float | None = None
+    length_is_nominal: bool = True
+    travel_speed_mm_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LimitCheck:
+    """One limit of the program: `value` against `low` and `high` in `unit`, or `mode` against the `wanted` one."""
+
+    name: str
+    state: LimitState
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    mode: str | None = None
+    wanted: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SensorFinding:
+    """Something wrong with a stream's sensor, see docs/sensor-health.md for the codes.
+
+    "fault": its data cannot be trusted; "warning": look after it. `value` lies beyond `limit`, both in `unit`;
+    `since_utc_ns`: the first of the seams in a row that had it.
+    """
+
+    code: str
+    state: FindingState
+    value: float
+    limit: float
+    unit: str
+    since_utc_ns: int
+    detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,6 +205,10 @@ class Verdict:
     decided_utc_ns: int
     recording: str | None
     calibration_warnings: tuple[str, ...] = ()
+    arc: ArcFigures = ArcFigures()
+    limits: tuple[LimitCheck, ...] = ()
+    sensor_health: Mapping[str, tuple[SensorFinding, ...]] = dataclasses.field(default_factory=dict)
+    """Stream → what is wrong with its sensor; streams with sound sensors are not there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,7 +223,10 @@ class PartSeam:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartVerdict:
-    """A whole part's verdict, OK only if every expected seam is; it enters the journal like a seam's."""
+    """A whole part's verdict, OK only if every expected seam is; it enters the journal like a seam's.
+
+    `missing`, `extra`, `too_short` and `too_long` name seams by the PLC's reference, by id where they have none.
+    """
 
     cell: str
     part_id: str
@@ -140,3 +237,7 @@ class PartVerdict:
     config_id: str
     is_simulated: bool
     decided_utc_ns: int
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    too_short: tuple[str, ...] = ()
+    too_long: tuple[str, ...] = ()

@@ -18,13 +18,17 @@ from typing import Annotated, Any, Literal, Self
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from edged.types import Label, Mode, StreamState
+from edged.types import FindingState, Label, LimitState, Mode, StreamState
 
 __all__ = [
+    "MAX_FINDINGS",
     "MAX_PAYLOAD_BYTES",
     "SCHEMA",
+    "ArcMessage",
+    "FindingMessage",
     "HealthMessage",
     "HeartbeatMessage",
+    "LimitMessage",
     "Message",
     "PartMessage",
     "TimePair",
@@ -44,10 +48,12 @@ MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_TIMELINE_POINTS = 1024
 MAX_TEXT_CHARS = 1000
 MAX_MAP_ENTRIES = 256
+MAX_FINDINGS = 32
 
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 UtcNs = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Names = Annotated[list[Text], Field(max_length=1024)]
 Values = Annotated[dict[str, FiniteFloat | None], Field(max_length=MAX_MAP_ENTRIES)]
 
 
@@ -91,6 +97,57 @@ class IntegrityMessage(Message):
     gaps: Count
     longest_gap_ms: FiniteFloat | None
     sync_residual_ms: FiniteFloat | None
+
+
+class ArcMessage(Message):
+    """What was measured of the seam's arcs."""
+
+    arc_s: FiniteFloat | None
+    pause_s: FiniteFloat | None
+    restrikes: Count
+    dips: Count
+    mean_current_a: FiniteFloat | None
+    mean_voltage_v: FiniteFloat | None
+    rms_current_a: FiniteFloat | None
+    rms_voltage_v: FiniteFloat | None
+    peak_current_a: FiniteFloat | None
+    base_current_a: FiniteFloat | None
+    mean_power_w: FiniteFloat | None
+    arc_energy_j: FiniteFloat | None
+    arc_energy_j_mm: FiniteFloat | None
+    heat_input_kj_mm: FiniteFloat | None
+    short_circuit_hz: FiniteFloat | None
+    short_circuit_ms: FiniteFloat | None
+    pulse_hz: FiniteFloat | None
+    transfer_mode: Text | None
+    length_mm: FiniteFloat | None
+    length_is_nominal: bool
+    travel_speed_mm_s: FiniteFloat | None
+
+
+class LimitMessage(Message):
+    """One limit of the program against what was measured."""
+
+    name: Text
+    state: LimitState
+    value: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    unit: Text
+    mode: Text | None
+    wanted: Text | None
+
+
+class FindingMessage(Message):
+    """Something wrong with a stream's sensor."""
+
+    code: Text
+    state: FindingState
+    value: FiniteFloat | None
+    limit: FiniteFloat | None
+    unit: Text
+    since_utc_ns: UtcNs
+    detail: Text
 
 
 class VerdictMessage(Message):
@@ -145,6 +202,11 @@ class VerdictMessage(Message):
     is_simulated: bool
     decided_utc_ns: UtcNs
     recording: Text | None
+    arc: ArcMessage | None = None
+    limits: Annotated[list[LimitMessage], Field(max_length=MAX_MAP_ENTRIES)] = []
+    sensor_health: Annotated[
+        dict[str, Annotated[list[FindingMessage], Field(max_length=MAX_FINDINGS)]], Field(max_length=MAX_MAP_ENTRIES)
+    ] = {}
 
 
 class PartSeamMessage(Message):
@@ -172,6 +234,10 @@ class PartMessage(Message):
     config_id: Text
     is_simulated: bool
     decided_utc_ns: UtcNs
+    missing: Names = []
+    extra: Names = []
+    too_short: Names = []
+    too_long: Names = []
 
 
 class StreamHealthMessage(Message):

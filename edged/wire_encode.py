@@ -4,16 +4,21 @@ It stands before the journal, which packs and stores what is made here. Nothing 
 become UTC, and texts, maps and timelines are cut to the limits of the format.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from edged.types import REASONS, Health, Label, PartVerdict, Verdict
+from edged.types import REASONS, ArcFigures, Health, Label, LimitCheck, PartVerdict, SensorFinding, Verdict
 from edged.wire import (
+    MAX_FINDINGS,
     MAX_MAP_ENTRIES,
     MAX_TEXT_CHARS,
     MAX_TIMELINE_POINTS,
+    ArcMessage,
+    FindingMessage,
     IntegrityMessage,
+    LimitMessage,
     PartMessage,
     PartSeamMessage,
     StreamHealthMessage,
@@ -28,12 +33,13 @@ __all__ = ["encode_health", "encode_part", "encode_verdict"]
 
 
 def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimePair) -> dict[str, Any]:
-    """The map that goes over the wire. Raises WireError where OK or NOK would go out without a finite score.
+    """The map that goes over the wire. Raises WireError where OK, or NOK by score, would go out without a score.
 
     Values that are not finite go out as nil; texts and the timeline are cut to the limits of the format.
     """
     seam, score = verdict.seam, verdict.score
-    if verdict.label != Label.INDETERMINATE and (score is None or _finite(score.score) is None):
+    needs_score = verdict.label != Label.INDETERMINATE and (verdict.label, verdict.reason) != (Label.NOK, "limit")
+    if needs_score and (score is None or _finite(score.score) is None):
         shown = None if score is None else score.score
         raise WireError(f"seam {seam.seam_id}: label {verdict.label.name} needs a finite score, got {shown!r}")
     message = VerdictMessage(
@@ -74,6 +80,12 @@ def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimeP
         is_simulated=verdict.is_simulated,
         decided_utc_ns=max(0, verdict.decided_utc_ns),
         recording=_optional_text(verdict.recording),
+        arc=_arc(verdict.arc),
+        limits=[_limit(check) for check in verdict.limits],
+        sensor_health={
+            _text(name): [_finding(finding) for finding in found[:MAX_FINDINGS]]
+            for name, found in verdict.sensor_health.items()
+        },
     )
     return as_map(message)
 
@@ -98,6 +110,10 @@ def encode_part(part: PartVerdict, journal_id: str, sequence: int) -> dict[str, 
         config_id=part.config_id,
         is_simulated=part.is_simulated,
         decided_utc_ns=max(0, part.decided_utc_ns),
+        missing=_names(part.missing),
+        extra=_names(part.extra),
+        too_short=_names(part.too_short),
+        too_long=_names(part.too_long),
     )
     return as_map(message)
 
@@ -165,6 +181,31 @@ def _integrity(verdict: Verdict, name: str) -> IntegrityMessage:
         longest_gap_ms=_finite(found.longest_gap_ms),
         sync_residual_ms=_finite(found.sync_residual_ms),
     )
+
+
+def _arc(arc: ArcFigures) -> ArcMessage:
+    return ArcMessage(**_sent(arc))
+
+
+def _limit(check: LimitCheck) -> LimitMessage:
+    return LimitMessage(**_sent(check))
+
+
+def _finding(finding: SensorFinding) -> FindingMessage:
+    return FindingMessage(**_sent(finding))
+
+
+def _sent(found: ArcFigures | LimitCheck | SensorFinding) -> dict[str, Any]:
+    """Its fields, the numbers finite and the texts cut to length."""
+    return {
+        field.name: _finite(value) if isinstance(value, float) else _text(value) if isinstance(value, str) else value
+        for field in dataclasses.fields(found)
+        for value in (getattr(found, field.name),)
+    }
+
+
+def _names(names: tuple[str, ...]) -> list[str]:
+    return [_text(name) for name in names[:1024]]
 
 
 def _values(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -130,6 +130,9 @@ def test_time_pair_converts() -> None:
     [
         ("## `verdict/<program>`", wire.VerdictMessage, {"schema"}),
         ("Each value of `integrity`", wire.IntegrityMessage, set()),
+        ("`arc`, over arc time", wire.ArcMessage, set()),
+        ("Each entry of `limits`", wire.LimitMessage, set()),
+        ("Each entry of a stream in `sensor_health`", wire.FindingMessage, set()),
         ("## `part`", wire.PartMessage, {"schema"}),
         ("## `health`", wire.HealthMessage, {"schema"}),
         ("Each value of `streams`", wire.StreamHealthMessage, set()),
