@@ -25,6 +25,7 @@ from pipelines.checkpoint import CheckpointError, flat_optimiser, load_checkpoin
 from pipelines.distributed import leading_one, summed, world
 from pipelines.grids import Tell
 from pipelines.loop_config import AMP_DTYPES, LoopConfig, LoopReport, made_for, make_optimiser, make_schedule, refuse
+from pipelines.torch_device import torch_device
 
 __all__ = ["CheckpointError", "DivergedError", "LoopConfig", "LoopReport", "train_loop"]
 
@@ -43,7 +44,7 @@ class DivergedError(ValueError):
 def train_loop(
     net: nn.Module, rows: int, loss: Loss, held_out: HeldOut, config: LoopConfig, tell: Tell
 ) -> LoopReport:
-    """Train `net` in place, on the device where it is.
+    """Train `net` in place, on `config.device`, to which it is moved.
 
     Args:
         rows: number of training seams; they are drawn anew each epoch, in batches.
@@ -88,7 +89,7 @@ class _Training:
         self, net: nn.Module, rows: int, loss: Loss, held_out: HeldOut, config: LoopConfig, tell: Tell
     ) -> None:
         self.net, self.rows, self.held_out, self.config, self.tell = net, rows, held_out, config, tell
-        self.device = next(net.parameters()).device
+        self.device = next(net.to(torch_device(config.device)).parameters()).device
         self.world = world()
         refuse(rows, config, self.device, self.world.size)
         self.batches = -(-rows // config.batch)
