@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.features.result import CROP_X, RESULT_ROWS
 from pipelines.fusion import Fusion
+from pipelines.gaussian import raw_score
 from pipelines.seam_analysis import SeamAnalysis
 from pipelines.window import AlongPoint, SeamFrame
 
@@ -76,7 +77,8 @@ def analysed_along(
             own = rows[i * RESULT_ROWS : (i + 1) * RESULT_ROWS]
             if of == kind and len(own):
                 worst = np.fmax(worst, laid(np.minimum(own, found.components[name]), first, last, frame.length_mm))
-    return points(np.logaddexp(0.0, worst), frame.length_mm, limit)  # as `raw_score`
+    raw = [raw_score(z) if np.isfinite(z) else np.nan for z in worst.tolist()]
+    return points(np.array(raw), frame.length_mm, limit)
 
 
 def _as_score(found: SeamAnalysis) -> Mapping[str, Array]:

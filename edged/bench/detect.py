@@ -4,6 +4,7 @@ Renders the corpora that are missing, trains and scores what was not yet, and wr
 goes on where it was interrupted. The page and its pictures come from the report alone.
 """
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -108,11 +109,12 @@ def _measure(
     from edged.bench.detection.ask_oracle import oracle_is_fed
     from edged.bench.detection.corpus import corpus_in, plan_corpus
     from edged.bench.detection.data import load_corpus
+    from edged.bench.detection.extraction import extraction_of
     from edged.bench.detection.runner import jobs_of, run_jobs
 
     planned = plan_corpus(number, size)
     folder = corpus_in(work, planned, jobs, cache_dir, console)
-    data = load_corpus(planned, folder)
+    data = dataclasses.replace(load_corpus(planned, folder), extract_ms=extraction_of(planned, folder, cache_dir))
     wanted = jobs_of(seeds, primary, oracle_is_fed(planned.size))
     with progress_bars(console) as bars:
         whole = bars.add_task(f"runs on corpus {number}", total=len(wanted))

@@ -55,9 +55,9 @@ def test_a_scans_worst_row_is_at_its_place_in_units_of_the_limit() -> None:
     rows[20] = 5.0
     frame = SeamFrame(28.0)
     found = analysed_along(analysis({"s_R.scan": rows}, s_R=6.0), (), frame, limit=2.0)
-    assert [p.mm for p in found] == [i + 0.5 for i in range(28)]
+    assert [p.mm for p in found] == pytest.approx([i + 0.5 for i in range(28)])
     worst = max(found, key=lambda p: p.score)
-    assert worst.mm == 20.5
+    assert worst.mm == pytest.approx(20.5)
     assert worst.score == pytest.approx(np.logaddexp(0, 5.0) / 2.0)
 
 
