@@ -30,6 +30,7 @@ from pipelines.oneclass import fit_process
 from pipelines.per_program import fit_per_program
 from pipelines.seam_grid import GRID, fit_grid_scaler, seam_grid
 from pipelines.thresholds import DEFAULT_ALPHA, ThresholdTable, goods_needed
+from pipelines.torch_device import peak_memory, torch_device
 from pipelines.training import Split, TrainConfig, data_digest, session_groups, split_by_session
 from pipelines.window import Score
 
@@ -169,6 +170,9 @@ def fit_grid(
         "fit": len(rows["fit"]),
         "calibration": len(split.calibration),
         "seconds": round(time.monotonic() - began, 1),
+        "device": options.device,
+        "amp": options.amp,
+        **{name: round(mb) for name, mb in peak_memory(torch_device(options.device)).items()},
     }
     return FittedGrid(
         detector, pair, options.shape, programs, normaliser, scaler, method, fusion, process, report, tier

@@ -11,7 +11,6 @@ that of the whole batch if the loss is a mean over seams and the network has no 
 
 import dataclasses
 import math
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +24,7 @@ from pipelines.checkpoint import CheckpointError, flat_optimiser, load_checkpoin
 from pipelines.distributed import leading_one, summed, world
 from pipelines.grids import Tell
 from pipelines.loop_config import AMP_DTYPES, LoopConfig, LoopReport, made_for, make_optimiser, make_schedule, refuse
-from pipelines.torch_device import torch_device
+from pipelines.torch_device import peak_memory, torch_device
 
 __all__ = ["CheckpointError", "DivergedError", "LoopConfig", "LoopReport", "train_loop"]
 
@@ -121,15 +120,15 @@ class _Training:
         self.net.load_state_dict(self.best_net)
         self.net.eval()
         self._remove_checkpoint()
-        on_gpu = self.device.type == "cuda"
+        memory = peak_memory(self.device)
         return LoopReport(
             state.best_epoch,
             state.epoch,
             state.best,
             self.first,
             self._seconds(),
-            peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            peak_cuda_mb=torch.cuda.max_memory_allocated(self.device) / 2**20 if on_gpu else None,
+            peak_mb=memory["peak_mb"],
+            peak_cuda_mb=memory.get("peak_cuda_mb"),
             train_losses=tuple(state.train_losses),
             held_out_losses=tuple(state.held_out_losses),
             resumed_at=resumed_at,

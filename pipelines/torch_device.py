@@ -1,5 +1,6 @@
 """Where networks compute: "cpu" or "cuda", said once in a config or on a command line and checked at that edge."""
 
+import resource
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from pipelines.loop_config import AMP_DTYPES
 from pipelines.models import ModelError
 
-__all__ = ["DEVICES", "check_compute", "device_of", "model_device", "torch_device"]
+__all__ = ["DEVICES", "check_compute", "device_of", "model_device", "peak_memory", "torch_device"]
 
 DEVICES = ("cpu", "cuda")
 
@@ -37,6 +38,14 @@ def check_compute(device: str, amp: str) -> None:
         raise ValueError(f"mixed precision {amp!r} is not known; known: {', '.join(AMP_DTYPES)}")
     if amp == "fp16" and device != "cuda":
         raise ValueError(f'mixed precision "fp16" needs device "cuda", not {device!r}; use "bf16" or "off"')
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most that this process ever held, MB: `peak_mb` resident, on a GPU also `peak_cuda_mb` in tensors."""
+    found = {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if device.type == "cuda":
+        found["peak_cuda_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return found
 
 
 def model_device(model: Path, name: str) -> torch.device:

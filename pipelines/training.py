@@ -40,7 +40,7 @@ from pipelines.result_parts import (
 )
 from pipelines.skip import summary
 from pipelines.thresholds import MAX_CALIBRATION_SHARE
-from pipelines.torch_device import device_of
+from pipelines.torch_device import device_of, peak_memory
 
 __all__ = ["Fitted", "Split", "TrainConfig", "collate", "fit", "on_device", "split_by_session"]
 
@@ -359,7 +359,9 @@ def _train(
         "epochs": done.best_epoch,
         "held_out_loss": done.best_loss,
         "held_out_loss_of_the_mean": done.first_loss,
-        "peak_mb": round(done.peak_mb),
+        "device": config.device,
+        "amp": config.amp,
+        **{name: round(mb) for name, mb in peak_memory(device_of(net)).items()},
     }
 
 

@@ -74,6 +74,8 @@ def _weights(detector: str, goods: list[SeamFeatures], out: Path, config: TrainC
     seams = law_seams.goods(40) if detector == "causal_hm" else goods  # its own take a fifth of the time
     report = trainer(detector)(seams, [{}] * len(seams), out, config, 0.2, None, **further)
     assert report["model_id"].startswith(detector)
+    assert (report["training"]["device"], report["training"]["amp"]) == (config.device, config.amp)
+    assert report["training"]["peak_mb"] > 50
 
 
 @pytest.mark.parametrize("detector", DETECTORS)

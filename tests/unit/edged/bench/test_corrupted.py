@@ -145,8 +145,10 @@ def test_a_bank_is_measured_at_every_size_and_the_smallest_that_suffices_is_said
         assert sizes == sorted(sizes, reverse=True)
         cells = sum(len(data.split.train) * [14 * 14])
         assert sizes[0] == pytest.approx(modalities * SHARES[0] * cells, rel=0.01)
-        assert sum(row["plateau"] for row in own) == 1
-        assert all(row["auroc"] > 0.8 for row in own)  # their defects move the process
+        best = max(row["auroc"] for row in own)
+        chosen = [row for row in own if row["plateau"]]
+        assert chosen[0]["auroc"] >= best - 0.005
+        assert all(row["auroc"] < best - 0.005 for row in own if row["size"] < chosen[0]["size"])
         assert own[0]["state_mb"] > own[-1]["state_mb"]
 
 
