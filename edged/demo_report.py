@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edged.types import Label
 from edged.usage import ProcessTree
+from edged.watch import worst_place
 
 __all__ = ["DemoReport", "verdict_table"]
 
@@ -93,6 +94,7 @@ class DemoReport:
             "mode": message["mode"],
             "score": message["score"],
             "p_value": message["p_value"],
+            "along": message["along"],
             "latency_ms": _latency_ms(message),
         }
 
@@ -149,7 +151,8 @@ def verdict_table(report: DemoReport) -> Table:
     table = Table(title=f"edged demo: {done} of {report.planned} seams", title_justify="left")
     for column, justify in (
         ("#", "right"), ("program", "left"), ("arc s", "right"), ("A", "right"), ("V", "right"),
-        ("score", "right"), ("p", "right"), ("verdict", "left"), ("reason", "left"), ("ms", "right"),
+        ("score", "right"), ("p", "right"), ("worst at", "right"), ("verdict", "left"),
+        ("reason", "left"), ("ms", "right"),
     ):  # fmt: skip
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for message in report.seams:
@@ -162,6 +165,7 @@ def verdict_table(report: DemoReport) -> Table:
             _number(message["mean_voltage_v"], ".1f"),
             _number(message["score"], ".2f"),
             _number(message["p_value"], ".3f"),
+            worst_place(message["along"], message["score"]),
             f"[{STYLES[label]}]{label.name}[/]",
             message["reason"],
             _number(_latency_ms(message), ".0f"),

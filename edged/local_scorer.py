@@ -4,6 +4,7 @@ The same detector gets the same pushes in the same order; only the process bound
 stops halfway: it keeps a seam's features instead of scoring them, for training.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -91,7 +92,10 @@ def _failed(seam_id: str, error: ValueError) -> ScoreReply:
 
 
 class FeatureCollector:
-    """A `Scorer` that keeps features: `features[seam_id]`, or in `failed[seam_id]` why there are none."""
+    """A `Scorer` that keeps features: `features[seam_id]`, or in `failed[seam_id]` why there are none.
+
+    `spent_ms[seam_id]`: time inside the extractor, pushing and finishing.
+    """
 
     def __init__(self, backbone: Backbone, tier: Tier = "default") -> None:
         self._backbone, self._tier = backbone, tier
@@ -99,6 +103,7 @@ class FeatureCollector:
         self._replies: list[ScoreReply] = []
         self.features: dict[str, SeamFeatures] = {}
         self.failed: dict[str, str] = {}
+        self.spent_ms: dict[str, tuple[float, float]] = {}
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         """Open a seam at arc-on."""
@@ -107,21 +112,27 @@ class FeatureCollector:
     def push(self, seam_id: str, chunk: Chunk) -> None:
         """Hand over a stamped chunk."""
         if seam_id in self._open:
+            began = time.perf_counter()
             try:
                 self._open[seam_id].push(chunk)
             except ValueError as error:
                 self.failed[seam_id] = str(error)
                 del self._open[seam_id]
+            before = self.spent_ms.get(seam_id, (0.0, 0.0))
+            self.spent_ms[seam_id] = (before[0] + (time.perf_counter() - began) * 1e3, before[1])
 
     def finish(self, window: SeamWindow) -> None:
         """Keep the seam's features."""
         seam_id = window.seam.seam_id
         extractor = self._open.pop(seam_id, None)
         if extractor is not None:
+            began = time.perf_counter()
             try:
                 self.features[seam_id] = extractor.finish(window)
             except ValueError as error:
                 self.failed[seam_id] = str(error)
+            pushed = self.spent_ms.get(seam_id, (0.0, 0.0))[0]
+            self.spent_ms[seam_id] = (pushed, (time.perf_counter() - began) * 1e3)
         self._replies.append(ScoreReply(seam_id, None, "collecting", "features were kept for training"))
 
     def drop(self, seam_id: str) -> None:

@@ -23,7 +23,7 @@ from edged.recording import recordings
 from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording, replaying_engine
 from edged.types import Verdict
 from pipelines.models import ModelError, load_detector
-from pipelines.window import Detector
+from pipelines.window import Detector, Score
 
 __all__ = ["local_engine", "replay", "report_line"]
 
@@ -93,7 +93,13 @@ def replay(
         except (RecordingError, ModelError) as error:
             failed.append({"path": str(file), "error": str(error)})
     diffs = [line["diff"] for line in lines if line["diff"] is not None]
-    report = {"seams": lines, "max_diff": max(diffs, default=None), "failed": failed}
+    along = [line["along_diff"] for line in lines if line["along_diff"] is not None]
+    report = {
+        "seams": lines,
+        "max_diff": max(diffs, default=None),
+        "max_along_diff": max(along, default=None),
+        "failed": failed,
+    }
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     Console().print(_table(lines))
@@ -113,7 +119,9 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
     """One seam of the report.
 
     `diff` is relative, 1 where only one side has a score; None where another model or calibration judged or neither
-    side has one. Where a program had no threshold yet, the raw scores are compared.
+    side has one. Where a program had no threshold yet, the raw scores are compared. `along_diff` is the largest
+    difference of the scores along the seam, in units of the limit; None where another model or calibration judged or
+    the recording holds none.
     """
     score = verdict.score
     now = {"score": score.score, "raw": score.raw} if score else {"score": None, "raw": None}
@@ -131,7 +139,19 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
         "calibration_id": verdict.calibration_id,
         "recorded": {key: recorded.get(key) for key in ("label", "reason", "score", "model_id", "calibration_id")},
         "diff": diff,
+        "along": [[p.mm, p.score] for p in score.along] if score else [],
+        "along_diff": _along_diff(score, recorded) if same else None,
     }
+
+
+def _along_diff(score: Score | None, recorded: Mapping[str, Any]) -> float | None:
+    """Against the recorded verdict's; 1 where the places differ."""
+    was = ((recorded.get("whole") or {}).get("score") or {}).get("along")
+    if was is None or score is None:
+        return None
+    if [p["mm"] for p in was] != [p.mm for p in score.along]:
+        return 1.0
+    return max((abs(old["score"] - new.score) for old, new in zip(was, score.along, strict=True)), default=0.0)
 
 
 def _relative(new: float | None, old: float | None) -> float | None:

@@ -27,7 +27,7 @@ from edged.types import Verdict
 from edged.virtual_cell import Profile, virtual_cell_config
 from pipelines.features.table import Tier
 
-__all__ = ["Bulk", "seam_id_of", "simulate_seam"]
+__all__ = ["Bulk", "extraction_ms", "seam_id_of", "simulate_seam"]
 
 EPOCH_UTC_NS = 1_767_225_600_000_000_000
 """2026-01-01: the calendar of simulated seams starts here, so that a seed gives the same bytes any day."""
@@ -107,6 +107,22 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
 
     Raises RuntimeError when the engine gives it no recorded verdict.
     """
+    return _played(plan, bulk, folder)[0]
+
+
+def extraction_ms(plan: SeamPlan, bulk: Bulk, folder: Path) -> tuple[float, float]:
+    """Like `simulate_seam` to features; returns the time that the extractor took, pushing and finishing.
+
+    Raises RuntimeError as it does, ValueError for a bulk that makes recordings.
+    """
+    if bulk.cache_dir is None:
+        raise ValueError("recordings are made without an extractor; give Bulk a cache_dir")
+    scorer: Any = _played(plan, bulk, folder)[1]
+    spent: tuple[float, float] = scorer.spent_ms[seam_id_of(plan)]
+    return spent
+
+
+def _played(plan: SeamPlan, bulk: Bulk, folder: Path) -> tuple[dict[str, Any], Scorer]:
     from drivers.sim.render import render_seam
 
     name = seam_id_of(plan)
@@ -133,7 +149,7 @@ def simulate_seam(plan: SeamPlan, bulk: Bulk, folder: Path) -> dict[str, Any]:
     if len(verdicts) != 1 or verdicts[0].recording is None:
         said = "; ".join(f"{verdict.reason}: {verdict.detail}" for verdict in verdicts)
         raise RuntimeError(f"seam {name} ({plan}) gave {len(verdicts)} verdicts instead of a recorded one ({said})")
-    return dict(rendered.truth)
+    return dict(rendered.truth), scorer
 
 
 def _spoilt(rendered: RenderedSeam, bulk: Bulk) -> RenderedSeam:

@@ -59,6 +59,10 @@ def train(
         ),
     ] = None,
     tier: Annotated[str, typer.Option(help="Of the features: default, or tiny (no weights needed).")] = "default",
+    device: Annotated[str, typer.Option(help="Where networks are trained: cpu, or cuda for a GPU.")] = "cpu",
+    amp: Annotated[
+        str, typer.Option(help="Mixed precision: off, bf16, or fp16 (on a GPU only, with scaled gradients).")
+    ] = "off",
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the training report here.")] = None,
 ) -> None:
     """Train a detector on good seams and calibrate its thresholds.
@@ -73,10 +77,23 @@ def train(
     given |= {} if pair is None else {"pair": tuple(name.strip() for name in pair.split(","))}
     choices = {name: value for name, value in given.items() if value is not None}
     try:
-        with joined() as here, progress_bars(Console(stderr=True, quiet=not here.leads)) as bars:
+        importlib.import_module("pipelines.torch_device").check_compute(device, amp)
+        with joined(device) as here, progress_bars(Console(stderr=True, quiet=not here.leads)) as bars:
             advance = advance_of(bars)
             report = train_model(
-                recordings, out, pipeline, alpha, seed, jobs, cache_dir, advance, checkpoint, tier, choices
+                recordings,
+                out,
+                pipeline,
+                alpha,
+                seed,
+                jobs,
+                cache_dir,
+                advance,
+                checkpoint,
+                tier,
+                choices,
+                device,
+                amp,
             )
     except (ValueError, RecordingError, OSError) as error:
         console.print(f"[red]edged train:[/red] {error}")
@@ -102,9 +119,12 @@ def train_model(
     checkpoint: Path | None = None,
     tier: str = "default",
     choices: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    amp: str = "off",
 ) -> dict[str, Any]:
     """What `edged train` does. Under torchrun each process returns the report and the leading one writes the model.
 
+    `device` and `amp` are those of `pipelines.loop.LoopConfig`.
     `choices`: fields of `pipelines.grid_build.GridOptions`, for the detectors that work on a pair of modalities.
     Raises ValueError when the goods do not suffice or are of another tier, or the checkpoint is another training's,
     RecordingError.
@@ -126,7 +146,7 @@ def train_model(
     used = [seam for seam in seams if seam.seam_id in features]
     build = trainer(pipeline)
     config = importlib.import_module("pipelines.training").TrainConfig(
-        seed=seed, checkpoint=checkpoint or out.with_name(f"{out.name}.training")
+        seed=seed, checkpoint=checkpoint or out.with_name(f"{out.name}.training"), device=device, amp=amp
     )
     with tempfile.TemporaryDirectory() as dropped:  # what processes make that do not lead
         report: dict[str, Any] = build(

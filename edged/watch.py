@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from edged.types import Label
 from edged.wire import HealthMessage, Message, PartMessage, VerdictMessage, WireError, as_map, decode
 
-__all__ = ["received", "watch"]
+__all__ = ["received", "watch", "worst_place"]
 
 ROWS = 24
 LABEL_STYLES = {Label.OK: "green", Label.NOK: "bold red", Label.INDETERMINATE: "yellow"}
@@ -74,17 +74,31 @@ def received(
                 typer.echo(str(error), err=True)
 
 
+def worst_place(along: Sequence[Sequence[float]], score: float | None) -> str:
+    """Where the result looks worst, for a person: "12 mm"; "" within the limit, or where no place is known.
+
+    `along`: (mm, score) as on the wire. Below the limit the worst place is chance.
+    """
+    if score is None or score < 1.0 or not along:
+        return ""
+    mm, there = max(along, key=lambda point: point[1])
+    return f"{mm:.0f} mm" if there >= 1.0 else ""
+
+
 def _table(verdicts: list[VerdictMessage | PartMessage], health: HealthMessage | None) -> Table:
     caption = None if health is None else f"{health.state}: {'; '.join(health.warnings) or 'all streams ok'}"
-    table = Table("#", "program", "part / seam", "verdict", "score", "reason", "latency ms", caption=caption)
+    table = Table(
+        "#", "program", "part / seam", "verdict", "score", "worst at", "reason", "latency ms", caption=caption
+    )
     for verdict in verdicts[-ROWS:]:
         label = f"[{LABEL_STYLES[verdict.label]}]{verdict.label.name}[/]"
         if isinstance(verdict, PartMessage):
-            table.add_row(str(verdict.sequence), "part", verdict.part_id, label, "", verdict.reason, "")
+            table.add_row(str(verdict.sequence), "part", verdict.part_id, label, "", "", verdict.reason, "")
             continue
         where = " / ".join(name for name in (verdict.part_id, verdict.seam_ref or verdict.seam_id) if name)
         latency = verdict.latency_from_last_input_ms
         score, shown = verdict.score, "" if latency is None else f"{latency:.0f}"
         number = "" if score is None else f"{score:.2f}"
-        table.add_row(str(verdict.sequence), verdict.program, where, label, number, verdict.reason, shown)
+        worst = worst_place(verdict.along, verdict.score)
+        table.add_row(str(verdict.sequence), verdict.program, where, label, number, worst, verdict.reason, shown)
     return table

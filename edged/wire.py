@@ -46,6 +46,7 @@ SCHEMA = 1
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 MAX_TIMELINE_POINTS = 1024
+MAX_ALONG_POINTS = 1024
 MAX_TEXT_CHARS = 1000
 MAX_MAP_ENTRIES = 256
 MAX_FINDINGS = 32
@@ -182,6 +183,8 @@ class VerdictMessage(Message):
     timeline: Annotated[
         list[tuple[FiniteFloat, FiniteFloat | None, FiniteFloat | None]], Field(max_length=MAX_TIMELINE_POINTS)
     ]
+    along: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(max_length=MAX_ALONG_POINTS)] = []
+    """Messages from before there was this field have none."""
     stage_ms: Values
     integrity: Annotated[dict[str, IntegrityMessage], Field(max_length=MAX_MAP_ENTRIES)]
     arc_on_utc_ns: UtcNs

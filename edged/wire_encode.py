@@ -11,6 +11,7 @@ from typing import Any
 
 from edged.types import REASONS, ArcFigures, Health, Label, LimitCheck, PartVerdict, SensorFinding, Verdict
 from edged.wire import (
+    MAX_ALONG_POINTS,
     MAX_FINDINGS,
     MAX_MAP_ENTRIES,
     MAX_TEXT_CHARS,
@@ -143,8 +144,9 @@ def encode_health(health: Health, pair: TimePair) -> StreamHealthMessage:
 
 def _score_fields(score: Score | None) -> dict[str, Any]:
     if score is None:
-        empty: dict[str, Any] = {"components": {}, "by_modality": {}, "explain": {}, "timeline": [], "stage_ms": {}}
-        return empty | dict.fromkeys(("score", "raw_score", "p_value", "threshold", "threshold_id"))
+        maps: dict[str, Any] = {name: {} for name in ("components", "by_modality", "explain", "stage_ms")}
+        numbers = dict.fromkeys(("score", "raw_score", "p_value", "threshold", "threshold_id"))
+        return maps | {"timeline": [], "along": []} | numbers
     return {
         "score": _finite(score.score),
         "raw_score": _finite(score.raw),
@@ -155,6 +157,7 @@ def _score_fields(score: Score | None) -> dict[str, Any]:
         "by_modality": _values(score.by_modality),
         "explain": _values(score.explain),
         "timeline": [(p.t_s, _finite(p.mm), _finite(p.score)) for p in _thinned(score.timeline)],
+        "along": [(p.mm, p.score) for p in score.along[:MAX_ALONG_POINTS] if math.isfinite(p.mm + p.score)],
         "stage_ms": _values(score.stage_ms),
     }
 

@@ -20,6 +20,7 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.model_files import save_thresholds
 from pipelines.setpoint_knn import SetpointKnn
 from pipelines.thresholds import DEFAULT_ALPHA, ThresholdTable, TooFewGoodsError, calibrate, goods_needed
+from pipelines.torch_device import device_of
 from pipelines.training import Fitted, Split, TrainConfig, fit, split_by_session
 from pipelines.window import Score
 
@@ -198,7 +199,8 @@ class _FreshCausal:
         return save_model(self.fitted, path, metrics)
 
     def scorer(self, model_id: str) -> Callable[[SeamFeatures], Score]:
-        return CausalHM(model_id, self.fitted, ThresholdTable(), NoBackbone()).score
+        device = device_of(self.fitted.net).type
+        return CausalHM(model_id, self.fitted, ThresholdTable(), NoBackbone(), device).score
 
 
 def _markdown(report: Mapping[str, Any]) -> str:

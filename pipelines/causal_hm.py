@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 from pipelines import model_files
+from pipelines.along import analysed_along
 from pipelines.causal_net import CausalNet, NetConfig
 from pipelines.causal_sensor import SensorState
 from pipelines.features.extractor import BLOCK_STEPS, SeamExtractor, SeamFeatures
@@ -52,7 +53,8 @@ from pipelines.seam_analysis import SeamAnalysis
 from pipelines.selective_scan import scan_backend
 from pipelines.skip import summary
 from pipelines.thresholds import ThresholdTable
-from pipelines.training import Fitted, collate, result_maps, result_rows
+from pipelines.torch_device import model_device
+from pipelines.training import Fitted, collate, on_device, result_maps, result_rows
 from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["CausalHM", "save_model", "weights_id"]
@@ -78,6 +80,7 @@ class CausalHM:
         """Read a model directory and the backbone. Raises ModelError."""
         torch.set_num_threads(threads)
         scan_backend()  # loaded, said in the log and maybe compiled here rather than in the first seam
+        model_device(path, device)
         about = model_toml(path)
         tier = check_features(path, about)
         tensors = read_tensors(path)
@@ -193,7 +196,9 @@ class CausalHM:
         explain = {f"{part}.{name}": z for part, signals in parts.items() for name, z in signals.items()}
         shown = {part: row for part, row in found.rows.items() if not np.isnan(row).all()}
         explain |= {f"{part}.worst_token": float(np.nanargmax(row)) for part, row in shown.items()}
-        explain["result.located"] = float(self.fitted.normaliser.located)
+        located = self.fitted.normaliser.located
+        explain["result.located"] = float(located)
+        views = self.fitted.views if located else ()  # without markers a photograph may lie anywhere
         return Score(
             raw=raw,
             score=None if limit is None else raw / limit,
@@ -204,6 +209,7 @@ class CausalHM:
             components=components,
             by_modality=modalities | _by_result(parts["s_R"]),
             timeline=timeline_points(found.live, features.travel_speed_mm_s, limit),
+            along=analysed_along(found, views, features.frame, limit),
             explain=explain,
             stage_ms=found.stage_ms,
         ).checked(features.seam_id)
@@ -211,9 +217,8 @@ class CausalHM:
     def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:
         """What the network adds to the skip path, (Q, 48)."""
         net = self.fitted.net
-        batch = collate([process], [program])
+        batch = on_device(collate([process], [program]), torch.device(self.device))
         with torch.inference_mode():
-            batch = type(batch)(*(t.to(self.device) for t in batch))
             if states is None:
                 states, _ = net.sensor(batch.steps, None)
             sums = None
@@ -291,7 +296,7 @@ def weights_id(path: Path) -> str:
 
 def save_model(fitted: Fitted, path: Path, metrics: Mapping[str, Any]) -> str:
     """Write `model.safetensors`, `model.toml` and the manifest; returns the model's id."""
-    tensors = prefixed("net", {name: value.numpy() for name, value in fitted.net.state_dict().items()})
+    tensors = prefixed("net", {name: value.cpu().numpy() for name, value in fitted.net.state_dict().items()})
     for name in PARTS:
         tensors |= prefixed(name, getattr(fitted, name).tensors())
     for kind, found in fitted.parts.items():

@@ -12,7 +12,7 @@ Glossary::
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from numpy.typing import NDArray
@@ -24,13 +24,13 @@ from pipelines.grid_nets import (
     GridTensors,
     about_net,
     as_arrays,
-    device_of,
     map_by_pieces,
     mean_over_seams,
     restored,
 )
 from pipelines.grids import Array, GridData, Tell
 from pipelines.loop import LoopConfig, LoopReport, train_loop
+from pipelines.torch_device import device_of
 
 __all__ = ["LOOPS", "Cfm", "CfmConfig", "CfmNet", "fit_cfm"]
 
@@ -126,6 +126,11 @@ class Cfm:
             }
 
         return map_by_pieces(self.net, data, maps)
+
+    def to(self, device: str) -> Self:
+        """Itself, moved."""
+        self.net.to(device)
+        return self
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The networks' parameters."""

@@ -52,8 +52,8 @@ PATIENCE = datetime.timedelta(days=2)
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[World]:
-    """Meet the other processes (NCCL with CUDA, gloo without), part at the end. Alone, nothing happens.
+def joined(device: str = "cpu") -> Iterator[World]:
+    """Meet the other processes (NCCL to train on "cuda", gloo on "cpu"), part at the end. Alone, nothing happens.
 
     To be entered once in a process's life, as processes cannot meet a second time at the same address.
     """
@@ -64,7 +64,7 @@ def joined() -> Iterator[World]:
     import torch
     from torch import distributed
 
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device == "cuda"
     if on_gpu:
         torch.cuda.set_device(here.local)
     distributed.init_process_group(

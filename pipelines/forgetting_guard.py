@@ -53,7 +53,7 @@ class _Recorder:
 
     def __call__(self, _layer: nn.Module, _given: tuple[Tensor, ...], output: Tensor) -> None:
         rows = output.detach().flatten(0, -2)
-        self._into += rows.T @ rows
+        self._into += (rows.T @ rows).cpu()
 
 
 class ForgettingGuard:
@@ -78,7 +78,7 @@ class ForgettingGuard:
             if missing := sorted(set(layers) - set(seen)):
                 raise ValueError(f"the old model kept no outputs of {missing[0]}: fit it again with this version")
             self._layers = dict(layers)
-            self._project = {name: _projection(seen[name]) for name in layers}
+            self._project = {name: _projection(seen[name]).to(layer.weight.device) for name, layer in layers.items()}
         self._old = {name: p.detach().clone() for name, p in net.named_parameters()} if "ema_pull" in guard else {}
         self._net = net
         self._before: dict[str, tuple[Tensor, Tensor]] = {}

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from pipelines.features.extractor import SeamFeatures, one_tier
 from pipelines.features.lite0 import Backbone
 from pipelines.fusion import RULES, fit_fusion
 from pipelines.grid_detector import FittedGrid, GridDetector
-from pipelines.grids import MODALITIES, GridData, GridMethod, Modality, Tell, requires_of
+from pipelines.grids import MODALITIES, GridData, Modality, NetMethod, Tell, requires_of
 from pipelines.loop import LoopConfig
 from pipelines.models import model_toml
 from pipelines.normaliser import fit_normaliser
@@ -30,6 +30,7 @@ from pipelines.oneclass import fit_process
 from pipelines.per_program import fit_per_program
 from pipelines.seam_grid import GRID, fit_grid_scaler, seam_grid
 from pipelines.thresholds import DEFAULT_ALPHA, ThresholdTable, goods_needed
+from pipelines.torch_device import peak_memory, torch_device
 from pipelines.training import Split, TrainConfig, data_digest, session_groups, split_by_session
 from pipelines.window import Score
 
@@ -79,6 +80,8 @@ class GridOptions:
     seed: int = 0
     epochs: int | None = None
     checkpoint: Path | None = None
+    device: str = "cpu"
+    amp: Literal["off", "bf16", "fp16"] = "off"
     half: bool = False
     """Weights in half precision, for models that ship; thresholds are made with them as they are stored."""
     flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -167,6 +170,9 @@ def fit_grid(
         "fit": len(rows["fit"]),
         "calibration": len(split.calibration),
         "seconds": round(time.monotonic() - began, 1),
+        "device": options.device,
+        "amp": options.amp,
+        **{name: round(mb) for name, mb in peak_memory(torch_device(options.device)).items()},
     }
     return FittedGrid(
         detector, pair, options.shape, programs, normaliser, scaler, method, fusion, process, report, tier
@@ -182,13 +188,13 @@ def fit_method(
     loop: LoopConfig,
     tell: Tell,
     **flags: Any,
-) -> GridMethod:
+) -> NetMethod:
     """Fit the method of a row of `FITS`; `flags`: fields of its configuration that differ from the preset's."""
     where, config_name = FITS[detector]
     module, _, function = where.partition(":")
     methods = importlib.import_module(module)
     config = dataclasses.replace(getattr(methods, config_name).preset(preset, size), **flags)
-    found: GridMethod = getattr(methods, function)(train, held_out, config, loop, tell)
+    found: NetMethod = getattr(methods, function)(train, held_out, config, loop, tell)
     return found
 
 
@@ -200,14 +206,22 @@ def _fit_programs(
     options: GridOptions,
     digest: str,
     tell: Tell,
-) -> GridMethod:
+) -> NetMethod:
     loop = loop_of(detector, options.preset, options.size)
     epochs = loop.epochs if options.epochs is None else options.epochs
-    loop = dataclasses.replace(loop, seed=options.seed, checkpoint=options.checkpoint, data=digest, epochs=epochs)
+    loop = dataclasses.replace(
+        loop,
+        seed=options.seed,
+        checkpoint=options.checkpoint,
+        data=digest,
+        epochs=epochs,
+        device=options.device,
+        amp=options.amp,
+    )
     if options.preset != "compat" or detector not in EACH_PROGRAM:
         return fit_method(detector, train, held_out, options.preset, options.size, loop, tell, **options.flags)
 
-    def fit_one(goods: GridData, others: GridData, program: int) -> GridMethod:
+    def fit_one(goods: GridData, others: GridData, program: int) -> NetMethod:
         named = dataclasses.replace(loop, stage=f"network of {programs[program]}")
         return fit_method(detector, goods, others, options.preset, options.size, named, tell, **options.flags)
 
@@ -226,12 +240,18 @@ def build_grid(
 ) -> dict[str, Any]:
     """Train on goods in order of time and write the model directory `out`; returns the training report.
 
-    Of `config` the seed, the checkpoint, the threads and the shares of the split count. Raises ValueError for an
-    unknown option and when the goods do not suffice for training.
+    Of `config` the seed, the checkpoint, the threads, device, precision and the shares of the split count. Raises
+    ValueError for an unknown option and when the goods do not suffice for training.
     """
     config = dataclasses.replace(config or TrainConfig(), calibration_goods=goods_needed(alpha))
     torch.set_num_threads(config.threads)
-    own = dataclasses.replace(options or GridOptions(), seed=config.seed, checkpoint=config.checkpoint)
+    own = dataclasses.replace(
+        options or GridOptions(),
+        seed=config.seed,
+        checkpoint=config.checkpoint,
+        device=config.device,
+        amp=config.amp,
+    )
     began = time.monotonic()
     split = split_by_session(features, config)
     fitted = fit_grid(detector, features, split, own, progress)

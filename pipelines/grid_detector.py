@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
+from pipelines.along import fused_along, points
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
 from pipelines.features.lite0 import Backbone
 from pipelines.features.table import Place, Tier, load_backbone
@@ -37,6 +38,7 @@ from pipelines.oneclass import ProcessOneClass, timeline_points
 from pipelines.per_program import restore_method
 from pipelines.seam_grid import GridScaler, seam_grid
 from pipelines.thresholds import ThresholdTable
+from pipelines.torch_device import model_device
 from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["METHODS", "NEEDS", "FittedGrid", "GridDetector", "method_class", "requires_of"]
@@ -87,9 +89,10 @@ class FittedGrid:
         return write_model(path, tensors, about, self.tier, half=half)
 
     @classmethod
-    def read(cls, path: Path, about: Mapping[str, Any]) -> Self:
-        """What `save` wrote. Raises ModelError."""
+    def read(cls, path: Path, about: Mapping[str, Any], device: str = "cpu") -> Self:
+        """What `save` wrote, its networks on a device. Raises ModelError."""
         tier = check_features(path, about)
+        model_device(path, device)
         tensors = read_tensors(path)
         try:
             detector = str(about["detector"])
@@ -101,7 +104,7 @@ class FittedGrid:
                 programs=tuple(about["programs"]),
                 normaliser=Normaliser.from_tensors(part("normaliser", tensors)),
                 scaler=GridScaler.from_tensors(part("scaler", tensors), about["pair"]),
-                method=restore_method(detector, about["method"], part("method", tensors)),
+                method=restore_method(detector, about["method"], part("method", tensors), device),
                 fusion=Fusion.from_tensors(about["fusion"], part("fusion", tensors)),
                 process=ProcessOneClass.from_tensors(double),
                 report=dict(about["training"]),
@@ -128,7 +131,7 @@ class GridDetector:
 
         torch.set_num_threads(threads)
         about = model_toml(path)
-        fitted = FittedGrid.read(path, about)
+        fitted = FittedGrid.read(path, about, device)
         thresholds = read_thresholds(path)
         place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
         backbone = load_backbone(fitted.tier, place)
@@ -154,6 +157,8 @@ class GridDetector:
                     f"seam {features.seam_id}: the error map of {name} is not finite; look at its streams"
                 )
         fused = self.fitted.fusion.score(maps, valid, program)
+        along = fused_along(self.fitted.fusion, maps, valid, program, fused.raw)
+        assert features.frame is not None  # there would be no maps
         head_ms = (time.perf_counter() - begin) * 1e3
         threshold = self.thresholds.find(self.model_id, features.program, self.requires)
         limit = None if threshold is None else threshold.value
@@ -169,6 +174,7 @@ class GridDetector:
             components=dict(fused.by_modality),
             by_modality={kind: fused.by_modality[n] for n, kind in NEEDS.items() if n in fused.by_modality},
             timeline=timeline_points(live, features.travel_speed_mm_s, None),
+            along=points(along, features.frame.length_mm, limit),
             explain={"worst_row_mm": _worst_row_mm(fused.map, features)},
             stage_ms={"head": head_ms, "process": (done - begin) * 1e3 - head_ms},
         ).checked(features.seam_id)

@@ -2,7 +2,7 @@
 
 import importlib
 
-from pipelines.grids import GridMethod
+from pipelines.grids import NetMethod
 
 __all__ = ["METHODS", "method_class"]
 
@@ -15,8 +15,8 @@ METHODS: dict[str, str] = {
 """Detector → its method."""
 
 
-def method_class(name: str) -> type[GridMethod]:
+def method_class(name: str) -> type[NetMethod]:
     """The class behind a row of `METHODS`."""
     module, _, attribute = METHODS[name].partition(":")
-    found: type[GridMethod] = getattr(importlib.import_module(module), attribute)
+    found: type[NetMethod] = getattr(importlib.import_module(module), attribute)
     return found

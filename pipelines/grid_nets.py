@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipelines.grids import Array, GridData
+from pipelines.torch_device import device_of
 
 __all__ = [
     "GridBatch",
     "GridTensors",
     "about_net",
     "as_arrays",
-    "device_of",
     "load_arrays",
     "map_by_pieces",
     "mean_over_seams",
@@ -88,11 +88,6 @@ def _finite(name: str, cells: Array, valid: NDArray[np.bool_]) -> Array:
             f"{name}: measured cells of seam {int(np.argmax(bad))} are not finite; mark them as not valid"
         )
     return np.where(np.isfinite(cells), cells, 0).astype(np.float32)
-
-
-def device_of(net: nn.Module) -> torch.device:
-    """Where the network's parameters are."""
-    return next(net.parameters()).device
 
 
 def mean_over_seams(net: nn.Module, data: GridTensors, loss: Callable[[nn.Module, GridBatch], Tensor]) -> float:

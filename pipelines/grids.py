@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MODALITIES", "NEEDS", "PAIRS", "GridData", "GridMethod", "Modality", "Tell", "requires_of"]
+__all__ = ["MODALITIES", "NEEDS", "PAIRS", "GridData", "GridMethod", "Modality", "NetMethod", "Tell", "requires_of"]
 
 Modality = Literal["rgb", "geo", "proc"]
 MODALITIES: tuple[Modality, ...] = ("rgb", "geo", "proc")
@@ -84,4 +84,12 @@ class GridMethod(Protocol):
     @classmethod
     def restore(cls, about: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Self:
         """What `about` and `tensors` gave."""
+        ...
+
+
+class NetMethod(GridMethod, Protocol):
+    """A method of networks, which may lie on a GPU; what it takes and gives is numpy all the same."""
+
+    def to(self, device: str) -> Self:
+        """Itself, its networks moved to "cpu" or "cuda"."""
         ...

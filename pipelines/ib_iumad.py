@@ -25,6 +25,7 @@ from pipelines.forgetting_guard import ForgettingGuard, Guard, outputs_recorded
 from pipelines.grids import Array, GridData, Tell
 from pipelines.ib_net import Fusion, IbNet, IbOut, NetConfig, feed_forward_ends
 from pipelines.loop import LoopConfig, LoopReport, train_loop
+from pipelines.torch_device import device_of, torch_device
 
 __all__ = ["IbIumad", "IbIumadConfig", "add_programs", "fit_ib_iumad", "parameter_counts"]
 
@@ -100,6 +101,10 @@ class Tokens:
         at = rows if isinstance(rows, slice) else torch.from_numpy(rows)
         return Tokens({name: m[at] for name, m in self.maps.items()}, self.seen[at], self.label[at])
 
+    def to(self, device: torch.device) -> "Tokens":
+        """The same where a network is."""
+        return Tokens({n: m.to(device) for n, m in self.maps.items()}, self.seen.to(device), self.label.to(device))
+
     def __len__(self) -> int:
         return len(self.label)
 
@@ -155,7 +160,7 @@ class IbIumad:
         found: dict[str, list[Array]] = {name: [] for name in self.net.config.targets}
         for start in range(0, len(data), SCORING_BATCH):
             some = data.take(np.arange(start, min(start + SCORING_BATCH, len(data))))
-            tokens = pool(some, self.config.max_tokens)
+            tokens = pool(some, self.config.max_tokens).to(device_of(self.net))
             out = self.net(tokens.maps, tokens.seen)
             factor = pool_factor((data.valid.shape[1], data.valid.shape[2]), self.config.max_tokens)
             for name, guess in out.maps.items():
@@ -163,15 +168,20 @@ class IbIumad:
                 far = torch.where(tokens.seen.view_as(far), far, 0.0)
                 wide = F.interpolate(far, scale_factor=float(factor), mode="bilinear", align_corners=False)
                 wide = wide[:, 0, : some.valid.shape[1], : some.valid.shape[2]]
-                found[name].append(wide.numpy() * some.valid)
+                found[name].append(wide.cpu().numpy() * some.valid)
         empty = np.zeros((0, *data.valid.shape[1:]), np.float32)
         return {name: np.concatenate([empty, *maps]).astype(np.float32) for name, maps in found.items()}
+
+    def to(self, device: str) -> Self:
+        """Itself, moved."""
+        self.net.to(device)
+        return self
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Weights as "net.*", the guard's Yᵀ Y as "outputs.*"."""
         parts = {f"net.{name}": value for name, value in self.net.state_dict().items()}
         parts |= {f"outputs.{name}": value for name, value in self.outputs.items()}
-        return {name: value.detach().numpy().copy() for name, value in parts.items()}
+        return {name: value.detach().cpu().numpy().copy() for name, value in parts.items()}
 
     def about(self) -> dict[str, Any]:
         """Config, the pair's channels in order, token grid, programs and parameter counts."""
@@ -252,7 +262,7 @@ def add_programs(
             f"{train_new.program.min()} to {train_new.program.max()}"
         )
     torch.manual_seed(loop.seed)
-    net = copy.deepcopy(model.net)
+    net = copy.deepcopy(model.net).to(torch_device(loop.device))
     guard = ForgettingGuard(config.forgetting_guard, net, feed_forward_ends(net), model.outputs)
     net.grow(train_new.programs)
     new = pool(train_new, config.max_tokens)
@@ -276,7 +286,7 @@ def _train(
     def loss(_net: Any, rows: NDArray[np.int64]) -> Tensor:
         if guard is not None:
             guard.before_step()
-        some = tokens.take(rows)
+        some = tokens.take(rows).to(device_of(net))
         return _loss(net(some.maps, some.seen), some, config, base)
 
     def held_out(_net: Any) -> float:
@@ -284,7 +294,7 @@ def _train(
             guard.settle()
         total = 0.0
         for start in range(0, len(held), SCORING_BATCH):
-            some = held.take(slice(start, start + SCORING_BATCH))
+            some = held.take(slice(start, start + SCORING_BATCH)).to(device_of(net))
             total += float(_reconstruction(net(some.maps, some.seen), some)) * len(some)
         return total / len(held)
 
@@ -330,7 +340,7 @@ def _outputs(net: IbNet, tokens: Tokens) -> dict[str, Tensor]:
     net.eval()
     with outputs_recorded(feed_forward_ends(net)) as found:
         for start in range(0, len(tokens), SCORING_BATCH):
-            some = tokens.take(slice(start, start + SCORING_BATCH))
+            some = tokens.take(slice(start, start + SCORING_BATCH)).to(device_of(net))
             net(some.maps, some.seen)
     return found
 

@@ -11,7 +11,6 @@ that of the whole batch if the loss is a mean over seams and the network has no 
 
 import dataclasses
 import math
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +24,7 @@ from pipelines.checkpoint import CheckpointError, flat_optimiser, load_checkpoin
 from pipelines.distributed import leading_one, summed, world
 from pipelines.grids import Tell
 from pipelines.loop_config import AMP_DTYPES, LoopConfig, LoopReport, made_for, make_optimiser, make_schedule, refuse
+from pipelines.torch_device import peak_memory, torch_device
 
 __all__ = ["CheckpointError", "DivergedError", "LoopConfig", "LoopReport", "train_loop"]
 
@@ -43,7 +43,7 @@ class DivergedError(ValueError):
 def train_loop(
     net: nn.Module, rows: int, loss: Loss, held_out: HeldOut, config: LoopConfig, tell: Tell
 ) -> LoopReport:
-    """Train `net` in place, on the device where it is.
+    """Train `net` in place, on `config.device`, to which it is moved.
 
     Args:
         rows: number of training seams; they are drawn anew each epoch, in batches.
@@ -88,7 +88,7 @@ class _Training:
         self, net: nn.Module, rows: int, loss: Loss, held_out: HeldOut, config: LoopConfig, tell: Tell
     ) -> None:
         self.net, self.rows, self.held_out, self.config, self.tell = net, rows, held_out, config, tell
-        self.device = next(net.parameters()).device
+        self.device = next(net.to(torch_device(config.device)).parameters()).device
         self.world = world()
         refuse(rows, config, self.device, self.world.size)
         self.batches = -(-rows // config.batch)
@@ -120,15 +120,15 @@ class _Training:
         self.net.load_state_dict(self.best_net)
         self.net.eval()
         self._remove_checkpoint()
-        on_gpu = self.device.type == "cuda"
+        memory = peak_memory(self.device)
         return LoopReport(
             state.best_epoch,
             state.epoch,
             state.best,
             self.first,
             self._seconds(),
-            peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            peak_cuda_mb=torch.cuda.max_memory_allocated(self.device) / 2**20 if on_gpu else None,
+            peak_mb=memory["peak_mb"],
+            peak_cuda_mb=memory.get("peak_cuda_mb"),
             train_losses=tuple(state.train_losses),
             held_out_losses=tuple(state.held_out_losses),
             resumed_at=resumed_at,

@@ -36,6 +36,8 @@ class LoopConfig:
     """Digest of what is trained on; a checkpoint of another one is refused."""
     amp: Literal["off", "bf16", "fp16"] = "off"
     """Mixed precision in training; held-out losses are always in full precision. fp16 needs CUDA."""
+    device: str = "cpu"
+    """"cpu" or "cuda": where the network is trained, and stays."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def made_for(net: nn.Module, rows: int, config: LoopConfig, first: float, proces
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     fields = dataclasses.asdict(config)
-    for name in ("checkpoint", "checkpoint_every_s"):
+    for name in ("checkpoint", "checkpoint_every_s", "device"):
         del fields[name]
     return fields | {
         "seams": rows,

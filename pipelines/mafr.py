@@ -7,7 +7,7 @@ alone, with `program_embedding` off.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from pipelines.grid_nets import (
     GridTensors,
     about_net,
     as_arrays,
-    device_of,
     map_by_pieces,
     mean_over_seams,
     restored,
@@ -28,6 +27,7 @@ from pipelines.grids import Array, GridData, Tell
 from pipelines.loop import LoopConfig, LoopReport, train_loop
 from pipelines.mafr_losses import avgpool_l1, smoothness, soft_census, znssd
 from pipelines.mafr_net import MafrConfig, MafrNet
+from pipelines.torch_device import device_of
 
 __all__ = ["LOOPS", "Mafr", "MafrConfig", "fit_mafr", "mafr_loss"]
 
@@ -63,6 +63,11 @@ class Mafr:
             x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
         found: Tensor = torch.linalg.vector_norm(y - x, dim=-1)
         return found
+
+    def to(self, device: str) -> Self:
+        """Itself, moved."""
+        self.net.to(device)
+        return self
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """The network's parameters."""

@@ -5,17 +5,17 @@ A seam goes to its program's method alone. Costs a network for each program; `pr
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.grid_methods import method_class
-from pipelines.grids import Array, GridData, GridMethod
+from pipelines.grids import Array, GridData, NetMethod
 
 __all__ = ["PerProgram", "fit_per_program", "restore_method"]
 
-FitOne = Callable[[GridData, GridData, int], GridMethod]
+FitOne = Callable[[GridData, GridData, int], NetMethod]
 """Goods to train, goods held out, the program's index → its method; the data know that one program, as number 0."""
 
 
@@ -24,7 +24,7 @@ class PerProgram:
     """`methods[p]`, all of `detector`, scores the seams of program p."""
 
     detector: str
-    methods: tuple[GridMethod, ...]
+    methods: tuple[NetMethod, ...]
 
     def error_maps(self, data: GridData) -> dict[str, Array]:
         """Each seam by its own program's method. Raises ValueError for programs unknown in training."""
@@ -36,6 +36,12 @@ class PerProgram:
             for name, found in self.methods[program].error_maps(_alone(data, rows)).items():
                 maps.setdefault(name, np.zeros(data.valid.shape, np.float32))[rows] = found
         return maps or {name: np.zeros(data.valid.shape, np.float32) for name in data.cells}
+
+    def to(self, device: str) -> Self:
+        """Itself, every program's method moved."""
+        for method in self.methods:
+            method.to(device)
+        return self
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Those of program p under "p."."""
@@ -58,10 +64,12 @@ class PerProgram:
         return cls(about["detector"], tuple(methods))
 
 
-def restore_method(detector: str, about: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> GridMethod:
-    """A method of a model's directory, be it one network or one per program."""
+def restore_method(
+    detector: str, about: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], device: str = "cpu"
+) -> NetMethod:
+    """A method of a model's directory on a device, be it one network or one per program."""
     kind = PerProgram if "each_program" in about else method_class(detector)
-    return kind.restore(about, tensors)
+    return kind.restore(about, tensors).to(device)
 
 
 def fit_per_program(

@@ -39,9 +39,11 @@ class SeamAnalysis:
     def components(self) -> dict[str, float]:
         """The largest z of each part, against the largest of good seams: parts of many signals gain nothing."""
         largest = {name: max(z.values()) for name, z in self.parts.items()}
-        return {
-            name: float(self.standards[name].z(np.exp(min(z, MOST)), self.program)) for name, z in largest.items()
-        }
+        return {name: float(self.standardised(name, z)) for name, z in largest.items()}
+
+    def standardised(self, part: str, z: Array | float) -> Array:
+        """z-scores of a part's signals against the largest signal of good seams; NaN stays."""
+        return self.standards[part].z(np.exp(np.minimum(z, MOST)), self.program)
 
     @property
     def raw(self) -> float:

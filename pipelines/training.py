@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -40,8 +40,9 @@ from pipelines.result_parts import (
 )
 from pipelines.skip import summary
 from pipelines.thresholds import MAX_CALIBRATION_SHARE
+from pipelines.torch_device import device_of, peak_memory
 
-__all__ = ["Fitted", "Split", "TrainConfig", "collate", "fit", "split_by_session"]
+__all__ = ["Fitted", "Split", "TrainConfig", "collate", "fit", "on_device", "split_by_session"]
 
 Progress = Callable[[str, int, int, float], None]
 """Called with stage, done, total and the current loss."""
@@ -71,6 +72,9 @@ class TrainConfig:
     """Fields of `NetConfig` that differ from the product's: for the bench."""
     checkpoint: Path | None = None
     """Directory where a training that was killed finds where to go on."""
+    device: str = "cpu"
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    """As in `LoopConfig`; like the seed and the checkpoint, of every detector's training."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,6 +170,11 @@ def collate(processes: Sequence[Process], program: Sequence[int]) -> ProcessBatc
         program=torch.tensor(list(program)),
         sensor=torch.tensor([bool(p.steps[:, p.steps.shape[1] // 2 :].any()) for p in processes]),
     )
+
+
+def on_device(batch: ProcessBatch, device: torch.device) -> ProcessBatch:
+    """The same batch where a network is."""
+    return ProcessBatch(*(part.to(device) for part in batch))
 
 
 def fit(
@@ -283,10 +292,11 @@ class _Data:
     program: NDArray[np.int64]
     at: dict[int, int]
 
-    def batch(self, rows: NDArray[np.int64]) -> tuple[ProcessBatch, torch.Tensor, torch.Tensor]:
+    def batch(self, rows: NDArray[np.int64], device: torch.device) -> tuple[ProcessBatch, torch.Tensor, torch.Tensor]:
         own = [self.at[int(i)] for i in rows]
         batch = collate([self.processes[int(i)] for i in rows], self.program[rows].tolist())
-        return batch, torch.from_numpy(self.targets[own]), torch.from_numpy(self.known[own])
+        target, known = torch.from_numpy(self.targets[own]), torch.from_numpy(self.known[own])
+        return on_device(batch, device), target.to(device), known.to(device)
 
 
 def _program_means(tokens: NDArray[np.float32], program: NDArray[np.int64], programs: int) -> NDArray[np.float32]:
@@ -320,7 +330,7 @@ def _train(
     )
 
     def loss(_: torch.nn.Module, rows: NDArray[np.int64]) -> torch.Tensor:
-        batch, target, known = data.batch(split.train[rows])
+        batch, target, known = data.batch(split.train[rows], device_of(net))
         shown = drop_modalities(batch, config.modality_dropout, config.modality_dropout_sensor)
         return squared_loss(net(shown), target, known)
 
@@ -334,6 +344,8 @@ def _train(
         seed=config.seed,
         checkpoint=config.checkpoint,
         data=digest,
+        amp=config.amp,
+        device=config.device,
     )
     done = train_loop(
         net,
@@ -347,7 +359,9 @@ def _train(
         "epochs": done.best_epoch,
         "held_out_loss": done.best_loss,
         "held_out_loss_of_the_mean": done.first_loss,
-        "peak_mb": round(done.peak_mb),
+        "device": config.device,
+        "amp": config.amp,
+        **{name: round(mb) for name, mb in peak_memory(device_of(net)).items()},
     }
 
 
@@ -356,8 +370,8 @@ def _predict(net: CausalNet, data: _Data, rows: NDArray[np.int64], size: int) ->
     found = []
     with torch.inference_mode():
         for i in range(0, len(rows), size):
-            batch, _, known = data.batch(rows[i : i + size])
-            found.append((net(batch) * known[..., None]).numpy())
+            batch, _, known = data.batch(rows[i : i + size], device_of(net))
+            found.append((net(batch) * known[..., None]).cpu().numpy())
     return np.concatenate(found)
 
 

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from pipelines.grids import GridData, Tell
 from pipelines.loop import LoopConfig, LoopReport, train_loop
 from pipelines.residual_quantiser import QuantiserConfig, ResidualQuantiser, fit_quantiser
+from pipelines.torch_device import device_of
 from pipelines.uni_rcm_config import UniRcmConfig
 from pipelines.uni_rcm_net import Direction, DirectionConfig
 
@@ -134,6 +135,11 @@ class UniRcm:
             by = q.max((1, 2)) if scale == "image_max" else self.q_goods[name][data.program]
             found[name] = (q / np.maximum(by, LEAST_SCALE)[:, None, None]).astype(np.float32)
         return found
+
+    def to(self, device: str) -> Self:
+        """Itself, moved; quantisers are numpy."""
+        self.nets.to(device)
+        return self
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Named arrays for the model file."""
@@ -268,7 +274,7 @@ def _in_turn(rows: int, size: int) -> Iterator[Rows]:
 
 def _batch(net: nn.Module, data: GridData, rows: Rows, pair: tuple[str, ...]) -> tuple[list[Tensor], Tensor, Tensor]:
     """Both modalities' cells (B, H, W, C_m), 0 where invalid; valid (B, H, W); program (B,); where the net is."""
-    device = next(net.parameters()).device
+    device = device_of(net)
     valid = data.valid[rows]
     seen = [
         torch.from_numpy(np.where(valid[..., None], data.cells[name][rows], np.float32(0.0))).to(device)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, StreamSpec
 
 __all__ = [
+    "AlongPoint",
     "Detector",
     "Gap",
     "Integrity",
@@ -146,12 +147,22 @@ class TimelinePoint:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class AlongPoint:
+    """How anomalous the result looks around the place `mm` from where the arc began; in the unit of `Score.score`."""
+
+    mm: float
+    score: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Score:
     """A detector's answer for one seam; higher is more anomalous.
 
     `raw` is in the detector's own units; `score = raw / threshold`, so 1.0 is the limit in every program.
     `threshold` is None, and `score` and `p_value` too, where the program has no threshold yet.
     `components` are the standardised parts (s_P, s_R, s_RP). `stage_ms` is where the time went.
+    `timeline` is the process by time, `along` the result by place, which lags it: empty where nobody said where the
+    result lies (`SeamWindow.frame`), or without a threshold.
     """
 
     raw: float
@@ -163,6 +174,7 @@ class Score:
     components: Mapping[str, float]
     by_modality: Mapping[str, float] = dataclasses.field(default_factory=dict)
     timeline: tuple[TimelinePoint, ...] = ()
+    along: tuple[AlongPoint, ...] = ()
     explain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     stage_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
 

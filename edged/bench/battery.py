@@ -7,33 +7,28 @@ The protocol, set before any figure was looked at:
 - **Primary detectors**: `patchcore` on the cells of lite0's middle maps and `edge_prior × patchcore`. Every other
   network is exploratory.
 - **Primary figures**: pixel AUROC inside the seam band, and exact AUPRO (limit .3), both over the defective scans.
-  AUPRO with the published thresholds (`compat`) stands beside. The image AUROC is a regression guard only: the mean
-  of the valid pixels solves it without looking at a weld.
+  AUPRO with the published thresholds (`compat`) and AUPRO of the whole curve (to a rate of 1) stand beside. The
+  image AUROC is a regression guard only: the mean of the valid pixels solves it without looking at a weld.
 - Intervals resample welds.
 """
 
-import dataclasses
-import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from edged.bench.battery_cells import ScanCells, assembled, cells_of, grid_data
+from edged.bench import battery_readings
+from edged.bench.battery_cells import cells_of
+from edged.bench.battery_rows import Scan, Scores, Tell, edge_prior, figures, maps_of, read_scan, scores_of, untrained
 from edged.bench.detection.page_marks import table, with_ci
 from edged.progress import progress_bars
 from edged.train import DEFAULT_CACHE
-from pipelines.aupro import aupro, aupro_compat, pixel_auroc
-from pipelines.datasets import Item, of_split
-from pipelines.datasets.battery_weld import BAND_PX, edge_distance, load, normalised, read_height, seam_band
-from pipelines.metrics import auroc
-from pipelines.pixel_bootstrap import count_pixels
+from pipelines.datasets import of_split
+from pipelines.datasets.battery_weld import BAND_PX, load
 
 __all__ = ["EXPLORATORY", "PRIMARY", "bench_battery", "edge_prior", "markdown", "measure_battery", "write_section"]
 
@@ -45,30 +40,7 @@ GUARD = 0.95
 """Image AUROC that a primary detector must not fall below."""
 HELD_OUT_EVERY = 5
 """Every fifth training weld is held out for early stopping, by methods that need that."""
-EPOCHS, PATIENCE = 200, 20
 BEGIN, END = "<!-- begin battery -->", "<!-- end battery -->"
-
-Array = NDArray[np.float32]
-Tell = Callable[[str, int, int], None]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Scan:
-    """One scan and its truth; `mask` (H, W), all false for a good one."""
-
-    item: Item
-    height: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """What a row says: `image` (n,) of all tested scans, `maps` (H, W) of the defective ones where it makes any."""
-
-    name: str
-    role: str
-    image: NDArray[np.float64]
-    maps: list[Array] | None = None
 
 
 def bench_battery(
@@ -76,6 +48,9 @@ def bench_battery(
     also: Annotated[
         list[str] | None, typer.Option(help=f"An exploratory row, {' or '.join(EXPLORATORY)}; may be given again.")
     ] = None,
+    readings: Annotated[
+        bool, typer.Option("--readings", help="Also other readings of the protocol's text, side by side.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of banks and trainings.")] = 0,
     cache_dir: Annotated[Path, typer.Option(help="Where exported graphs are kept.")] = DEFAULT_CACHE,
     threads: Annotated[int, typer.Option(min=1, help="Threads of lite0 and of trainings.")] = 1,
@@ -93,7 +68,7 @@ def bench_battery(
                     tasks[stage] = bars.add_task(stage, total=total)
                 bars.update(tasks[stage], completed=done)
 
-            report = measure_battery(data, cache_dir.expanduser(), also or (), seed, threads, tell)
+            report = measure_battery(data, cache_dir.expanduser(), also or (), seed, threads, tell, readings)
         _print(report, console)
         if json_out is not None:
             json_out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -111,8 +86,9 @@ def measure_battery(
     seed: int = 0,
     threads: int = 1,
     tell: Tell = lambda *_: None,
+    readings: bool = False,
 ) -> dict[str, Any]:
-    """The figures of `edged bench battery --json`: `{"about", "rows": [...], "falls_short": [...]}`.
+    """The figures of `edged bench battery --json`: about, rows, falls_short, and readings where asked for.
 
     Raises ValueError for a folder that is not the set, or for a row that is not in EXPLORATORY.
     """
@@ -124,15 +100,16 @@ def measure_battery(
     from pipelines.features.lite0 import load_backbone
 
     items = load(data)
-    train, test = ([_read(item) for item in of_split(items, split)] for split in ("train", "test"))
+    train, test = ([read_scan(item) for item in of_split(items, split)] for split in ("train", "test"))
     backbone = load_backbone(cache_dir, threads=threads)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        rows = _untrained(test) + _trained(train, test, backbone, also, seed, tell)
+        rows = untrained(test) + _trained(train, test, backbone, also, seed, tell)
+        read = battery_readings.measure_readings(train, test, backbone, seed, tell) if readings else []
     finally:
         torch.set_num_threads(before)
-    figures = [_row(scores, test) for scores in rows]
+    found = [figures(scores, test) for scores in rows]
     return {
         "about": {
             "train": len(train),
@@ -144,40 +121,10 @@ def measure_battery(
             "seed": seed,
             "also": list(also),
         },
-        "rows": figures,
-        "falls_short": _falls_short(figures),
+        "rows": found,
+        "falls_short": _falls_short(found),
+        "readings": read,
     }
-
-
-def edge_prior(height: NDArray[np.uint8]) -> Array:
-    """(H, W) nearness to the plate's edge in (0, 1], 0 off the plate; 1 all over where the scan shows no edge."""
-    distance = edge_distance(height)
-    if np.isinf(distance).all():
-        return np.ones(height.shape, np.float32)
-    return np.where(distance > 0, np.exp(-distance / BAND_PX), 0.0).astype(np.float32)
-
-
-def _read(item: Item) -> Scan:
-    return Scan(item, read_height(item), item.read_mask())
-
-
-def _untrained(test: Sequence[Scan]) -> list[Scores]:
-    """Rows that know no good scan. The first two look at no weld at all."""
-    defective = [scan.height for scan in test if not scan.item.is_good]
-    mean_valid = [-float(scan.height[scan.height > 0].mean()) for scan in test]
-    size = [-abs(scan.height.shape[0] - 256.0) for scan in test]
-    off = [np.abs(normalised(scan.height)[0]) for scan in test]
-    return [
-        Scores("mean_valid", "no training", np.array(mean_valid)),
-        Scores("image_size", "no training", np.array(size)),
-        Scores("edge_prior", "no training", np.zeros(len(test)), [edge_prior(height) for height in defective]),
-        Scores(
-            "median_distance",
-            "no training",
-            np.array([float(values.mean()) for values in off]),
-            [values for values, scan in zip(off, test, strict=True) if not scan.item.is_good],
-        ),
-    ]
 
 
 def _trained(
@@ -196,66 +143,13 @@ def _trained(
     rest = [c for c, scan in zip(known, train, strict=True) if scan.item.group not in apart]
     out = []
     # PatchCore stops on nothing and so takes every good scan.
-    maps = _maps("patchcore", known, held_out, tested, seed, tell)
+    maps = maps_of("patchcore", known, held_out, tested, seed, tell)
     prior = [edge_prior(scan.height) for scan in test]
-    out.append(_scores(PRIMARY[0], "primary", maps, test))
-    out.append(_scores(PRIMARY[1], "primary", [p * m for p, m in zip(prior, maps, strict=True)], test))
+    out.append(scores_of(PRIMARY[0], "primary", maps, test))
+    out.append(scores_of(PRIMARY[1], "primary", [p * m for p, m in zip(prior, maps, strict=True)], test))
     return out + [
-        _scores(name, "exploratory", _maps(name, rest, held_out, tested, seed, tell), test) for name in also
+        scores_of(name, "exploratory", maps_of(name, rest, held_out, tested, seed, tell), test) for name in also
     ]
-
-
-def _maps(
-    name: str,
-    train: Sequence[ScanCells],
-    held_out: Sequence[ScanCells],
-    test: Sequence[ScanCells],
-    seed: int,
-    tell: Tell,
-) -> list[Array]:
-    """(H, W) map of each tested scan by a baseline in its preset `cell`, fitted on `train`."""
-    from pipelines.baselines.table import BASELINES
-    from pipelines.loop import LoopConfig
-
-    goods, standard = grid_data(train)
-    others, _ = grid_data(held_out, standard)
-    method = BASELINES[name]
-    loop = LoopConfig(epochs=EPOCHS, patience=PATIENCE, seed=seed)
-    model = method.fit(
-        goods,
-        others,
-        method.config("cell"),
-        loop,
-        lambda stage, done, total, _: tell(f"{name}: {stage}", done, total),
-    )
-    return [assembled(scan, model.error_maps(grid_data([scan], standard)[0])["geo"]) for scan in test]
-
-
-def _scores(name: str, role: str, maps: Sequence[Array], test: Sequence[Scan]) -> Scores:
-    """A scan's score is its map's largest value."""
-    image = np.array([float(m.max()) for m in maps])
-    return Scores(name, role, image, [m for m, scan in zip(maps, test, strict=True) if not scan.item.is_good])
-
-
-def _row(scores: Scores, test: Sequence[Scan]) -> dict[str, Any]:
-    found = auroc([not scan.item.is_good for scan in test], scores.image.tolist(), [scan.item.group for scan in test])
-    row: dict[str, Any] = {"pipeline": scores.name, "role": scores.role, "auroc": found.value, "ci": found.ci}
-    row |= dict.fromkeys(("pixel_auroc", "pixel_auroc_ci", "aupro", "aupro_ci", "aupro_compat"))
-    if scores.name == "edge_prior":
-        row |= {"auroc": None, "ci": None}  # it says nothing of a scan as a whole
-    if scores.maps is None:
-        return row
-    defective = [scan for scan in test if not scan.item.is_good]
-    masks, welds = [scan.mask for scan in defective], [scan.item.group for scan in defective]
-    bands = [seam_band(scan.height) for scan in defective]
-    count = functools.partial(count_pixels, scores.maps, masks, welds)
-    return row | {
-        "pixel_auroc": pixel_auroc(scores.maps, masks, bands),
-        "pixel_auroc_ci": count(bands).pixel_auroc_ci(),
-        "aupro": aupro(scores.maps, masks),
-        "aupro_ci": count().aupro_ci(),
-        "aupro_compat": aupro_compat(scores.maps, masks),
-    }
 
 
 def _falls_short(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -282,6 +176,7 @@ COLUMNS = (
     ("pixel AUROC in the band", "pixel_auroc", "pixel_auroc_ci"),
     ("AUPRO", "aupro", "aupro_ci"),
     ("AUPRO compat", "aupro_compat", None),
+    ("AUPRO to rate 1", "aupro_to_1", None),
     ("image AUROC", "auroc", "ci"),
 )
 
@@ -295,7 +190,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The section's generated part: table, what falls short, command."""
     about = report["about"]
     short = [f"- {line}" for line in report["falls_short"]]
-    options = "".join(f" --also {name}" for name in about["also"])
+    options = "".join(f" --also {name}" for name in about["also"]) + (" --readings" if report["readings"] else "")
     made = (
         f"Made by `edged bench battery --data DIR{options} --results docs/results.md`, seed {about['seed']}: "
         f"{about['train']} training scans, {about['test_good']} good and {about['test_defective']} defective ones of "
@@ -308,6 +203,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         if short
         else "No primary row falls short of what it is held to.",
     ]
+    parts += [battery_readings.markdown(report["readings"]).rstrip()] if report["readings"] else []
     return "\n\n".join(parts) + "\n"
 
 

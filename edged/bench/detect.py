@@ -4,6 +4,7 @@ Renders the corpora that are missing, trains and scores what was not yet, and wr
 goes on where it was interrupted. The page and its pictures come from the report alone.
 """
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -37,6 +38,9 @@ def bench_detect(
     primary: Annotated[bool, typer.Option(help="Only what the primary contrasts ask for.")] = False,
     report_only: Annotated[bool, typer.Option(help="Only write the report, from the runs that there are.")] = False,
     docs: Annotated[Path | None, typer.Option(help="Write the page and its pictures into this folder.")] = None,
+    bank_sizes: Annotated[
+        bool, typer.Option("--bank-sizes", help="Also the memory banks' AUROC against their size.")
+    ] = False,
     oracle: Annotated[Path, typer.Option(help="Report of `edged bench cell`.")] = ORACLE,
     notes: Annotated[Path, typer.Option(help="What must be known of the figures, a line a sentence.")] = NOTES,
     jobs: Annotated[int, typer.Option(min=1, help="Processes and threads.")] = 2,
@@ -54,7 +58,7 @@ def bench_detect(
     try:
         if not report_only:
             for number in corpus or ([1] if quick else [1, 2]):
-                _measure(number, size, 1 if quick else seeds, primary, work, jobs, cache_dir, console)
+                _measure(number, size, 1 if quick else seeds, primary, work, jobs, cache_dir, console, bank_sizes)
         # Corpora of another size are another measurement, whatever else lies in the folder.
         runs = [run for run in load_runs(work / "runs") if run.row["schedule"] == size.name]
         if not runs:
@@ -79,11 +83,11 @@ def _command(quick: bool, small: bool, seeds: int, primary: bool) -> str:
 
 
 def _extras(work: Path, notes: Path) -> dict[str, object]:
-    """What must be known of the figures, and what `edged bench corruption` and `edged bench incremental` gave."""
+    """What must be known of the figures; what `edged bench corruption`, `incremental` and `--bank-sizes` gave."""
     found: dict[str, object] = {}
     if notes.exists():
         found["notes"] = notes.read_text(encoding="utf-8").splitlines()
-    for name in ("corruption", "incremental"):
+    for name in ("corruption", "incremental", "bank"):
         path = work / f"{name}.json"
         if path.exists():
             found[name] = json.loads(path.read_text(encoding="utf-8"))
@@ -91,17 +95,26 @@ def _extras(work: Path, notes: Path) -> dict[str, object]:
 
 
 def _measure(
-    number: int, size: "Size", seeds: int, primary: bool, work: Path, jobs: int, cache_dir: Path, console: Console
+    number: int,
+    size: "Size",
+    seeds: int,
+    primary: bool,
+    work: Path,
+    jobs: int,
+    cache_dir: Path,
+    console: Console,
+    bank_sizes: bool,
 ) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is first imported, by what runs below
     from edged.bench.detection.ask_oracle import oracle_is_fed
     from edged.bench.detection.corpus import corpus_in, plan_corpus
     from edged.bench.detection.data import load_corpus
+    from edged.bench.detection.extraction import extraction_of
     from edged.bench.detection.runner import jobs_of, run_jobs
 
     planned = plan_corpus(number, size)
     folder = corpus_in(work, planned, jobs, cache_dir, console)
-    data = load_corpus(planned, folder)
+    data = dataclasses.replace(load_corpus(planned, folder), extract_ms=extraction_of(planned, folder, cache_dir))
     wanted = jobs_of(seeds, primary, oracle_is_fed(planned.size))
     with progress_bars(console) as bars:
         whole = bars.add_task(f"runs on corpus {number}", total=len(wanted))
@@ -118,3 +131,10 @@ def _measure(
         for _ in run_jobs(wanted, data, work / "runs", jobs, begin):
             pass
         bars.update(whole, completed=len(wanted))
+        if bank_sizes:
+            from edged.bench.detection.bank_size import add_bank_sizes
+
+            def banks(stage: str, done: int, total: int, _: float) -> None:
+                bars.update(within, description=stage, completed=done, total=total)
+
+            add_bank_sizes(work / "bank.json", data, banks)

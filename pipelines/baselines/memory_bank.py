@@ -1,10 +1,12 @@
-"""`memory_bank`: nearest good cells in each modality, fused by a one-class machine (after M3DM, arXiv 2303.00601).
+"""`memory_bank`: nearest good cells in each modality, fused by a one-class machine (after M3DM, arXiv 2303.00601);
+`memory_bank_concat`: nearest good cells in all modalities at once.
 
 Each modality has a coreset bank of its own; a cell's distances to them are one vector, and a linear one-class SVM
 that saw vectors of held-out goods weighs them (M3DM's decision layer, sec. 3.4). Its normal vector is a sum of such
 vectors, all ≥ 0, so its response to a cell grows with every distance; that response is the map "joint".
 With `joint` a further bank holds the modalities' cells side by side: what neither modality shows alone but their
-combination does. Its distance is the map "concat", and one more entry of the fused vector.
+combination does. Its distance is the map "concat", and one more entry of the fused vector. `memory_bank` has the
+banks of each modality alone and so is blind to pairs, `memory_bank_concat` the further one alone.
 
 Differs from M3DM: its learned fusion block (contrastive, of both modalities) is the plain concatenation here, the
 features are this cell's, the distances are of cells on the seam's grid, and no image-level second machine.
@@ -38,6 +40,8 @@ class MemoryBankConfig:
     candidates: int = 100_000
     neighbours: int = 3
     """A distance is the mean over this many nearest members; M3DM's is to the nearest."""
+    each: bool = True
+    """Whether each modality has a bank of its own; without, there is `joint`'s alone."""
     joint: bool = True
     """Whether a further bank holds the modalities' cells side by side."""
     scaled_fusion: bool = True
@@ -108,11 +112,14 @@ def fit_memory_bank(
 ) -> MemoryBank:
     """Banks from `train`, the machine from `held_out`; both goods. Of `loop` only the seed is used.
 
-    Raises ValueError when `held_out` has no valid cell.
+    Raises ValueError when `held_out` has no valid cell, and for a config without any bank.
     """
     banks: dict[str, Bank] = {}
     group = _groups(train, config)
-    names = [*train.pair, *(["concat"] if config.joint and len(train.pair) > 1 else [])]
+    alone = config.each or len(train.pair) < 2
+    names = [*(train.pair if alone else ()), *(["concat"] if config.joint and len(train.pair) > 1 else [])]
+    if not names:
+        raise ValueError("a memory bank with neither each nor joint holds no cells; set one of them")
     for done, name in enumerate(names):
         cells = _cells(train, name)[train.valid]
         banks[name] = fit_bank(cells, group[train.valid], config.bank, loop.seed)

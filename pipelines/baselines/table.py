@@ -5,7 +5,7 @@ Modules are imported when a row is used: torch must not come with the table.
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pipelines.grids import MODALITIES, PAIRS
@@ -29,6 +29,8 @@ class Baseline:
     module: str
     class_name: str
     takes: tuple[tuple[str, ...], ...]
+    flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of the configuration that tell it from another row of the same class."""
 
     @property
     def fit(self) -> Callable[..., Any]:
@@ -44,14 +46,16 @@ class Baseline:
 
     def config(self, preset: Literal["compat", "cell"], size: Literal["cpu", "gpu"] = "cpu") -> Any:
         """The configuration of a preset."""
-        return getattr(self._loaded(), f"{self.class_name}Config").preset(preset, size)
+        config = getattr(self._loaded(), f"{self.class_name}Config").preset(preset, size)
+        return dataclasses.replace(config, **self.flags)
 
     def _loaded(self) -> Any:
         return importlib.import_module(f"pipelines.baselines.{self.module}")
 
 
 BASELINES: dict[str, Baseline] = {
-    "memory_bank": Baseline("grid", "memory_bank", "MemoryBank", (*PAIRS, *ALONE)),
+    "memory_bank": Baseline("grid", "memory_bank", "MemoryBank", (*PAIRS, *ALONE), {"joint": False}),
+    "memory_bank_concat": Baseline("grid", "memory_bank", "MemoryBank", PAIRS, {"each": False}),
     "patchcore": Baseline("grid", "patchcore", "PatchCore", ALONE),
     "dinomaly": Baseline("grid", "dinomaly", "Dinomaly", LAYERED),
     "simplenet": Baseline("grid", "simplenet", "SimpleNet", ALONE),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from edged.types import Label, PartSeam, PartVerdict, Verdict
-from pipelines.window import Integrity, Score, Seam, TimelinePoint
+from pipelines.window import AlongPoint, Integrity, Score, Seam, TimelinePoint
 
 
 def a_score(**changes: Any) -> Score:
@@ -18,6 +18,7 @@ def a_score(**changes: Any) -> Score:
         "components": {"s_P": 1.5},
         "by_modality": {"welder": 1.0},
         "timeline": (TimelinePoint(0.1, 1.0, 0.2),),
+        "along": (AlongPoint(0.5, 0.2), AlongPoint(1.5, 0.4)),
         "explain": {"bins": 3.0},
         "stage_ms": {"head": 1.0},
     }

@@ -74,14 +74,23 @@ def run_of(data: CorpusData, row: Mapping[str, Any], answers: Answers) -> Run:
     unknown = set(row) - set(ROW_FIELDS)
     if unknown:
         raise ValueError(f"a run's row has no field {', '.join(sorted(unknown))}")
+    costs = _with_latency(data, answers.costs)
     limits = _limits(data, answers.calibration)
     score = np.array([a.raw / limits[s.program] for a, s in zip(answers.test, data.seams, strict=True)])
     names = sorted({name for answer in answers.test for name in answer.parts})
     parts = {name: np.array([a.parts.get(name, 0.0) for a in answers.test]) for name in names}
     if any(answer.rows is None for answer in answers.test):
-        return Run(whole | dict(row), data.seams, score, parts, costs=answers.costs)
+        return Run(whole | dict(row), data.seams, score, parts, costs=costs)
     rows = np.stack([_row(a) for a in answers.test])
-    return Run(whole | dict(row), data.seams, score, parts, rows, _ends(data), answers.costs)
+    return Run(whole | dict(row), data.seams, score, parts, rows, _ends(data), costs)
+
+
+def _with_latency(data: CorpusData, costs: Mapping[str, float]) -> dict[str, float]:
+    """End to end is the extractor over the whole seam and the head, one after the other."""
+    found = dict(costs)
+    if data.extract_ms is not None and "head_ms_p50" in costs:
+        found.setdefault("latency_ms_p50", data.extract_ms + costs["head_ms_p50"])
+    return found
 
 
 def _row(answer: SeamAnswer) -> Array:

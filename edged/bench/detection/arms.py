@@ -27,8 +27,8 @@ MAIN_PAIR = "geo,proc"
 PROCESS_ONLY = ("setpoint_knn", "sensor_mahalanobis", "process_oneclass", "late_fusion")
 RESULT_ONLY = ("patchcore", "dinomaly", "simplenet", "efficientad", "memae")
 """What these see where their row names no pair."""
-MARGINAL = (*PROCESS_ONLY, *RESULT_ONLY, "memory_bank")
-"""Baselines that see one half, as far as `side_of` says so: the memory bank over (geo,proc) is none."""
+MARGINAL = (*PROCESS_ONLY, *RESULT_ONLY, "memory_bank", "memory_bank_concat")
+"""Baselines that see one half, as far as `side_of` says so: a memory bank over (geo,proc) is none."""
 
 ABLATIONS = {
     "direction:p_to_r": "causal_hm with the result as target",

@@ -21,7 +21,7 @@ from pipelines.loop import LoopConfig
 from pipelines.normaliser import Normaliser, fit_normaliser
 from pipelines.seam_grid import GridScaler, SeamGrid, fit_grid_scaler, seam_grid
 
-__all__ = ["GridScorer", "Grids", "ask_grid", "fit_grid"]
+__all__ = ["GridScorer", "Grids", "ask_fitted", "ask_grid", "fit_grid", "scorer_around"]
 
 SHAPE = (14, 14)
 """Size cpu of the protocol."""
@@ -111,7 +111,12 @@ def ask_grid(
 ) -> dict[Rule, Answers]:
     """By fusion rule. Raises KeyError for an unknown pipeline."""
     fitted, parts = fit_grid(grids, data, pipeline, pair, fusions[0], preset, seed, threads, tell)
-    spoken = {part: _timed_maps(pipeline, fitted.method, parts[part]) for part in ("calibration", "test")}
+    return ask_fitted(fitted, parts, fusions)
+
+
+def ask_fitted(fitted: GridScorer, parts: Mapping[str, GridData], fusions: Sequence[Rule]) -> dict[Rule, Answers]:
+    """By fusion rule, of a method that is fitted already."""
+    spoken = {part: _timed_maps(fitted.pipeline, fitted.method, parts[part]) for part in ("calibration", "test")}
     answers = {}
     for rule in fusions:
         scorer = dataclasses.replace(fitted, fusion=dataclasses.replace(fitted.fusion, rule=rule))
@@ -136,16 +141,29 @@ def fit_grid(
     import torch
 
     torch.set_num_threads(threads)
-    scaler, parts = grids.of(pair)
+    _, parts = grids.of(pair)
     began = time.monotonic()
     method = _fit(pipeline, parts, preset, seed, tell)
+    costs = {"train_s": time.monotonic() - began, "state_mb": _state_mb(method)}
+    return scorer_around(grids, data, pipeline, pair, method, rule, costs), parts
+
+
+def scorer_around(
+    grids: Grids,
+    data: CorpusData,
+    pipeline: str,
+    pair: Sequence[Modality],
+    method: GridMethod,
+    rule: Rule,
+    costs: Mapping[str, float],
+) -> GridScorer:
+    """A fitted method with what makes a score of its maps, fitted on the corpus' held-out goods."""
+    scaler, parts = grids.of(pair)
     held_out = parts["fit"]
     sessions = np.unique([data.features[i].session for i in grids.rows("fit")], return_inverse=True)[1]
     maps = _picked(pipeline, _maps(method, held_out))
     fusion = fit_fusion(maps, held_out.valid, held_out.program, held_out.programs, sessions, rule)
-    costs = {"train_s": time.monotonic() - began, "state_mb": _state_mb(method)}
-    scorer = GridScorer(pipeline, tuple(pair), data.programs, grids.normaliser, scaler, method, fusion, costs)
-    return scorer, parts
+    return GridScorer(pipeline, tuple(pair), data.programs, grids.normaliser, scaler, method, fusion, costs)
 
 
 def _fit(pipeline: str, parts: Mapping[str, GridData], preset: str, seed: int, tell: Tell) -> GridMethod:
@@ -176,13 +194,8 @@ def _timed_maps(pipeline: str, method: GridMethod, data: GridData) -> tuple[dict
 
 
 def _picked(pipeline: str, maps: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-    """Of the memory bank's maps the one that joins both modalities where there is one: it is its answer."""
-    if pipeline != "memory_bank":
-        return maps
-    for name in ("concat", "joint"):
-        if name in maps:
-            return {name: maps[name]}
-    return maps
+    """Of a memory bank's maps the one that its one-class machine fused, where there is one: it is its answer."""
+    return {"joint": maps["joint"]} if "joint" in maps and pipeline.startswith("memory_bank") else maps
 
 
 def _state_mb(method: GridMethod) -> float:

@@ -43,7 +43,7 @@ class Contrast:
 
 
 JOINT = Best(
-    (Arm("cfm"), Arm("mafr"), Arm("uni_rcm", pair="geo,proc"), Arm("memory_bank")),
+    (Arm("cfm"), Arm("mafr"), Arm("uni_rcm", pair="geo,proc"), Arm("memory_bank_concat")),
     "joint baseline",
     True,
 )

@@ -24,7 +24,8 @@ __all__ = ["CorpusData", "load_corpus", "load_seams"]
 class CorpusData:
     """`split` and `test` are rows of `features`; `seams[k]` says what `features[test[k]]` is.
 
-    `set_points[i]`: what the program told the machine in seam i.
+    `set_points[i]`: what the program told the machine in seam i. `extract_ms`: what the features of a seam take, None
+    where it was not measured.
     """
 
     corpus: Corpus
@@ -33,6 +34,7 @@ class CorpusData:
     test: NDArray[np.int64]
     seams: tuple[TestSeam, ...]
     set_points: Sequence[Mapping[str, float]]
+    extract_ms: float | None = None
 
     @property
     def programs(self) -> tuple[str, ...]:

@@ -137,8 +137,16 @@ def costs_table(rows: Sequence[Row]) -> str:
 
 
 def bank_table(rows: Sequence[Row]) -> str:
-    lines = ((str(r["pipeline"]), str(r["size"]), number(r["auroc"]), plain(r.get("state_mb"))) for r in rows)
-    return table(("memory bank", "rows kept", "AUROC", "MB"), lines, "AUROC of the memory bank against its size")
+    """A row a size; the smallest that is as good as any is marked."""
+    lines = (
+        (
+            str(r["pipeline"]), str(r.get("corpus", "–")), f"{r['size']}{' (plateau)' if r.get('plateau') else ''}",
+            with_ci(r["auroc"], r.get("ci")), plain(r.get("state_mb")), plain(r.get("head_ms_p50")),
+        )
+        for r in rows
+    )  # fmt: skip
+    head = ("memory bank", "corpus", "cells kept", "AUROC", "MB", "ms a seam")
+    return table(head, lines, "AUROC of the memory bank against its size")
 
 
 def forgetting_table(report: Report) -> str:

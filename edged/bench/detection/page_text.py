@@ -79,6 +79,10 @@ $types_used
 
 ### Speed and memory
 
+End to end is all that a seam costs, not what a cell waits for: the median time that a few test goods of the corpus took in the worker's extractor (all of
+its `push` and `finish`, most of it while the arc burns), plus the head's median. After the last photograph only the result's features and the head are left;
+`edged demo` shows that wait.
+
 $costs
 
 $bank

@@ -24,7 +24,8 @@ EXTRAS = {
     "corruption": "rows {pipeline, pair, corruption, level, auroc, ci}; level 0 is the clean test",
     "incremental": "{rows: [{method, step, program, auroc, ci}], forgetting: [{method, value, ci}]}; step from 0, "
     "program null for the mean over those seen so far",
-    "bank": "rows {pipeline, size, auroc, state_mb}: a memory bank's AUROC against its size",
+    "bank": "rows {pipeline, corpus, share, size, auroc, ci, state_mb, head_ms_p50, plateau}: a memory bank's AUROC "
+    "against how many cells it keeps",
     "notes": "sentences for the page, in order",
 }
 """What a report may hold besides; the page leaves out what is absent, and says so."""

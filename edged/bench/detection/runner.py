@@ -16,10 +16,11 @@ from edged.bench.detection.scored import Run, load_run, save_run
 from pipelines.fusion import Rule
 from pipelines.grids import PAIRS, Modality, Tell
 
-__all__ = ["DONE", "MAIN_PAIR", "Job", "grid_row", "jobs_of", "load_runs", "rules_of", "run_jobs"]
+__all__ = ["BANKS", "DONE", "MAIN_PAIR", "Job", "grid_row", "jobs_of", "load_runs", "rules_of", "run_jobs"]
 
 RULES: tuple[Rule, ...] = ("minp", "mul", "add", "max")
 MAIN_PAIR: tuple[Modality, Modality] = ("geo", "proc")
+BANKS = ("memory_bank", "memory_bank_concat")
 DETECTORS = ("cfm", "mafr", "uni_rcm", "ib_iumad")
 RESULT_ONLY = ("patchcore", "simplenet", "efficientad", "memae", "dinomaly")
 ABLATIONS = ("sensor:off", "anti_generalisation:off", "stream:noise", "stream:random_views", "streams:image")
@@ -51,7 +52,7 @@ def jobs_of(seeds: int, primary_only: bool = False, oracle: bool = False) -> lis
     """
     jobs = [Job("product", "causal_hm_full", seed) for seed in range(seeds)]
     jobs += [Job("setpoints", "setpoint_knn"), Job("seam", "sensor_mahalanobis"), Job("seam", "late_fusion")]
-    jobs += [Job("grid", "memory_bank", pair=MAIN_PAIR), Job("grid", "patchcore", pair=("rgb",))]
+    jobs += [Job("grid", name, pair=MAIN_PAIR) for name in BANKS] + [Job("grid", "patchcore", pair=("rgb",))]
     jobs += [Job("grid", "patchcore", pair=("geo",))]
     jobs += [Job("grid", name, seed, pair=MAIN_PAIR) for name in DETECTORS for seed in range(seeds)]
     jobs += [Job("direction", "causal_hm", seed) for seed in range(seeds)]
@@ -61,7 +62,7 @@ def jobs_of(seeds: int, primary_only: bool = False, oracle: bool = False) -> lis
         return jobs
     jobs += [Job("grid", name, pair=("rgb",)) for name in RESULT_ONLY if name != "patchcore"]
     others = [pair for pair in PAIRS if pair != MAIN_PAIR]
-    jobs += [Job("grid", name, pair=pair) for pair in others for name in ("memory_bank", *DETECTORS)]
+    jobs += [Job("grid", name, pair=pair) for pair in others for name in (*BANKS, *DETECTORS)]
     return jobs
 
 

@@ -23,6 +23,7 @@ def verdict(number: int, label: Label, score: float | None, residual_ms: float =
         "reason": "ok",
         "mode": "armed",
         "score": score,
+        "along": [],
         "p_value": 0.5,
         "model_id": "m",
         "latency_from_last_input_ms": 40.0,

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,8 +11,10 @@ from drivers.mcap_codec import RecordingHeader
 from edged.cli import app
 from edged.local_scorer import LocalScorer
 from edged.recording import SeamRecorder, config_metadata, recordings
+from edged.replay import report_line
 from pipelines.models import write_manifest
 from tests.support.cell import Cell, config
+from tests.support.verdicts import a_verdict
 
 S = 1_000_000_000
 
@@ -48,6 +51,20 @@ def run(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.output
+
+
+def test_scores_along_the_seam_are_compared_where_both_sides_have_them() -> None:
+    def line(recorded: list[dict[str, float]] | None, model_id: str = "m1") -> dict[str, Any]:
+        whole = {"score": {} if recorded is None else {"along": recorded}}
+        return report_line(a_verdict(), {"score": 0.5, "model_id": model_id, "whole": whole})
+
+    same = [{"mm": 0.5, "score": 0.2}, {"mm": 1.5, "score": 0.4}]
+    assert line(same)["along"] == [[0.5, 0.2], [1.5, 0.4]]
+    assert line(same)["along_diff"] == 0.0
+    assert line([same[0], {"mm": 1.5, "score": 0.1}])["along_diff"] == pytest.approx(0.3)
+    assert line(same[:1])["along_diff"] == 1.0
+    assert line(None)["along_diff"] is None  # a recording from before there were places
+    assert line(same, "another")["along_diff"] is None
 
 
 def test_the_same_model_gives_the_same_score(folder: Path, tmp_path: Path) -> None:

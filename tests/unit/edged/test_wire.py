@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from edged import wire, wire_encode
 from edged.types import REASONS, Health, Label
-from pipelines.window import TimelinePoint
+from edged.watch import worst_place
+from pipelines.window import AlongPoint, TimelinePoint
 from tests.support.verdicts import a_part, a_score, a_verdict
 
 PAIR = wire.TimePair(monotonic_ns=0, utc_ns=1_800_000_000_000_000_000)
@@ -42,7 +43,11 @@ def test_round_trip_and_no_nan(
         detail=detail,
         mean_current_a=current,
         score=a_score(
-            score=score, p_value=p_value, explain={"x": value}, timeline=(TimelinePoint(1.0, value, value),)
+            score=score,
+            p_value=p_value,
+            explain={"x": value},
+            timeline=(TimelinePoint(1.0, value, value),),
+            along=(AlongPoint(0.5, value), AlongPoint(1.5, 0.25)),
         ),
     )
     verdict = dataclasses.replace(verdict, seam=dataclasses.replace(verdict.seam, part_id=part))
@@ -59,6 +64,7 @@ def test_round_trip_and_no_nan(
     assert all(math.isfinite(number) for number in _floats(msgpack.unpackb(payload)))
     assert message.label == sent["label"] == label
     assert message.explain == {"x": value if math.isfinite(value) else None}
+    assert message.along == [(0.5, value), (1.5, 0.25)][not math.isfinite(value) :]
     assert len(message.detail) <= wire.MAX_TEXT_CHARS
     assert message.arc_on_utc_ns == PAIR.utc_ns + 10_000_000_000
 
@@ -112,6 +118,33 @@ def test_a_long_timeline_keeps_its_peak() -> None:
     sent = wire_encode.encode_verdict(a_verdict(score=a_score(timeline=points)), "j", 1, PAIR)
     assert len(sent["timeline"]) <= wire.MAX_TIMELINE_POINTS
     assert max(sent["timeline"], key=lambda p: p[2])[0] == pytest.approx(12.34)
+
+
+def test_places_are_bounded_and_older_messages_have_none() -> None:
+    points = tuple(AlongPoint(float(i), 0.5) for i in range(5000))
+    sent = wire_encode.encode_verdict(a_verdict(score=a_score(along=points)), "j", 1, PAIR)
+    assert len(sent["along"]) == wire.MAX_ALONG_POINTS
+    older = {name: value for name, value in sent.items() if name != "along"}
+    found = wire.decode("verdict/x", wire.pack(older))
+    assert isinstance(found, wire.VerdictMessage)
+    assert found.along == []
+    assert wire_encode.encode_verdict(a_verdict(label=Label.INDETERMINATE, score=None), "j", 1, PAIR)["along"] == []
+
+
+@pytest.mark.parametrize(
+    ("score", "along", "shown"),
+    [
+        (1.4, [(2.5, 0.3), (12.4, 1.3), (20.0, 0.9)], "12 mm"),
+        (0.9, [(2.5, 0.3), (12.4, 0.8)], ""),  # a good seam has a worst place too, and it means nothing
+        (1.4, [(2.5, 0.3)], ""),  # the process gave the verdict, or the seam as a whole
+        (1.4, [], ""),
+        (None, [(2.5, 3.0)], ""),
+    ],
+)
+def test_a_person_is_told_where_a_bad_seam_looks_worst(
+    score: float | None, along: list[tuple[float, float]], shown: str
+) -> None:
+    assert worst_place(along, score) == shown
 
 
 def test_too_big_is_refused() -> None:

@@ -110,6 +110,11 @@ def test_a_bead_that_is_odd_at_one_place_scores_higher(build: Build) -> None:
     assert bad.score is not None
     assert bad.score > 1.0
     assert 30.0 * 40 / 112 - 8.0 < bad.explain["worst_row_mm"] < 30.0 * 60 / 112 + 4.0
+    assert len(bad.along) == SHAPE[1]
+    worst = max(bad.along, key=lambda point: point.score)
+    assert worst.mm == pytest.approx(bad.explain["worst_row_mm"], abs=30.0 / SHAPE[1] + 0.1)
+    assert 1.0 < worst.score <= bad.score
+    assert worst.score > max(point.score for point in good.along)
 
 
 def refused(directory: Path, match: str) -> None:

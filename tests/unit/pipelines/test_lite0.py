@@ -101,13 +101,14 @@ def test_agrees_with_a_second_implementation(cache_dir: Path) -> None:
     runs = [*backbone.middle(image[None]), backbone(image[None])]
     for found, reference in zip(runs, expected, strict=True):
         assert found[0].shape == reference.shape
-        # float32 against float64: 1e-5 of the map's largest value (measured 3e-6)
+        # The bar of 1e-5 holds for the implementation, below, in double. ONNX Runtime's float32 stays within 1e-5
+        # of the map's largest value (measured 4e-6): 2e-5 on the last map, whose values reach 6, 1e-4 where 47.
         np.testing.assert_allclose(found[0], reference, rtol=0, atol=1e-5 * np.abs(reference).max())
 
     exact = network.double()
     x = torch.from_numpy(preprocess(image[None])).double()
     for one, reference in zip((*exact.middle(x), exact(x)), expected, strict=True):
-        np.testing.assert_allclose(one[0].permute(1, 2, 0).numpy(), reference, rtol=0, atol=1e-10)
+        np.testing.assert_allclose(one[0].permute(1, 2, 0).numpy(), reference, rtol=0, atol=1e-10)  # the bar: 1e-5
 
 
 def test_refuses_other_sizes() -> None:

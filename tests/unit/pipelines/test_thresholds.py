@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import beta, kstest
 
 from pipelines.thresholds import ThresholdTable, TooFewGoodsError, calibrate, goods_needed
 
@@ -23,6 +24,20 @@ def test_false_alarms_keep_the_budget_on_average() -> None:
         threshold = calibrate("m", "p", (), np.exp(rng.standard_normal(120)).tolist(), 0.05)
         rates.append(float(np.mean(np.exp(rng.standard_normal(500)) > threshold.value)))
     assert 0.03 < np.mean(rates) <= 0.052
+
+
+@pytest.mark.parametrize(("goods", "alpha"), [(99, 0.01), (120, 0.05), (30, 0.1)])
+def test_the_realised_rate_is_the_beta_that_conformal_theory_gives(goods: int, alpha: float) -> None:
+    """Beta(k, n + 1 − k), k = ⌊α (n + 1)⌋. On uniform scores the rate beyond a limit is 1 − limit."""
+    rng = np.random.default_rng(2)
+    rates = [1.0 - calibrate("m", "p", (), rng.random(goods).tolist(), alpha).value for _ in range(3000)]
+    k = int(alpha * (goods + 1) + 1e-9)
+    theory = beta(k, goods + 1 - k)
+    assert np.mean(rates) == pytest.approx(theory.mean(), rel=0.06)
+    assert theory.mean() <= alpha
+    assert kstest(rates, theory.cdf).pvalue > 0.01
+    if goods == 99:  # what a budget of 1 % may turn out to be, 19 times of 20
+        assert np.quantile(rates, 0.95) == pytest.approx(0.03, abs=0.003)
 
 
 def test_flagged_exactly_when_p_is_within_the_budget() -> None:

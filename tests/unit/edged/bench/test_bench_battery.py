@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from edged.bench import battery
-from edged.bench.battery_cells import assembled, cells_of, grid_data, picture
+from edged.bench.battery_cells import as_stored, assembled, cells_of, grid_data, linear, picture
+from edged.bench.battery_readings import READINGS
 from edged.cli import app
 from tests.support.backbone import TinyBackbone
 
@@ -71,7 +72,7 @@ def test_the_verb_writes_rows_page_and_what_falls_short(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     page.write_text(f"before\n{battery.BEGIN}\nold\n{battery.END}\nafter\n", encoding="utf-8")
     out = tmp_path / "out.json"
-    options = ["--data", str(_tree(tmp_path / "set")), "--json", str(out), "--results", str(page)]
+    options = ["--data", str(_tree(tmp_path / "set")), "--json", str(out), "--results", str(page), "--readings"]
     done = CliRunner().invoke(app, ["bench", "battery", *options])
     assert done.exit_code == 0, done.output
     report = json.loads(out.read_text(encoding="utf-8"))
@@ -85,6 +86,34 @@ def test_the_verb_writes_rows_page_and_what_falls_short(tmp_path: Path) -> None:
     assert text.endswith(f"{battery.END}\nafter\n")
     assert "| patchcore | primary |" in text
     assert "old" not in text
+    read = {(row["reading"], row["pipeline"]): row for row in report["readings"]}
+    assert len(read) == 2 * len(READINGS)
+    assert read["named", "patchcore"]["pixel_auroc"]["64"] == pytest.approx(
+        rows["patchcore"]["pixel_auroc"], abs=0.02
+    )
+    assert read["named", "patchcore"]["aupro_to_1"] >= rows["patchcore"]["aupro"]
+    assert "| shrunk | patchcore |" in text
+
+
+def test_a_shrunk_scan_and_its_map_are_as_large_as_the_scan() -> None:
+    scan = cells_of(_plate(0, 300, dent=True), TinyBackbone(), whole=True)
+    assert (scan.corners, scan.cells.shape) == (((0, 0),), (1, 28, 28, 152))
+    errors = np.zeros((1, 28, 28), np.float32)
+    errors[0, 4, 9] = 1.0
+    found = assembled(scan, errors)
+    assert found.shape == (300, 240)
+    row, column = np.unravel_index(found.argmax(), found.shape)
+    assert (row, column) == pytest.approx((4.5 / 28 * 300, 9.5 / 28 * 240), abs=6)
+
+
+def test_drawings_differ_as_they_say() -> None:
+    height = _plate(0)
+    brighter = np.where(height > 0, height + 50, 0).astype(np.uint8)
+    assert np.array_equal(linear(height), linear(brighter))
+    assert not np.array_equal(as_stored(height), as_stored(brighter))
+    levels = np.array([[100, 101, 99, 102, 98, 100, 120, 0]], np.uint8)
+    assert linear(levels)[0, -2:, 0].tolist() == [255, 0]
+    assert picture(levels)[0, -2, 0] < 255
 
 
 def test_rows_below_the_guard_a_known_figure_or_an_untrained_row_are_said() -> None:

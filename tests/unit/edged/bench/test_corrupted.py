@@ -11,6 +11,7 @@ from edged.bench.corruption import _publish, _write
 from edged.bench.detection.answers import ask, run_of
 from edged.bench.detection.ask_grid import Grids, ask_grid
 from edged.bench.detection.ask_seam import ask_seam
+from edged.bench.detection.bank_size import SHARES, add_bank_sizes
 from edged.bench.detection.contrasts import contrast_rows
 from edged.bench.detection.corpus import FULL, QUICK, Size, plan_corpus
 from edged.bench.detection.corrupted import (
@@ -127,6 +128,28 @@ def test_a_grid_method_scores_a_single_seam_as_it_does_the_whole_corpus(data: Co
     assert row_of(job)["pair"] == "geo,proc"
     with pytest.raises(ValueError, match="profile"):
         scorer(dataclasses.replace(data.features[0], geo=None))
+
+
+def test_a_bank_is_measured_at_every_size_and_the_smallest_that_suffices_is_said(
+    data: CorpusData, tmp_path: Path
+) -> None:
+    path = tmp_path / "bank.json"
+    path.write_text(json.dumps([{"corpus": "corpus-2-tiny"}, {"corpus": data.corpus.name}]), encoding="utf-8")
+    add_bank_sizes(path, data, quiet)
+    other, *rows = json.loads(path.read_text(encoding="utf-8"))
+    assert other == {"corpus": "corpus-2-tiny"}
+    for name, modalities in (("memory_bank", 2), ("memory_bank_concat", 1)):
+        own = [row for row in rows if row["pipeline"] == name]
+        assert [row["share"] for row in own] == list(SHARES)
+        sizes = [row["size"] for row in own]
+        assert sizes == sorted(sizes, reverse=True)
+        cells = sum(len(data.split.train) * [14 * 14])
+        assert sizes[0] == pytest.approx(modalities * SHARES[0] * cells, rel=0.01)
+        best = max(row["auroc"] for row in own)
+        chosen = [row for row in own if row["plateau"]]
+        assert chosen[0]["auroc"] >= best - 0.005
+        assert all(row["auroc"] < best - 0.005 for row in own if row["size"] < chosen[0]["size"])
+        assert own[0]["state_mb"] > own[-1]["state_mb"]
 
 
 def test_one_training_of_each_pipeline_over_the_main_pair() -> None:

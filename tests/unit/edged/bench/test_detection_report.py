@@ -47,7 +47,7 @@ EXTRAS = {
                  for m in ("ib_iumad", "naive") for k in range(5)],
         "forgetting": [{"method": "ib_iumad", "value": 0.031, "ci": [0.02, 0.04]}],
     },
-    "bank": [{"pipeline": "memory_bank", "size": 2000, "auroc": 0.9, "state_mb": 12.0}],
+    "bank": [{"pipeline": "memory_bank", "corpus": "c", "size": 2000, "auroc": 0.9, "state_mb": 12.0}],
 }  # fmt: skip
 
 

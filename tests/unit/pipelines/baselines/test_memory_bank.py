@@ -1,11 +1,13 @@
 """The memory bank: what each of its banks can see, and how they are weighed."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from pipelines.baselines.memory_bank import MemoryBank, MemoryBankConfig, fit_memory_bank, plateau
+from pipelines.baselines.table import BASELINES
 from pipelines.grids import GridData
 from pipelines.loop import LoopConfig
 from tests.unit.pipelines.baselines import law
@@ -50,6 +52,23 @@ def test_each_bank_sees_its_own_modality(fitted: MemoryBank) -> None:
     assert law.area(before["geo"], after["geo"]) > 0.95
     assert law.area(before["joint"], after["joint"]) > 0.95
     assert 0.2 < law.area(before["rgb"], after["rgb"]) < 0.8
+
+
+def test_the_two_rows_differ_in_what_they_can_see() -> None:
+    """M3DM's form weighs each modality's own banks; a pair that does not match is for the concatenated bank alone."""
+    found = {}
+    for name in ("memory_bank", "memory_bank_concat"):
+        config = dataclasses.replace(BASELINES[name].config("cell"), share=0.1)
+        found[name] = _areas(_fit(config))
+    assert set(found["memory_bank"]) == {"rgb", "geo", "joint"}
+    assert set(found["memory_bank_concat"]) == {"concat"}
+    assert 0.3 < found["memory_bank"]["joint"] < 0.7
+    assert found["memory_bank_concat"]["concat"] > 0.95
+
+
+def test_a_bank_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither each nor joint"):
+        _fit(MemoryBankConfig(each=False, joint=False))
 
 
 def test_fused_is_the_weighted_sum(fitted: MemoryBank) -> None:
