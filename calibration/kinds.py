@@ -75,12 +75,16 @@ class MicrophoneValues(Values):
 
     gain_db: Annotated[Finite, Field(ge=-40, le=40)]
     """Added to the level, so that it is what it was at the reference."""
-    level_dbfs: Annotated[Finite, Field(le=3.1)]
-    """RMS while the arc burns, before the correction, dB of full scale; median over the seams."""
+    levels_dbfs: Annotated[dict[str, Annotated[Finite, Field(le=3.1)]], Field(min_length=1)]
+    """By program: RMS while the arc burns, before the correction, dB of full scale; median over the seams."""
     noise_floor_dbfs: Annotated[Finite, Field(le=3.1)]
     """RMS without an arc, before the correction."""
+    delay_ms: Finite | None = None
+    """From the arc to the host, as stamped without any correction; None where the arc was not heard."""
+    latency_ms: Finite = 0.0
+    """What of it is no way in air: told by a distance that was measured by hand, else taken as 0."""
     distance_m: Annotated[Finite, Field(ge=0, le=20)] | None = None
-    """From the arc; None where no strike could be heard."""
+    """From the arc: the rest of the delay."""
     distance_interval_m: tuple[Finite, Finite] | None = None
 
     def of_stream(self, spec: StreamSpec) -> StreamSpec:

@@ -17,7 +17,7 @@ VALUES: dict[str, dict[str, Any]] = {
             "voltage": {"gain": 0.9, "offset": 0.0, "unit": "V", "range": [15.0, 30.0]},
         }
     },
-    "microphone": {"gain_db": 6.0, "level_dbfs": -20.0, "noise_floor_dbfs": -60.0},
+    "microphone": {"gain_db": 6.0, "levels_dbfs": {"fillet": -20.0}, "noise_floor_dbfs": -60.0},
     "lag": {"lag_mm": 3.0, "interval_mm": [2.5, 3.5], "seams": 20},
 }
 
