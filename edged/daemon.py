@@ -38,6 +38,8 @@ from edged.publisher import Publisher
 from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
 from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
 from edged.rescoring import Rescorer, SharedScorer
+from edged.sensor_baseline import SensorBaseline
+from edged.sensor_health import SensorHealth
 from edged.service import ServiceNotifier
 from edged.stream import Stream
 from edged.types import PartVerdict, Verdict
@@ -119,7 +121,10 @@ class Daemon:
         specs = {name: stream.spec for name, stream in self._streams.items()}
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
-        self._engine = Engine(config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns)
+        sensors = SensorHealth(SensorBaseline(data_dir / "sensor-baseline.json"))
+        self._engine = Engine(
+            config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns, sensors=sensors
+        )
         self._rescorer = Rescorer(
             config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable
         )
@@ -225,6 +230,7 @@ class Daemon:
             warnings.append(f"{self._inbox.dropped} chunks dropped: the engine could not keep up")
         if not self._journal.has_reserve:
             warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
+        warnings += self._engine.sensor_warnings()
         warnings += self._warnings.values()
         return HealthMessage(
             journal_id=self._journal.journal_id,

@@ -9,6 +9,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from drivers.base import Chunk, ManualClock, StreamSpec
 from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, RecordingReader
@@ -17,6 +18,8 @@ from edged.engine import Engine
 from edged.recording import recorded_config, recorded_seam
 from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
+from edged.sensor_baseline import SensorBaseline
+from edged.sensor_health import SensorHealth
 from edged.types import Verdict
 from pipelines.window import Seam
 
@@ -46,6 +49,8 @@ class ReplaySetup:
     config: Config
     specs: Mapping[str, StreamSpec]
     rings: Mapping[str, Ring]
+    sensor_baseline: Any = None
+    """What the sensors were judged by; None where the recording does not say."""
 
 
 EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], Engine]
@@ -68,6 +73,7 @@ def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[V
         # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
         lambda: next(ids, f"{setup.seam.seam_id}-next"),
         setup.header.calibration_id,
+        SensorHealth(SensorBaseline.of_recording(setup.sensor_baseline)),
     )
 
 
@@ -115,7 +121,8 @@ def replay_steps(
         )
     rings = {name: make_ring(spec, config.streams[name].ring_s) for name, spec in specs.items()}
     verdicts: list[Verdict] = []
-    engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings), verdicts.append)
+    judged_by = (reader.metadata("verdict") or {}).get("sensor_baseline")
+    engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings, judged_by), verdicts.append)
 
     clock = ManualClock()
     for found in _sorted(reader.events(), REORDER_NS):
