@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
-from edged.sensor_report import ArcSpan, Figure, Problem, SensorReport, problem
+from edged.sensor_report import ArcSpan, Batch, Figure, Problem, SensorReport, Stretch, problem
 
 __all__ = ["AudioMeter"]
 
@@ -24,6 +24,7 @@ FULL_SCALE = 0.999
 LEAST_RISE_DB = 6.0
 """An arc that is not twice as loud as the silence before it is not heard."""
 LEAST_BLOCKS = 3
+AT_ONCE = 9_600
 
 
 class AudioMeter:
@@ -34,14 +35,19 @@ class AudioMeter:
         is_integer = spec.dtype.startswith("int")
         self._full = float(np.iinfo(spec.dtype).max) if is_integer else 1.0
         self._silent = SILENT_LSB if is_integer else SILENT_LSB / 32768
+        self._batch = Batch(AT_ONCE)
         self._blocks: dict[int, tuple[int, float, float, int]] = {}
         """Number since arc-on → samples, sum, sum of squares, samples at full scale."""
 
     def add(self, chunk: Chunk) -> None:
         """Take the next chunk; its first channel counts."""
-        samples = chunk.data[:, 0].astype(np.float64)
+        for stretch in self._batch.add(chunk):
+            self._take(stretch)
+
+    def _take(self, stretch: Stretch) -> None:
+        samples = stretch.data[:, 0].astype(np.float64)
         samples = np.where(np.isfinite(samples), samples, 0.0)
-        numbers = (chunk.times_ns() - self._arc_on_ns) // BLOCK_NS
+        numbers = (stretch.times - self._arc_on_ns) // BLOCK_NS
         starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
         sums, squares = np.add.reduceat(samples, starts), np.add.reduceat(samples * samples, starts)
         loud = np.add.reduceat(np.abs(samples) >= FULL_SCALE * self._full, starts)
@@ -54,6 +60,8 @@ class AudioMeter:
 
     def report(self, arcs: tuple[ArcSpan, ...]) -> SensorReport:
         """What it heard before and in the arcs."""
+        for stretch in self._batch.rest():
+            self._take(stretch)
         quiet, loud = self._levels(arcs)
         if len(loud) < LEAST_BLOCKS:
             return SensorReport()
@@ -62,7 +70,7 @@ class AudioMeter:
         figures = {}
         heard = loud[loud > self._silent]
         if len(heard) >= LEAST_BLOCKS:
-            shown = 20 * math.log10(float(np.median(heard)) / self._full)
+            shown = 20 * math.log10(float(np.sqrt(np.mean(heard**2))) / self._full)
             figures["level"] = Figure("level", shown, 2.0, "dB", f"the arc is heard at {shown:.0f} dB of full scale")
         if len(quiet) >= LEAST_BLOCKS:
             floor = max(float(np.median(quiet)), self._silent / 2)

@@ -5,7 +5,7 @@ Beside the data path: `edged.sensor_health` feeds one meter a stream and makes f
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from drivers.base import Chunk
 from edged.types import FindingState
 
-__all__ = ["ArcSpan", "Figure", "Problem", "SensorMeter", "SensorReport", "problem"]
+__all__ = ["ArcSpan", "Batch", "Figure", "Problem", "SensorMeter", "SensorReport", "Stretch", "problem"]
 
 ArcSpan = tuple[int, int]
 
@@ -54,6 +54,15 @@ class SensorReport:
     still: NDArray[np.uint8] | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """Samples in a row: times (n,) ns, raw data (n, channels), and whether data is missing before them."""
+
+    times: NDArray[np.int64]
+    data: NDArray[Any]
+    after_gap: bool
+
+
 class SensorMeter(Protocol):
     """One stream of one open seam."""
 
@@ -64,6 +73,37 @@ class SensorMeter(Protocol):
     def report(self, arcs: tuple[ArcSpan, ...]) -> SensorReport:
         """What is known of the sensor once the seam's arcs are."""
         ...
+
+
+class Batch:
+    """Chunks of a sampled stream joined to stretches of `least` samples: a call costs more than its samples."""
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+        self._chunks: list[Chunk] = []
+        self._end_ns: int | None = None
+        self._is_after_gap = False
+
+    def add(self, chunk: Chunk) -> list[Stretch]:
+        """Take a chunk (its data is copied); the stretches that are ready."""
+        if not chunk.n:
+            return []
+        ready: list[Stretch] = []
+        if self._end_ns is not None and abs(chunk.t_ns - self._end_ns) > 2 * chunk.dt_ns:
+            ready = self.rest()
+            self._is_after_gap = True
+        self._end_ns = chunk.end_ns
+        self._chunks.append(dataclasses.replace(chunk, data=chunk.data.copy()))
+        return ready + (self.rest() if sum(each.n for each in self._chunks) >= self._least else [])
+
+    def rest(self) -> list[Stretch]:
+        """What is left, however little."""
+        if not self._chunks:
+            return []
+        times = np.concatenate([chunk.times_ns() for chunk in self._chunks])
+        stretch = Stretch(times, np.concatenate([chunk.data for chunk in self._chunks]), self._is_after_gap)
+        self._chunks, self._is_after_gap = [], False
+        return [stretch]
 
 
 def problem(

@@ -60,7 +60,7 @@ def _places(name: str, image: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]")
     seen = (
         {}
         if ids is None
-        else {int(i): c.reshape(4, 2).mean(0) - RIM_PX for i, c in zip(ids[:, 0], corners, strict=True)}
+        else {int(i): c.reshape(4, 2).mean(0) - RIM_PX for i, c in zip(np.asarray(ids).ravel(), corners, strict=True)}
     )
     if set(seen) != {0, 1, 2, 3}:
         return {}

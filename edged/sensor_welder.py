@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 from edged.arc_stats import WAVEFORM_HZ, Moments
-from edged.sensor_report import ArcSpan, Figure, Problem, SensorReport, problem
+from edged.sensor_report import ArcSpan, Batch, Figure, Problem, SensorReport, Stretch, problem
 
 __all__ = ["WelderMeter"]
 
@@ -23,6 +23,7 @@ EDGE_NS = 100_000_000
 """So near to an arc the source may be on already, or its inductor still empties."""
 REST_NS = 1_000_000_000
 """At most so much of either side is kept."""
+AT_ONCE = 2_500
 LEAST_REST = 3
 STUCK_S, STUCK_SAMPLES = 0.25, 20
 """No arc holds one and the same number of a converter for so long."""
@@ -52,15 +53,18 @@ class WelderMeter:
         self._before: deque[NDArray[np.float32]] = deque()
         self._after: deque[tuple[NDArray[np.int64], NDArray[np.float32]]] = deque()
         self._channel = {name: _Channel(spec, name) for name in self._channels}
-        self._end_ns: int | None = None
+        self._batch = Batch(AT_ONCE)
 
     def add(self, chunk: Chunk) -> None:
         """Take the next chunk."""
-        times, values = chunk.times_ns(), self._spec.physical(chunk.data)
-        if self._end_ns is not None and abs(chunk.t_ns - self._end_ns) > 2 * chunk.dt_ns:
+        for stretch in self._batch.add(chunk):
+            self._take(stretch)
+
+    def _take(self, stretch: Stretch) -> None:
+        times, values = stretch.times, self._spec.physical(stretch.data)
+        if stretch.after_gap:
             for channel in self._channel.values():
                 channel.cut()
-        self._end_ns = chunk.end_ns
         rest = int(np.searchsorted(times, self._arc_on_ns - EDGE_NS))
         if rest:
             self._before.append(values[:rest])
@@ -72,7 +76,7 @@ class WelderMeter:
         if self._current is not None:
             burns = values[first:, self._current] >= self._off_a
         for channel in self._channel.values():
-            channel.add(chunk.data[first:, channel.index], values[first:, channel.index], burns)
+            channel.add(stretch.data[first:, channel.index], values[first:, channel.index], burns)
 
     def _keep(self, times: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """The last stretch, of which some may turn out to lie after the arc."""
@@ -82,6 +86,8 @@ class WelderMeter:
 
     def report(self, arcs: tuple[ArcSpan, ...]) -> SensorReport:
         """What the sensors showed at rest and in the arc."""
+        for stretch in self._batch.rest():
+            self._take(stretch)
         problems: list[Problem] = []
         figures: dict[str, Figure] = {}
         rests = self._rests(arcs[-1][1])
