@@ -16,6 +16,7 @@ from edged.config import Config
 from edged.messages import ControlError, EndPart, Expect, Message, Part, Ping, View, parse_message
 from edged.parts import PartTracker
 from edged.recording_guard import RecordingGuard
+from edged.sensor_health import SeamSensors
 from edged.tracker import OpenSeam, SeamState, SeamTracker
 from edged.views import ViewBinder
 from pipelines.window import Seam, SeamWindow
@@ -47,6 +48,7 @@ class Work:
 
     open: OpenSeam
     aligner: Aligner
+    sensors: SeamSensors
     scoring: bool
     window: SeamWindow | None = None
     asked_ns: int = 0

@@ -40,6 +40,8 @@ from edged.publisher import Publisher
 from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
 from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
 from edged.rescoring import Rescorer, SharedScorer
+from edged.sensor_baseline import SensorBaseline
+from edged.sensor_health import SensorHealth
 from edged.service import ServiceNotifier
 from edged.stream import Stream
 from edged.types import PartVerdict, Verdict
@@ -125,6 +127,7 @@ class Daemon:
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
         self._clocks = ClockWatch(config, self._streams)
+        sensors = SensorHealth(SensorBaseline(data_dir / "sensor-baseline.json"))
         self._engine = Engine(
             config,
             specs,
@@ -135,6 +138,7 @@ class Daemon:
             self._publish,
             _utc_ns,
             calibration=calibration,
+            sensors=sensors,
         )
         self._rescorer = Rescorer(
             config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable
@@ -249,6 +253,7 @@ class Daemon:
             warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
         warnings += self._clocks.warnings(streams)
+        warnings += self._engine.sensor_warnings()
         warnings += self._warnings.values()
         return HealthMessage(
             journal_id=self._journal.journal_id,

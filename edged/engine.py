@@ -31,6 +31,7 @@ from edged.recording import verdict_metadata
 from edged.recording_guard import RecorderLike, RecordingGuard
 from edged.ring import Ring
 from edged.scoring import Scorer, ScoreReply
+from edged.sensor_health import SeamSensors, SensorHealth
 from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
 from edged.types import RESULT_KINDS, ArcFigures, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, arc_figures, build_verdict, not_recorded, welded_length_mm
@@ -58,6 +59,7 @@ class Engine:
         new_id: makes seam ids; a replay gives the recorded one again.
         calibration: turns the raw `specs` into calibrated ones for all but the recorder.
         on_verdict: called when the recording is on disk: journal, then publish.
+        sensors: the cell's baselines; a replay gives those that judged the recorded seam.
 
     Raises ValueError where no welder stream carries a current, CalibrationError where a calibration does not fit its
     stream.
@@ -75,6 +77,7 @@ class Engine:
         utc_ns: Callable[[int], int],
         new_id: Callable[[], str] = lambda: str(ULID()),
         calibration: CellCalibration | None = None,
+        sensors: SensorHealth | None = None,
     ) -> None:
         self._config = config
         self._calibration = calibration or CellCalibration()
@@ -86,6 +89,7 @@ class Engine:
         self._on_verdict = on_verdict
         self._on_part = on_part
         self._utc_ns = utc_ns
+        self._sensors = sensors or SensorHealth()
         self._identity = Identity(config.config_id, self._calibration.calibration_id, config.cell.is_simulated)
         self._tracker = SeamTracker(config, self._specs, new_id)
         self._views = ViewBinder(config.views, config.streams, rings, self._specs)
@@ -124,6 +128,10 @@ class Engine:
     def open_seams(self) -> list[OpenSeamStatus]:
         """Every seam without a verdict, announced ones first, for `status`."""
         return self._desk.open_seams()
+
+    def sensor_warnings(self) -> list[str]:
+        """What is wrong with the sensors as far as the last seams show, for health."""
+        return self._sensors.warnings()
 
     def shutdown(self, now_ns: int) -> None:
         """Give every open seam the verdict INDETERMINATE(interrupted), its recording on disk."""
@@ -187,7 +195,8 @@ class Engine:
             self._specs,
         )
         scoring = seam.program is not None and seam.program.model is not None
-        self._work[seam.seam.seam_id] = Work(seam, aligner, scoring)
+        sensors = SeamSensors(aligner.specs, seam.seam.arc_on_ns, self._config.arc.off_current_a)
+        self._work[seam.seam.seam_id] = Work(seam, aligner, sensors, scoring)
         if scoring:
             self._scorer.begin(seam.seam, aligner.specs)
         used = aligner.specs + self._view_specs(seam, aligner)
@@ -236,9 +245,15 @@ class Engine:
 
     def _emit(self, work: Work, final: bool) -> None:
         seam_id = work.seam.seam_id
+
+        def push(chunk: Chunk) -> None:
+            work.sensors.add(chunk)
+            if work.scoring:
+                self._scorer.push(seam_id, chunk)
+
         work.aligner.emit(
             self._tracker.last_high_end_ns(work.open),
-            push=lambda chunk: self._scorer.push(seam_id, chunk) if work.scoring else None,
+            push=push,
             record=lambda chunk: self._guard.chunk(seam_id, chunk),
             final=final,
         )
@@ -248,6 +263,9 @@ class Engine:
         work.asked_ns = now_ns
         if work.scoring:
             self._scorer.finish(work.window)
+        # While the worker scores.
+        work.sensors.close(work.seam.arcs, work.window.views)
+        if work.scoring:
             self._guard.complete(work.seam)
         else:
             self._finalise(work, None, None, now_ns)
@@ -290,6 +308,9 @@ class Engine:
         limits = check_limits(settings.limits, arc)
         scope, wanted = self._scope(work), self._config.calibration
         expired = self._calibration.expired(wanted, self._utc_ns(seam.arc_on_ns), scope)
+        reports = work.sensors.reports
+        judged_by = self._sensors.snapshot(seam.program, reports)
+        sensor_health = self._sensors.judge(seam.program, reports, self._utc_ns(seam.arc_on_ns))
         decision = decide(
             Case(
                 program=work.open.program,
@@ -306,6 +327,8 @@ class Engine:
                 given=given,
                 limits=limits,
                 current=current,
+                sensor_health=sensor_health,
+                kinds={name: spec.kind for name, spec in self._specs.items()},
             )
         )
         verdict = build_verdict(
@@ -318,14 +341,16 @@ class Engine:
             self._latencies(work, now_ns),
             dataclasses.replace(self._identity, calibration_warnings=expired),
             limits,
+            sensor_health,
         )
-        verdict = self._to_disk(seam, verdict, now_ns)
+        verdict = self._to_disk(seam, verdict, judged_by, now_ns)
         work.open.state = SeamState.FINAL
         del self._work[seam.seam_id]
         waiting = self._views.forget(seam.seam_id)
         if waiting:
             log.warning("views never came", seam_id=seam.seam_id, views=waiting)
         self._publish(verdict, now_ns)
+        self._sensors.learn(verdict, reports)
 
     def _scans(self, seam: OpenSeam) -> frozenset[str]:
         """Which of the program's views are scans."""
@@ -380,10 +405,10 @@ class Engine:
         if not self._work[seam_id].aligner.recorded(chunk.stream, chunk.seq):
             self._guard.chunk(seam_id, chunk)
 
-    def _to_disk(self, seam: Seam, verdict: Verdict, now_ns: int) -> Verdict:
+    def _to_disk(self, seam: Seam, verdict: Verdict, judged_by: Mapping[str, Any], now_ns: int) -> Verdict:
         if not self._guard.records:
             return verdict
-        path = self._guard.finish(seam, verdict_metadata(verdict), now_ns)
+        path = self._guard.finish(seam, {**verdict_metadata(verdict), "sensor_baseline": judged_by}, now_ns)
         if path is not None:
             return dataclasses.replace(verdict, recording=str(path))
         return not_recorded(verdict, self._guard.take_error(seam.seam_id))

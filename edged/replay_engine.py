@@ -9,6 +9,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from calibration.files import CalibrationError
 from drivers.base import Chunk, ManualClock, StreamSpec
@@ -19,6 +20,8 @@ from edged.engine import Engine
 from edged.recording import recorded_calibration, recorded_config, recorded_seam
 from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
+from edged.sensor_baseline import SensorBaseline
+from edged.sensor_health import SensorHealth
 from edged.types import Verdict
 from pipelines.window import Seam
 
@@ -49,6 +52,8 @@ class ReplaySetup:
     specs: Mapping[str, StreamSpec]
     rings: Mapping[str, Ring]
     calibration: CellCalibration
+    sensor_baseline: Any = None
+    """What the sensors were judged by; None where the recording does not say."""
 
 
 EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], Engine]
@@ -71,6 +76,7 @@ def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[V
         # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
         lambda: next(ids, f"{setup.seam.seam_id}-next"),
         setup.calibration,
+        SensorHealth(SensorBaseline.of_recording(setup.sensor_baseline)),
     )
 
 
@@ -123,10 +129,12 @@ def replay_steps(
         )
     rings = {name: make_ring(spec, config.streams[name].ring_s) for name, spec in specs.items()}
     verdicts: list[Verdict] = []
+    judged_by = (reader.metadata("verdict") or {}).get("sensor_baseline")
     if calibration is None:
         calibration = recorded_calibration(reader)
     try:
-        engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings, calibration), verdicts.append)
+        setup = ReplaySetup(seam, reader.header, config, specs, rings, calibration, judged_by)
+        engine = engine_factory(setup, verdicts.append)
     except CalibrationError as error:
         raise RecordingError(f"{path}: {error}") from error
 

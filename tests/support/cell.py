@@ -141,7 +141,9 @@ def stream_chunks(
     for start in range(first, last, block):
         counters = np.arange(start, min(start + block, last))
         if spec.encoded:
-            data: NDArray[Any] = BRIGHT if burning(counters / spec.rate_hz, arcs)[0] else DARK
+            image = BRIGHT if burning(counters / spec.rate_hz, arcs)[0] else DARK
+            # No camera gives the same bytes twice; what follows a JPEG's end is ignored.
+            data: NDArray[Any] = np.append(image, np.frombuffer(start.to_bytes(4, "big"), np.uint8))
         else:
             data = SIGNALS[spec.kind](spec, counters, arcs)
         arrival_ns = clock.t_ns(int(counters[-1]) + 1) + round(latency_s * S)
