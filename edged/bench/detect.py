@@ -134,7 +134,7 @@ def _measure(
         if bank_sizes:
             from edged.bench.detection.bank_size import add_bank_sizes
 
-            def banks(stage: str, done: int, total: int, _: float) -> None:
+            def banks(stage: str, done: int, total: int, loss: float) -> None:
                 bars.update(within, description=stage, completed=done, total=total)
 
             add_bank_sizes(work / "bank.json", data, banks)

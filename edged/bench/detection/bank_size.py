@@ -48,7 +48,7 @@ def _of(pipeline: str, grids: Grids, data: CorpusData, seed: int, tell: Tell) ->
     method = BASELINES[pipeline]
     config = dataclasses.replace(method.config("cell"), share=SHARES[0])
     whole = method.fit(parts["train"], parts["fit"], config, LoopConfig(seed=seed), tell)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for done, share in enumerate(SHARES, start=1):
         bank: MemoryBank = whole.truncated(share)
         costs = {"state_mb": bank.state_mb}

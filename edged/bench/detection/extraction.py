@@ -33,7 +33,7 @@ def extraction_of(corpus: Corpus, folder: Path, cache_dir: Path, tier: Tier = "d
         rows = [{"push_ms": push, "finish_ms": finish} for push, finish in measured[1:]]  # the first one warms up
         kept.write_text(json.dumps(rows) + "\n", encoding="utf-8")
     rows = json.loads(kept.read_text(encoding="utf-8"))
-    return statistics.median(row["push_ms"] + row["finish_ms"] for row in rows)
+    return float(statistics.median(row["push_ms"] + row["finish_ms"] for row in rows))
 
 
 def _spread(plans: Sequence[SeamPlan]) -> list[SeamPlan]:
