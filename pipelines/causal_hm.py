@@ -183,7 +183,8 @@ class CausalHM:
 
     def _answer(self, features: SeamFeatures, found: SeamAnalysis) -> Score:
         parts, components, raw = found.parts, found.components, found.raw
-        threshold = self.thresholds.find(self.model_id, features.program, self.fitted.kinds(features))
+        kinds = self.fitted.kinds(features)
+        threshold = self.thresholds.find(self.model_id, features.program, kinds)
         limit = threshold.value if threshold is not None else None
         modalities = {
             kind: max(z for key, z in parts["s_P"].items() if key.startswith(f"{group}."))
@@ -206,6 +207,7 @@ class CausalHM:
             timeline=timeline_points(found.live, features.travel_speed_mm_s, limit),
             explain=explain,
             stage_ms=found.stage_ms,
+            streams=tuple(sorted(kinds)),
         ).checked(features.seam_id)
 
     def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:

@@ -171,6 +171,7 @@ class GridDetector:
             timeline=timeline_points(live, features.travel_speed_mm_s, None),
             explain={"worst_row_mm": _worst_row_mm(fused.map, features)},
             stage_ms={"head": head_ms, "process": (done - begin) * 1e3 - head_ms},
+            streams=tuple(sorted(self.requires)),
         ).checked(features.seam_id)
 
     def _program(self, name: str) -> int:

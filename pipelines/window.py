@@ -151,7 +151,8 @@ class Score:
 
     `raw` is in the detector's own units; `score = raw / threshold`, so 1.0 is the limit in every program.
     `threshold` is None, and `score` and `p_value` too, where the program has no threshold yet.
-    `components` are the standardised parts (s_P, s_R, s_RP). `stage_ms` is where the time went.
+    `components` are the standardised parts (s_P, s_R, s_RP). `stage_ms` is where the time went. `streams` are the
+    kinds of stream that it rests on, by which its threshold is found; empty where the detector does not say.
     """
 
     raw: float
@@ -165,6 +166,7 @@ class Score:
     timeline: tuple[TimelinePoint, ...] = ()
     explain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     stage_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    streams: tuple[str, ...] = ()
 
     def checked(self, seam_id: str) -> Self:
         """Itself. Raises ValueError where a number that decides is NaN or infinite: no limit can judge it."""
