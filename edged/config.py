@@ -22,7 +22,7 @@ from pydantic import (
 
 from drivers.base import StreamKind
 from edged.config_problems import driver_problems, reference_problems, validation_lines
-from edged.types import Mode
+from edged.types import ConfigMode
 
 __all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
 
@@ -145,7 +145,8 @@ class FrameConfig(_Section):
 class ProgramConfig(_Section):
     """`[programs.NAME]`: how the seams of one welding program are cut and judged."""
 
-    mode: Mode = "collecting"
+    mode: ConfigMode = "collecting"
+    """Where it begins; `edged arm` and `edged disarm` change shadow and armed, never collecting."""
     model: str | None = None
     """Directory of the model; "demo" or "demo:NAME" is one that ships with edged."""
     travel_speed_mm_s: Annotated[float, Field(gt=0)] | None = None
@@ -164,12 +165,23 @@ class ProgramConfig(_Section):
     optional: tuple[StreamKind, ...] = ()
     max_sync_residual_ms: Annotated[float, Field(gt=0)] = 50.0
     frame: FrameConfig | None = None
+    false_alarm_budget: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Share of good seams that may be NOK; None: what each threshold was made for."""
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Programs without a frame read as they did before there was one, as views without a scan do.
+        # Programs without these keys read as they did before there were any, as views without a scan do.
         values: dict[str, Any] = plain(self)
-        return {key: value for key, value in values.items() if key != "frame" or value is not None}
+        return {key: value for key, value in values.items() if key not in NEWER_KEYS or value is not None}
+
+
+NEWER_KEYS = frozenset({"frame", "false_alarm_budget"})
+
+
+class PartsConfig(_Section):
+    """`[parts]`: a part of m seams has each judged at `false_alarm_budget` / m, or is in shadow."""
+
+    false_alarm_budget: Annotated[float, Field(gt=0, le=0.5)]
 
 
 class ArcConfig(_Section):
@@ -238,6 +250,12 @@ class Config(_Section):
     net: NetConfig = NetConfig()
     worker: WorkerConfig = WorkerConfig()
     children: ChildrenConfig = ChildrenConfig()
+    parts: PartsConfig | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        return {key: value for key, value in values.items() if key != "parts" or value is not None}
 
     @property
     def config_id(self) -> str:

@@ -13,7 +13,7 @@ arc_count              arcs of at least `min_arc_s` differ from `expected_arcs` 
 sync                   a required or optional stream's strike is off by more than `max_sync_residual_ms`
 no_result              a view of the program has no image, or its scan is not complete within its limits
 reply                  the scorer's own reason, or no usable number
-collecting, shadow     the program publishes 0 until it is armed
+collecting, shadow     the program publishes 0 until it is armed (`edged.judge` says how far it has come)
 score_above_threshold  score ≥ 1: NOK
 ok                     score < 1: OK
 =====================  =================================================================================
@@ -27,8 +27,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from edged.config import ProgramConfig
+from edged.judge import Judged
 from edged.scoring import ScoreReply
-from edged.types import RESULT_KINDS, Label
+from edged.types import RESULT_KINDS, Label, Mode
 from pipelines.window import Integrity
 
 __all__ = ["Case", "Decision", "decide"]
@@ -42,7 +43,8 @@ class Case:
 
     `given` is a reason and detail the engine found on its own, which overrules everything. `blind_ms` is the longest
     stretch without current at an edge of an arc, `max_blind_ms` that stream's limit. `views` are the bound ones,
-    scans included; `scans` are those of the program's views that are scans.
+    scans included; `scans` are those of the program's views that are scans. `judged` is what the cell makes of the
+    reply's score (`edged.judge`); None leaves that to the detector and to the config's mode.
     """
 
     program: ProgramConfig | None
@@ -55,6 +57,19 @@ class Case:
     max_blind_ms: float = 0.0
     reply: ScoreReply | None = None
     given: tuple[str, str] | None = None
+    judged: Judged | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """How far the program has come for this seam."""
+        if self.program is None:
+            return "unknown"
+        return self.program.mode if self.judged is None else self.judged.standing.mode
+
+    @property
+    def why(self) -> str:
+        """Why the program is not where it was put, to follow a detail; "" where it is."""
+        return f"; {self.judged.standing.why}" if self.judged is not None and self.judged.standing.why else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,39 +81,48 @@ class Decision:
     detail: str
     shadow_label: Label | None
     degraded: bool
+    mode: Mode
+    false_alarm_budget: float | None = None
 
 
 def decide(case: Case) -> Decision:
     """The label of a seam and why; see the module's table."""
     degraded = _degraded(case)
     if case.given is not None:
-        return Decision(Label.INDETERMINATE, *case.given, _shadow(case, Label.INDETERMINATE), degraded)
+        return _indeterminate(case, *case.given, degraded)
     if case.program is None:
         detail = (
             "no program was announced"
             if case.program_name == "unknown"
             else f"{case.program_name!r} is not configured"
         )
-        return Decision(Label.INDETERMINATE, "unknown_program", detail, None, degraded)
+        return _indeterminate(case, "unknown_program", detail, degraded)
     for reason, check in CHECKS:
         detail = check(case, case.program)
         if detail:
-            return Decision(Label.INDETERMINATE, reason, detail, _shadow(case, Label.INDETERMINATE), degraded)
-    return _scored(case, case.program, degraded)
+            return _indeterminate(case, reason, detail, degraded)
+    return _scored(case, degraded)
 
 
-def _scored(case: Case, program: ProgramConfig, degraded: bool) -> Decision:
+def _scored(case: Case, degraded: bool) -> Decision:
     failed = _no_score(case)
     if failed is not None:
-        if program.mode == "collecting" and failed[0] in ("no_model", "no_threshold"):
+        if case.mode == "collecting" and failed[0] in ("no_model", "no_threshold"):
             failed = ("collecting", failed[1])
-        return Decision(Label.INDETERMINATE, *failed, _shadow(case, Label.INDETERMINATE), degraded)
+        return _indeterminate(case, failed[0], failed[1] + case.why, degraded)
     score = _value(case)
     label, reason = (Label.OK, "ok") if score < 1.0 else (Label.NOK, "score_above_threshold")
+    budget = case.judged.budget if case.judged is not None else None
     detail = f"score {score:.3g}, limit 1"
-    if program.mode != "armed":
-        return Decision(Label.INDETERMINATE, program.mode, detail, _shadow(case, label), degraded)
-    return Decision(label, reason, detail, None, degraded)
+    if case.mode != "armed":
+        shadow = _shadow(case, label)
+        return Decision(Label.INDETERMINATE, case.mode, detail + case.why, shadow, degraded, case.mode, budget)
+    return Decision(label, reason, detail, None, degraded, case.mode, budget)
+
+
+def _indeterminate(case: Case, reason: str, detail: str, degraded: bool) -> Decision:
+    shadow = _shadow(case, Label.INDETERMINATE)
+    return Decision(Label.INDETERMINATE, reason, detail, shadow, degraded, case.mode)
 
 
 def _value(case: Case) -> float:
@@ -118,14 +142,15 @@ def _no_score(case: Case) -> tuple[str, str] | None:
     if reply.score is None:
         return "worker_failed", reply.detail or "the answer holds no score"
     if reply.score.score is None or reply.score.threshold is None:
-        return "no_threshold", f"model {reply.score.model_id} has no threshold for these streams"
+        lack = case.judged.lack if case.judged is not None else ""
+        return "no_threshold", lack or f"model {reply.score.model_id} has no threshold for these streams"
     if not (math.isfinite(reply.score.score) and math.isfinite(reply.score.raw)):
         return "worker_failed", f"the score is {reply.score.score}, raw {reply.score.raw}"
     return None
 
 
 def _shadow(case: Case, label: Label) -> Label | None:
-    return label if case.program is not None and case.program.mode == "shadow" else None
+    return label if case.mode == "shadow" else None
 
 
 def _of_kinds(case: Case, kinds: Iterable[str]) -> list[Integrity]:

@@ -25,6 +25,7 @@ from edged.arc import ArcStats
 from edged.config import Config, FrameConfig
 from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide
+from edged.judge import Judged, JudgeLike
 from edged.parts import PartTracker
 from edged.recording import verdict_metadata
 from edged.recording_guard import RecorderLike, RecordingGuard
@@ -55,6 +56,7 @@ class Engine:
         recorder: None records nothing (replay).
         utc_ns: UTC of a monotonic `now_ns`, for people.
         new_id: makes seam ids; a replay gives the recorded one again.
+        judge: what the cell makes of a score; None leaves limits to the detectors and modes to the config.
         on_verdict: called when the recording is on disk: journal, then publish.
 
     Raises ValueError where no welder stream carries a current.
@@ -72,8 +74,10 @@ class Engine:
         utc_ns: Callable[[int], int],
         new_id: Callable[[], str] = lambda: str(ULID()),
         calibration_id: str = "none",
+        judge: JudgeLike | None = None,
     ) -> None:
         self._config = config
+        self._judge = judge
         self._specs = dict(specs)
         self._rings = dict(rings)
         self._scorer = scorer
@@ -273,6 +277,9 @@ class Engine:
         window = work.window or self._window(work)
         scans = self._scans(work.open)
         current = self._config.streams[self._tracker.streams[seam.torch]]
+        judged = self._judged(seam, work.open.program is not None, reply, window.calibration_id)
+        if judged is not None and reply is not None:
+            reply = dataclasses.replace(reply, score=judged.score)
         decision = decide(
             Case(
                 program=work.open.program,
@@ -285,6 +292,7 @@ class Engine:
                 max_blind_ms=current.max_gap_ms,
                 reply=reply,
                 given=given,
+                judged=judged,
             )
         )
         verdict = build_verdict(
@@ -304,7 +312,13 @@ class Engine:
         waiting = self._views.forget(seam.seam_id)
         if waiting:
             log.warning("views never came", seam_id=seam.seam_id, views=waiting)
-        self._publish(verdict, now_ns)
+        self._publish(verdict, now_ns, "" if judged is None else judged.shortfall)
+
+    def _judged(self, seam: Seam, known: bool, reply: ScoreReply | None, calibration_id: str) -> Judged | None:
+        if self._judge is None or not known:
+            return None
+        score = None if reply is None else reply.score
+        return self._judge(seam.program, score, calibration_id, self._parts.size(seam.part_id))
 
     def _scans(self, seam: OpenSeam) -> frozenset[str]:
         """Which of the program's views are scans."""
@@ -326,16 +340,17 @@ class Engine:
     def _announce_only(self, seam: Seam, known: bool, given: tuple[str, str], now_ns: int) -> None:
         """The verdict of an announced seam that never had an arc; there is nothing to record."""
         program = self._config.programs.get(seam.program) if known else None
-        decision = decide(Case(program, seam.program, given=given))
+        judged = self._judged(seam, known, None, self._identity.calibration_id)
+        decision = decide(Case(program, seam.program, given=given, judged=judged))
         latencies = Latencies(None, None, self._utc_ns(now_ns))
         verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, self._identity)
         self._publish(verdict, now_ns)
 
-    def _publish(self, verdict: Verdict, now_ns: int) -> None:
+    def _publish(self, verdict: Verdict, now_ns: int, shortfall: str = "") -> None:
         self._desk.remember_final(verdict.seam)
         log.info("verdict", seam_id=verdict.seam.seam_id, label=verdict.label.name, reason=verdict.reason)
         self._on_verdict(verdict)
-        self._parts.add(verdict, now_ns)
+        self._parts.add(verdict, now_ns, shortfall)
 
     def _advance_parts(self, now_ns: int) -> None:
         if not len(self._parts):

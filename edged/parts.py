@@ -1,5 +1,9 @@
 """A part's verdict from its seams': OK only if every expected seam is; NOK beats INDETERMINATE beats OK.
 
+Where `[parts] false_alarm_budget` is set, a part of m seams has each judged at its m-th share (`edged.judge`). If the
+goods of one of them do not suffice for that, the part is in shadow: INDETERMINATE(part_budget), and its label is its
+`shadow_label`.
+
 `part{part_id, seams}` opens a part, `end_part` ends it. Its verdict comes once every expected seam has one, or after
 `end_part` as soon as no seam of it is open any more (what is missing then was not welded), or after
 `PART_TIMEOUT_NS` without a word about it.
@@ -24,6 +28,7 @@ class _OpenPart:
     touched_ns: int
     ended: bool = False
     seams: list[PartSeam] = dataclasses.field(default_factory=list)
+    shortfall: str = ""
 
     def missing(self) -> list[str]:
         """Expected references without a verdict; a reference listed twice needs two."""
@@ -62,14 +67,23 @@ class PartTracker:
         """
         return None if part_id in self._open else self._judged.get(part_id)
 
-    def add(self, verdict: Verdict, now_ns: int) -> None:
-        """Take a seam's verdict; seams without an open part are no part's."""
+    def size(self, part_id: str | None) -> int | None:
+        """How many seams an open part has, by its announcement; None for no open part."""
+        part = self._open.get(part_id or "")
+        return None if part is None else len(part.expected)
+
+    def add(self, verdict: Verdict, now_ns: int, shortfall: str = "") -> None:
+        """Take a seam's verdict; seams without an open part are no part's. `shortfall`: see `edged.judge.Judged`."""
         part = self._open.get(verdict.seam.part_id or "")
         if part is None:
             return
         part.touched_ns = now_ns
+        part.shortfall = part.shortfall or shortfall
         if len(part.seams) < MAX_PART_VERDICTS:
-            part.seams.append(PartSeam(verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason))
+            seam = verdict.seam
+            part.seams.append(
+                PartSeam(seam.seam_ref, seam.seam_id, verdict.label, verdict.reason, verdict.shadow_label)
+            )
 
     def advance(self, open_parts: set[str], now_ns: int, utc_ns: int) -> list[PartVerdict]:
         """Verdicts of parts that are complete; `open_parts` are the parts that still have open seams."""
@@ -92,6 +106,10 @@ class PartTracker:
         missing = part.missing()
         seams = [*part.seams, *(PartSeam(ref, None, Label.INDETERMINATE, "seam_missing") for ref in missing)]
         label, reason, detail = _judge(seams, missing)
+        shadow_label = _shadow_label(seams, missing)
+        if part.shortfall:
+            shadow_label = label if shadow_label is None else shadow_label
+            label, reason, detail = Label.INDETERMINATE, "part_budget", part.shortfall
         self._judged.pop(part_id, None)
         self._judged[part_id] = label.name
         if len(self._judged) > MAX_PARTS:
@@ -106,7 +124,18 @@ class PartTracker:
             config_id=self._config_id,
             is_simulated=self._is_simulated,
             decided_utc_ns=utc_ns,
+            shadow_label=shadow_label,
         )
+
+
+def _shadow_label(seams: list[PartSeam], missing: list[str]) -> Label | None:
+    """What the part would be if none of its seams' programs were in shadow; None where none is."""
+    if all(seam.shadow_label is None for seam in seams):
+        return None
+    shown = [
+        seam if seam.shadow_label is None else dataclasses.replace(seam, label=seam.shadow_label) for seam in seams
+    ]
+    return _judge(shown, missing)[0]
 
 
 def _judge(seams: list[PartSeam], missing: list[str]) -> tuple[Label, str, str]:

@@ -15,8 +15,10 @@ from rich.table import Table
 
 from drivers.base import MONOTONIC
 from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
+from edged.cell_thresholds import load_cell, load_own, thresholds_folder
 from edged.config import Config, ConfigError, load_config
 from edged.engine import Engine
+from edged.judge import Judge
 from edged.recording import recordings
 from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording, replaying_engine
 from edged.types import Verdict
@@ -27,6 +29,7 @@ __all__ = ["local_engine", "replay", "report_line"]
 
 STEP_NS = 1_000_000_000
 CACHE_DIR = Path.home() / ".cache" / "edged"
+SAME_LIMIT = 1e-6
 SPEED_HELP = "max, a factor of real time such as 1.0, or step: Enter each second"
 
 
@@ -48,9 +51,20 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
         config = with_model(setup.config, model)
         wanted = config.programs.get(setup.seam.program)
         used = {} if wanted is None or wanted.model is None else {setup.seam.program: detector(wanted.model)}
-        return replaying_engine(dataclasses.replace(setup, config=config), LocalScorer(used), on_verdict)
+        setup = dataclasses.replace(setup, config=config)
+        return replaying_engine(setup, LocalScorer(used), on_verdict, _judge(setup))
 
     return make
+
+
+def _judge(setup: ReplaySetup) -> Judge:
+    """The thresholds of the cell, where this is its box, and how far the program had come when it was welded."""
+    config, program = setup.config, setup.seam.program
+    section = config.programs.get(program)
+    cell, _ = load_cell(thresholds_folder(config.cell.data_dir))
+    own = {} if section is None or section.model is None else {program: load_own(section.model)[0]}
+    mode = setup.mode or (None if section is None else section.mode)
+    return Judge(config, cell, own, fixed={} if mode is None else {program: mode})
 
 
 def with_model(config: Config, model: str | None) -> Config:
@@ -107,11 +121,14 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
     """One seam of the report.
 
     `diff` is relative, 1 where only one side has a score; None where another model judged or neither side has one.
-    Where a program had no threshold yet, the raw scores are compared.
+    Where a program had no threshold yet, or another limit, the raw scores are compared.
     """
     score = verdict.score
     now = {"score": score.score, "raw": score.raw} if score else {"score": None, "raw": None}
-    key = "raw" if now["score"] is None and recorded.get("score") is None else "score"
+    limit = score.threshold if score else None
+    then = _recorded_limit(recorded)
+    other_limit = None not in (limit, then) and _relative(limit, then) > SAME_LIMIT
+    key = "raw" if other_limit or (now["score"] is None and recorded.get("score") is None) else "score"
     same_model = verdict.model_id == recorded.get("model_id")
     diff = _relative(now[key], recorded.get(key)) if same_model else None
     return {
@@ -125,6 +142,11 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
         "recorded": {key: recorded.get(key) for key in ("label", "reason", "score", "model_id")},
         "diff": diff,
     }
+
+
+def _recorded_limit(recorded: Mapping[str, Any]) -> float | None:
+    raw, score = recorded.get("raw"), recorded.get("score")
+    return raw / score if raw is not None and score else None
 
 
 def _relative(new: float | None, old: float | None) -> float | None:

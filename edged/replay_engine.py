@@ -14,10 +14,11 @@ from drivers.base import Chunk, ManualClock, StreamSpec
 from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, RecordingReader
 from edged.config import Config
 from edged.engine import Engine
+from edged.judge import JudgeLike
 from edged.recording import recorded_config, recorded_seam
 from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
-from edged.types import Verdict
+from edged.types import Mode, Verdict
 from pipelines.window import Seam
 
 __all__ = [
@@ -39,13 +40,17 @@ IDLE_LIMIT_NS = 120_000_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplaySetup:
-    """What an engine needs to see a recorded seam again."""
+    """What an engine needs to see a recorded seam again.
+
+    `mode` is how far its program had come then; None where another config judges it, or nobody noted it.
+    """
 
     seam: Seam
     header: RecordingHeader
     config: Config
     specs: Mapping[str, StreamSpec]
     rings: Mapping[str, Ring]
+    mode: Mode | None = None
 
 
 EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], Engine]
@@ -53,7 +58,9 @@ Pace = Callable[[int], None]
 """Called with the recording's time before each event; waits as long as the user wants to."""
 
 
-def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None]) -> Engine:
+def replaying_engine(
+    setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None], judge: JudgeLike | None = None
+) -> Engine:
     """An engine that sees a recorded seam again: its config, clocks and id, recording nothing."""
     ids = iter([setup.seam.seam_id])
     return Engine(
@@ -68,6 +75,7 @@ def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[V
         # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
         lambda: next(ids, f"{setup.seam.seam_id}-next"),
         setup.header.calibration_id,
+        judge,
     )
 
 
@@ -105,6 +113,7 @@ def replay_steps(
     """
     reader = RecordingReader(path)
     seam = recorded_seam(reader)
+    mode = None if config is not None else (reader.metadata("verdict") or {}).get("mode")
     config = config or recorded_config(reader)
     if config is None:
         raise RecordingError(f"{path}: holds no configuration to judge it by; give one with --config")
@@ -115,7 +124,7 @@ def replay_steps(
         )
     rings = {name: make_ring(spec, config.streams[name].ring_s) for name, spec in specs.items()}
     verdicts: list[Verdict] = []
-    engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings), verdicts.append)
+    engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings, mode), verdicts.append)
 
     clock = ManualClock()
     for found in _sorted(reader.events(), REORDER_NS):

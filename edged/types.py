@@ -7,7 +7,18 @@ from typing import Literal
 
 from pipelines.window import Integrity, Score, Seam
 
-__all__ = ["REASONS", "RESULT_KINDS", "Health", "Label", "Mode", "PartSeam", "PartVerdict", "StreamState", "Verdict"]
+__all__ = [
+    "REASONS",
+    "RESULT_KINDS",
+    "ConfigMode",
+    "Health",
+    "Label",
+    "Mode",
+    "PartSeam",
+    "PartVerdict",
+    "StreamState",
+    "Verdict",
+]
 
 
 class Label(IntEnum):
@@ -21,7 +32,9 @@ class Label(IntEnum):
 RESULT_KINDS: frozenset[str] = frozenset({"result", "profile"})
 """Stream kinds that show the finished seam: bound to it by trigger after arc-off, never cut with its arcs."""
 
-Mode = Literal["collecting", "shadow", "armed"]
+ConfigMode = Literal["collecting", "shadow", "armed"]
+"""What a config may say of a program; see `edged.judge` for what becomes of it."""
+Mode = Literal["unknown", ConfigMode]
 """How far a program has come; only `armed` publishes OK or NOK, shadow puts its label in `shadow_label`."""
 
 REASONS: dict[str, str] = {
@@ -33,7 +46,7 @@ REASONS: dict[str, str] = {
     "no_arc": "a seam was announced but no arc was struck before its deadline",
     "no_result": "no post-weld image or no complete scan came before result_deadline_s",
     "no_model": "the program has no model, or its model cannot be loaded",
-    "no_threshold": "the model has no threshold for this program and these streams",
+    "no_threshold": "there is no threshold for this program, these streams and this calibration",
     "stream_missing": "a required stream gave nothing during the seam",
     "stream_broken": "a required stream has gaps beyond its limit",
     "sync": "current and sound or camera disagree on when the arc was struck",
@@ -46,6 +59,7 @@ REASONS: dict[str, str] = {
     "seam_nok": "a seam of the part is not OK",
     "seam_indeterminate": "a seam of the part has no OK or NOK",
     "seam_missing": "an expected seam of the part was not welded",
+    "part_budget": "there are too few good seams for the part's false-alarm budget: the part is in shadow",
 }
 """Every reason a verdict can carry, in words a maintenance technician understands."""
 
@@ -78,7 +92,8 @@ class Verdict:
 
     `arc_energy_j_mm` is ∫U·I dt over the length welded (ISO/TR 18491, instantaneous power) and
     `heat_input_kj_mm` is k · arc energy / 1000; both None where the speed is unknown. Latencies in ms.
-    `decided_utc_ns` is UTC, for people; nothing inside computes with it.
+    `decided_utc_ns` is UTC, for people; nothing inside computes with it. `false_alarm_budget` is the share of good
+    seams that the threshold was set to flag, None where it rests on no good seams.
     """
 
     seam: Seam
@@ -105,21 +120,29 @@ class Verdict:
     is_simulated: bool
     decided_utc_ns: int
     recording: str | None
+    false_alarm_budget: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartSeam:
-    """One seam inside a part's verdict; `seam_id` is None where an expected seam was not welded."""
+    """One seam inside a part's verdict; `seam_id` is None where an expected seam was not welded.
+
+    `shadow_label` is what its program would have published, None where it published.
+    """
 
     seam_ref: str | None
     seam_id: str | None
     label: Label
     reason: str
+    shadow_label: Label | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartVerdict:
-    """A whole part's verdict, OK only if every expected seam is; it enters the journal like a seam's."""
+    """A whole part's verdict, OK only if every expected seam is; it enters the journal like a seam's.
+
+    `shadow_label` is what it would have been if it, or a program of its seams, were not in shadow.
+    """
 
     cell: str
     part_id: str
@@ -130,3 +153,4 @@ class PartVerdict:
     config_id: str
     is_simulated: bool
     decided_utc_ns: int
+    shadow_label: Label | None = None

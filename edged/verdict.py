@@ -60,7 +60,7 @@ def build_verdict(
         label=decision.label,
         reason=decision.reason,
         detail=decision.detail,
-        mode=settings.mode,
+        mode=decision.mode,
         degraded=decision.degraded,
         score=score,
         shadow_label=decision.shadow_label,
@@ -80,6 +80,7 @@ def build_verdict(
         is_simulated=identity.is_simulated,
         decided_utc_ns=latencies.decided_utc_ns,
         recording=None,
+        false_alarm_budget=decision.false_alarm_budget,
     )
 
 

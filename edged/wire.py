@@ -27,6 +27,7 @@ __all__ = [
     "HeartbeatMessage",
     "Message",
     "PartMessage",
+    "ProgramHealthMessage",
     "TimePair",
     "VerdictMessage",
     "WireError",
@@ -144,6 +145,7 @@ class VerdictMessage(Message):
     is_simulated: bool
     decided_utc_ns: UtcNs
     recording: Text | None
+    false_alarm_budget: FiniteFloat | None = None
 
 
 class PartSeamMessage(Message):
@@ -171,6 +173,22 @@ class PartMessage(Message):
     config_id: Text
     is_simulated: bool
     decided_utc_ns: UtcNs
+    shadow_label: Label | None = None
+
+
+class ProgramHealthMessage(Message):
+    """How far one program has come."""
+
+    mode: Mode
+    why: Text
+    model_id: Text | None
+    goods: Count
+    sessions: Count | None
+    needed: Count
+    false_alarm_budget: FiniteFloat | None
+    by: Text | None
+    since_utc_ns: UtcNs | None
+    drift: FiniteFloat
 
 
 class StreamHealthMessage(Message):
@@ -201,6 +219,9 @@ class HealthMessage(Message):
     warnings: Annotated[list[Text], Field(max_length=MAX_MAP_ENTRIES)]
     streams: Annotated[dict[str, StreamHealthMessage], Field(max_length=MAX_MAP_ENTRIES)]
     worker: Annotated[dict[str, Any], Field(max_length=MAX_MAP_ENTRIES)]
+    programs: Annotated[dict[str, ProgramHealthMessage], Field(max_length=MAX_MAP_ENTRIES)] = Field(
+        default_factory=dict
+    )
     config_id: Text
     utc_ns: UtcNs
 

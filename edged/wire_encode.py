@@ -73,6 +73,7 @@ def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimeP
         is_simulated=verdict.is_simulated,
         decided_utc_ns=max(0, verdict.decided_utc_ns),
         recording=_optional_text(verdict.recording),
+        false_alarm_budget=_finite(verdict.false_alarm_budget),
     )
     return as_map(message)
 
@@ -97,6 +98,7 @@ def encode_part(part: PartVerdict, journal_id: str, sequence: int) -> dict[str, 
         config_id=part.config_id,
         is_simulated=part.is_simulated,
         decided_utc_ns=max(0, part.decided_utc_ns),
+        shadow_label=part.shadow_label,
     )
     return as_map(message)
 

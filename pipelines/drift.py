@@ -45,6 +45,7 @@ class DriftTest:
     """One threshold's test. `seams` counts what it was shown; `alarm_at` is the seam at which it rang, and stays."""
 
     reference: list[float]
+    limit: float
     sums: list[float] = dataclasses.field(default_factory=lambda: [0.0] * len(SHIFTS))
     waiting: deque[float] = dataclasses.field(default_factory=deque)
     seams: int = 0
@@ -53,7 +54,7 @@ class DriftTest:
     @classmethod
     def of(cls, scores: Sequence[float], limit: float) -> "DriftTest":
         """Begin with the raw scores of the calibration goods and the limit below which seams are accepted."""
-        return cls(sorted(score for score in scores if score < limit))
+        return cls(sorted(score for score in scores if score < limit), limit)
 
     @property
     def evidence(self) -> float:
@@ -63,8 +64,11 @@ class DriftTest:
     def add(self, raw: float, key: str) -> bool:
         """Take an accepted seam's raw score; whether it is this one that rings the alarm.
 
+        Scores from the limit on, as a part's smaller share of its budget may accept, are left out.
         `key` (the seam's id) breaks ties as by a die, but the same way whenever the seam is shown again.
         """
+        if raw >= self.limit:
+            return False
         self.seams += 1
         if len(self.reference) < MIN_REFERENCE:
             bisect.insort(self.reference, raw)

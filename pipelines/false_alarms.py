@@ -1,7 +1,7 @@
 """How often a limit learned from n goods will really flag a good seam: two intervals.
 
-The limit is the j-th largest of n scores, j = ⌊α(n + 1)⌋. If all seams are exchangeable, the share of good seams above
-it is Beta(j, n + 1 − j) distributed over such samples (Vovk, *Conditional validity of inductive conformal
+The limit is the j-th largest of n scores, j = ⌊α(n + 1)⌋. If all seams are exchangeable, the share of good seams
+above it is Beta(j, n + 1 − j) distributed over such samples (Vovk, *Conditional validity of inductive conformal
 predictors*, 2012). Seams of one session share tip wear, gas and light, so n of them say less than n: the second
 interval counts them as n / (1 + (m − 1) ρ), the design effect of m seams a session with the correlation ρ of their
 ranks (Kish, *Survey Sampling*, 1965). Learning needs this, the daemon does not: it imports scipy.

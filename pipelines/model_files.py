@@ -143,7 +143,7 @@ def write_trained_on(path: Path, seams: Iterable[tuple[str, str]]) -> None:
 
 
 def read_trained_on(path: Path) -> TrainedOn | None:
-    """What taught a model; None where it does not say, as older ones and those without training. Raises ModelError."""
+    """What taught a model; None where it does not say, as older ones and untrained ones. Raises ModelError."""
     try:
         said = json.loads((path / TRAINED_ON).read_text(encoding="utf-8"))
         return TrainedOn(frozenset(said["seams"]), frozenset(said["sessions"]))

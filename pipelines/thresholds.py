@@ -7,6 +7,7 @@ keyed by (model, program, streams, calibration, signal).
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -82,11 +83,7 @@ class Threshold:
     @property
     def threshold_id(self) -> str:
         """Digest of everything that the threshold says and that decides."""
-        said: list[Any] = [self.model_id, self.program, self.streams, self.alpha, self.value, self.scores]
-        # Thresholds of models that were made before there were these keep their ids.
-        said += [value for value in (self.calibration_id, self.signal) if value not in ("none", "score")]
-        said += [value for value in (self.sessions, self.learned_utc) if value is not None]
-        return f"{self.program}-{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]}"
+        return _id_of(self)
 
     def p_value(self, raw: float) -> float:
         """(1 + number of goods at least as anomalous) / (n + 1)."""
@@ -100,6 +97,16 @@ class Threshold:
         if alpha is None or alpha == self.alpha:
             return self.value
         return _limit(self.program, self.scores, alpha)
+
+
+@functools.lru_cache(maxsize=1024)
+def _id_of(threshold: Threshold) -> str:
+    said: list[Any] = [threshold.model_id, threshold.program, threshold.streams, threshold.alpha, threshold.value]
+    said.append(threshold.scores)
+    # Thresholds of models that were made before there were these keep their ids.
+    said += [value for value in (threshold.calibration_id, threshold.signal) if value not in ("none", "score")]
+    said += [value for value in (threshold.sessions, threshold.learned_utc) if value is not None]
+    return f"{threshold.program}-{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]}"
 
 
 def applied(score: Score, threshold: Threshold | None, alpha: float | None = None) -> Score:
