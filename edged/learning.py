@@ -8,7 +8,7 @@ limit too low for its like.
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from edged.local_scorer import LocalScorer
 from edged.recorded import RecordedSeam, rescore
 from edged.train import Advance, extract_features
 from pipelines.false_alarms import clustered_interval, exchangeable_interval
+from pipelines.features.extractor import SeamFeatures
 from pipelines.model_files import check_features, read_trained_on
 from pipelines.models import load_detector, model_directory, model_toml
 from pipelines.table import WITHOUT_FEATURES
 from pipelines.thresholds import SESSIONS_NEEDED, Threshold, TooFewGoodsError, calibrate, goods_needed
-from pipelines.window import Detector
+from pipelines.window import Detector, Score
 
-__all__ = ["Goods", "Scored", "learned", "score_goods", "wanted_goods"]
+__all__ = ["Goods", "Scored", "learned", "score_features", "score_goods", "wanted_goods"]
 
 WHOLE = frozenset({None, "ok", "score_above_threshold", "shadow", "collecting", "no_model", "no_threshold"})
 """Reasons of verdicts that say nothing against the seam's inputs."""
@@ -130,20 +131,35 @@ def _from_features(
     """A detector that scores features: extracted once, then scored with each of its optional streams left out."""
     tier = check_features(model_directory(model), about)
     features, failed = extract_features(seams, cache_dir, jobs, advance, tier)
+    optional = about.get("optional", [])
+    scored, unscored = score_features(seams, features, detector.model_id, detector.score, optional, advance)
+    return scored, failed | unscored
+
+
+def score_features(
+    seams: Sequence[RecordedSeam],
+    features: Mapping[str, SeamFeatures],
+    model_id: str,
+    score: Callable[[SeamFeatures], Score],
+    optional: Sequence[str],
+    advance: Advance | None = None,
+) -> tuple[list[Scored], dict[str, str]]:
+    """Scores by set of streams from features by seam id, with each of the `optional` kinds there and left out."""
     by_streams: dict[tuple[str, ...], Scored] = {}
-    subsets = _subsets(about.get("optional", []))
+    failed: dict[str, str] = {}
     for done, seam in enumerate(seams, start=1):
         found = features.get(seam.seam_id)
-        for dropped in subsets if found is not None else ():
+        for dropped in _subsets(optional) if found is not None else ():
             if found is None or not set(dropped) <= found.kinds:
                 continue
             try:
-                score = detector.score(found.without(set(dropped)))
+                answer = score(found.without(set(dropped)))
             except ValueError as error:
                 if not dropped:
                     failed[seam.seam_id] = str(error)
-                break
-            _add(by_streams, detector.model_id, score.streams, seam, score.raw)
+                    break
+                continue
+            _add(by_streams, model_id, answer.streams, seam, answer.raw)
         if advance is not None:
             advance("scores", done, len(seams), 0.0)
     return _fullest_first(by_streams), failed

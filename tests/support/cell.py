@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, ClockParams, ManualClock, StreamSpec
 from edged.config import Config
 from edged.engine import Engine
+from edged.judge import JudgeLike
 from edged.recording import SeamRecordingError
 from edged.ring import ImageRing, Ring, make_ring
 from edged.scoring import ScoreReply
@@ -250,6 +251,7 @@ class Cell:
         recorder: FakeRecorder | None = None,
         new_id: Callable[[], str] | None = None,
         ring_s: float = 30.0,
+        judge: JudgeLike | None = None,
     ) -> None:
         self.config = cfg or config()
         found = specs or [
@@ -278,6 +280,7 @@ class Cell:
             self.parts.append,
             utc_ns=lambda now_ns: now_ns + 1_700_000_000 * S,
             new_id=new_id or (lambda: f"seam-{next(numbers)}"),
+            judge=judge,
         )
         self._queue: list[tuple[int, int, Chunk | dict[str, Any]]] = []
         self._count = itertools.count()
