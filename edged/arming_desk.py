@@ -20,7 +20,7 @@ from edged.journal import Journal
 from edged.judge import Judge, Judged, Standing
 from edged.messages import Arm, ControlError, Disarm, parsed
 from edged.types import PartVerdict, Verdict
-from edged.wire import ProgramHealthMessage
+from edged.wire import MAX_MAP_ENTRIES, ProgramHealthMessage
 from pipelines.thresholds import (
     DEFAULT_ALPHA,
     SESSIONS_NEEDED,
@@ -46,7 +46,8 @@ class ArmingDesk:
         models: Callable[[], Mapping[str, str]] = dict,
         calibration_id: str = "none",
     ) -> None:
-        self._config, self._journal, self._models = config, journal, models
+        self._config, self._journal, self._loaded = config, journal, models
+        self._last_models: dict[str, str] = {}
         self._calibration_id = calibration_id
         self._folder = thresholds_folder(config.cell.data_dir)
         self._problems: list[str] = []
@@ -57,7 +58,7 @@ class ArmingDesk:
 
     def use_models(self, models: Callable[[], Mapping[str, str]]) -> None:
         """From now on the scoring process is there to say what it has loaded."""
-        self._models = models
+        self._loaded = models
 
     def judged(self, program: str, score: Score | None, calibration_id: str, part_seams: int | None) -> Judged:
         """See `edged.judge.JudgeLike`."""
@@ -92,7 +93,7 @@ class ArmingDesk:
 
     def health(self) -> dict[str, ProgramHealthMessage]:
         """A line per program."""
-        return {program: self._line(program) for program in self._config.programs}
+        return {program: self._line(program) for program in list(self._config.programs)[:MAX_MAP_ENTRIES]}
 
     def programs(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         """The answer to `programs`: health's line of each, and its thresholds."""
@@ -114,7 +115,7 @@ class ArmingDesk:
         program = self._known(message.program)
         if self._config.programs[program].mode == "collecting":
             raise ControlError(f"program {program}: the config says collecting; give it a model and mode = 'shadow'")
-        model_id = self._models().get(program)
+        model_id = self._loaded().get(program)
         if model_id is None:
             raise ControlError(f"program {program}: its model is not loaded (yet); see edged status")
         self._load()
@@ -173,13 +174,18 @@ class ArmingDesk:
             if problem not in self._problems:
                 log.error("thresholds cannot be read", error=problem)
         self._problems = list(dict.fromkeys(problems))
-        self._judge = Judge(self._config, cell, own, self._journal.arming(), dict(self._models()))
+        self._judge = Judge(self._config, cell, own, self._journal.arming(), self._models())
         rows = [row for program in self._config.programs for row in self._rows(program)]
         self._drift.watch(rows, dict(self._judge.records))
 
+    def _models(self) -> dict[str, str]:
+        """Program → model id; while the scoring process starts again, what it had before."""
+        self._last_models = dict(self._loaded()) or self._last_models
+        return self._last_models
+
     def _state(self) -> object:
         """What changes when there is something new to read."""
-        return _changed_ns(self._folder), dict(self._models())
+        return _changed_ns(self._folder), self._models()
 
     def _standing(self, program: str) -> Standing:
         return self._judge.standing(program, self._models().get(program), self._calibration_id)

@@ -7,7 +7,7 @@ import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,6 +22,9 @@ from edged.progress import progress_bars
 from edged.train import DEFAULT_CACHE, Advance, advance_of
 from pipelines.models import ModelError
 from pipelines.thresholds import DEFAULT_ALPHA, SESSIONS_NEEDED, Threshold, goods_needed
+
+if TYPE_CHECKING:
+    from edged.learning import Scored
 
 __all__ = ["learn", "learn_program"]
 
@@ -104,6 +107,7 @@ def learn_program(
             "streams": list(found.streams),
             "goods": len(found.raw),
             "sessions": len(set(found.sessions.values())),
+            "across_sessions": _across(found, alpha),
             **_figures(outcome),
         }
         for found, outcome in outcomes
@@ -123,6 +127,14 @@ def learn_program(
         "highest": _highest(outcomes[0][0].raw) if outcomes else [],
         "written": str(write_cell(thresholds, rows)) if enough else None,
     }
+
+
+def _across(found: "Scored", alpha: float) -> dict[str, Any]:
+    """What limits learned without a session flag in it."""
+    from pipelines.false_alarms import across_sessions
+
+    rate = across_sessions(list(found.raw.values()), list(found.sessions.values()), alpha)
+    return {"rate": rate.value, "ci": rate.ci, "n": rate.n}
 
 
 def _figures(outcome: Threshold | str) -> dict[str, Any]:
@@ -177,9 +189,11 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
 
 
 def _table(sets: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("streams", "goods", "sessions", "limit (raw)", "false alarms")
+    table = Table("streams", "goods", "sessions", "limit (raw)", "false alarms", "in a session left out")
     for row in sets:
         limit = "–" if row["refused"] else f"{row['limit']:.4g}"
         text = f"[yellow]{row['refused']}[/yellow]" if row["refused"] else interval_text(row)
-        table.add_row("+".join(row["streams"]), str(row["goods"]), str(row["sessions"]), limit, text)
+        left_out = row["across_sessions"]["rate"]
+        shown = "–" if left_out is None else f"{left_out:.2%}"
+        table.add_row("+".join(row["streams"]), str(row["goods"]), str(row["sessions"]), limit, text, shown)
     return table

@@ -16,7 +16,7 @@ from drivers.mcap_codec import RecordingError, RecordingReader
 from edged.local_scorer import LocalScorer
 from edged.recorded import RecordedSeam, rescore
 from edged.train import Advance, extract_features
-from pipelines.false_alarms import clustered_interval, exchangeable_interval
+from pipelines.false_alarms import with_intervals
 from pipelines.features.extractor import SeamFeatures
 from pipelines.model_files import check_features, read_trained_on
 from pipelines.models import load_detector, model_directory, model_toml
@@ -193,20 +193,7 @@ def learned(scored: Scored, program: str, alpha: float, calibration_id: str, utc
     if lacks:
         return "; ".join(lacks)
     try:
-        found = calibrate(
-            scored.model_id,
-            program,
-            scored.streams,
-            raw,
-            alpha,
-            sessions=len(set(sessions)),
-            calibration_id=calibration_id,
-        )
+        found = calibrate(scored.model_id, program, scored.streams, raw, alpha, calibration_id=calibration_id)
     except TooFewGoodsError as error:
         return str(error)
-    return dataclasses.replace(
-        found,
-        interval=exchangeable_interval(len(raw), alpha),
-        interval_by_session=clustered_interval(raw, sessions, alpha),
-        learned_utc=utc,
-    )
+    return dataclasses.replace(with_intervals(found, raw, sessions), learned_utc=utc)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -127,7 +128,7 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
     now = {"score": score.score, "raw": score.raw} if score else {"score": None, "raw": None}
     limit = score.threshold if score else None
     then = _recorded_limit(recorded)
-    other_limit = None not in (limit, then) and _relative(limit, then) > SAME_LIMIT
+    other_limit = limit is not None and then is not None and not math.isclose(limit, then, rel_tol=SAME_LIMIT)
     key = "raw" if other_limit or (now["score"] is None and recorded.get("score") is None) else "score"
     same_model = verdict.model_id == recorded.get("model_id")
     diff = _relative(now[key], recorded.get(key)) if same_model else None

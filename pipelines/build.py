@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.causal_hm import OPTIONAL, REQUIRED, CausalHM, save_model
+from pipelines.false_alarms import with_intervals
 from pipelines.features.extractor import SeamFeatures
 from pipelines.model_files import save_thresholds, write_trained_on
 from pipelines.setpoint_knn import SetpointKnn
@@ -116,20 +117,20 @@ def _thresholds(
         own = [f for f in usable if f.program == program]
         for dropped in _subsets(fresh.optional):
             by_kinds: dict[frozenset[str], list[float]] = {}
-            sessions: dict[frozenset[str], set[str]] = {}
+            sessions: dict[frozenset[str], list[str]] = {}
             for features in own:
                 masked = features.without(set(dropped))
                 if set(dropped) <= fresh.kinds(features):
                     by_kinds.setdefault(fresh.kinds(masked), []).append(score(masked).raw)
-                    sessions.setdefault(fresh.kinds(masked), set()).add(features.session)
+                    sessions.setdefault(fresh.kinds(masked), []).append(features.session)
             if not by_kinds and not dropped:
                 by_kinds[frozenset(fresh.requires)] = []
             for kinds, raw in by_kinds.items():
                 if table.find(model_id, program, kinds) is not None:
                     continue
                 try:
-                    count = len(sessions.get(kinds, ()))
-                    table.add(calibrate(model_id, program, kinds, raw, alpha, sessions=count))
+                    found = calibrate(model_id, program, kinds, raw, alpha)
+                    table.add(with_intervals(found, raw, sessions[kinds]))
                 except TooFewGoodsError as error:
                     if not dropped:
                         refused.append(str(error))

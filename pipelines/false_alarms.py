@@ -7,13 +7,17 @@ interval counts them as n / (1 + (m − 1) ρ), the design effect of m seams a s
 ranks (Kish, *Survey Sampling*, 1965). Learning needs this, the daemon does not: it imports scipy.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["clustered_interval", "effective_goods", "exchangeable_interval"]
+from pipelines.metrics import Rate, false_alarm_rate
+from pipelines.thresholds import Threshold
+
+__all__ = ["across_sessions", "clustered_interval", "effective_goods", "exchangeable_interval", "with_intervals"]
 
 TAILS = (0.025, 0.975)
 
@@ -58,3 +62,29 @@ def clustered_interval(scores: Sequence[float], sessions: Sequence[str], alpha: 
         return low, high
     wide_low, wide_high = exchangeable_interval(worth, alpha)
     return min(low, wide_low), max(high, wide_high)
+
+
+def with_intervals(threshold: Threshold, scores: Sequence[float], sessions: Sequence[str]) -> Threshold:
+    """A threshold that was calibrated from `scores` of `sessions`, with both intervals and its count of sessions."""
+    return dataclasses.replace(
+        threshold,
+        sessions=len(set(sessions)),
+        interval=exchangeable_interval(len(scores), threshold.alpha),
+        interval_by_session=clustered_interval(scores, sessions, threshold.alpha),
+    )
+
+
+def across_sessions(scores: Sequence[float], sessions: Sequence[str], alpha: float) -> Rate:
+    """What limits learned without a session flag in it, over all sessions; clustered by session.
+
+    Where the others are too few for `alpha`, their largest score is the limit, and the rate an upper bound.
+    """
+    raw, names = np.asarray(scores, np.float64), np.asarray(sessions)
+    flagged = np.zeros(len(raw), np.bool_)
+    for name in np.unique(names):
+        own = names == name
+        others = np.sort(raw[~own])
+        if len(others):
+            k = min(math.ceil((len(others) + 1) * (1.0 - alpha) - 1e-9), len(others))
+            flagged[own] = raw[own] > others[k - 1]
+    return false_alarm_rate(flagged.tolist(), names.tolist())

@@ -239,8 +239,8 @@ def _markdown(report: dict[str, Any]) -> str:
         lines.append(f"| {row['goods']} | {row['between_sessions_std']:g} | {rate} |")
     lines += [
         "",
-        f"Made by `edged bench drift --runs {report['runs']} --year {report['year_seams']}`: {report['runs']} cells a "
-        f"row, {report['year_seams']} good seams a year; the mean moves by {report['shift_std']:.3f} standard "
+        f"Made by `edged bench drift --runs {report['runs']} --year {report['year_seams']}`: {report['runs']} cells "
+        f"a row, {report['year_seams']} good seams a year; the mean moves by {report['shift_std']:.3f} standard "
         f"deviations. *Too early*: before the shift; *not seen*: not within {AFTER_SHIFT} seams.",
     ]
     return "\n".join(lines) + "\n"

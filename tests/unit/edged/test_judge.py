@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.arming import ArmRecord
@@ -147,6 +147,7 @@ def test_the_programs_budget_sets_the_limit_or_says_what_is_missing() -> None:
     assert "record 100 more" in tight.lack
 
 
+@settings(deadline=None)
 @given(part_budget=st.floats(0.001, 0.5), seams=st.integers(1, 40))
 def test_a_seam_of_a_part_has_its_share_of_the_budget_or_the_part_falls_short(part_budget: float, seams: int) -> None:
     found = judge("armed", part_budget=part_budget)("fillet", a_score(), "none", seams)

@@ -125,7 +125,7 @@ def test_end_part_of_a_judged_part_says_so_and_changes_nothing() -> None:
 def test_a_part_with_goods_enough_is_judged_at_its_share_of_the_budget(
     bad: set[str], label: Label, reason: str, shadow_label: Label | None
 ) -> None:
-    """Scores are 1.0 and 4.0; at 20 % / 2 the limit is the largest of 12 goods, 1.5; at the program's 30 % it is 0.1."""
+    """Scores are 1.0 and 4.0; at 20 % / 2 the limit is the largest of 12 goods, 1.5, at the program's 30 % 0.1."""
     cell = part(["A", "B"], ["A", "B"], bad, goods=11)
     (verdict,) = cell.parts
     assert (verdict.label, verdict.reason, verdict.shadow_label) == (label, reason, shadow_label)

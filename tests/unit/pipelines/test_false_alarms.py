@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from pipelines.false_alarms import clustered_interval, effective_goods, exchangeable_interval
+from pipelines.false_alarms import (
+    across_sessions,
+    clustered_interval,
+    effective_goods,
+    exchangeable_interval,
+    with_intervals,
+)
 from pipelines.thresholds import calibrate
 
 
@@ -47,3 +53,21 @@ def test_goods_of_one_session_and_single_goods_count_as_they_are() -> None:
     assert effective_goods([1.0, 2.0, 3.0], ["a", "b", "c"]) == 3.0
     same = [1.0] * 5 + [2.0] * 5 + [3.0] * 5
     assert effective_goods(same, ["a"] * 5 + ["b"] * 5 + ["c"] * 5) == pytest.approx(3.0)
+
+
+def test_a_session_unlike_the_others_shows_when_it_is_left_out() -> None:
+    raw = [*(float(i + 1) for i in range(40)), *(100.0 + i for i in range(10))]
+    sessions = [f"s{i // 10}" for i in range(50)]
+    rate = across_sessions(raw, sessions, 0.1)
+    assert rate.value == pytest.approx(10 / 50)
+    assert rate.n == 50
+    assert across_sessions(raw[:10], sessions[:10], 0.1).value == 0.0, "one session alone has no others"
+
+
+def test_a_threshold_gets_both_intervals() -> None:
+    raw, sessions = [float(i + 1) for i in range(40)], [f"s{i // 10}" for i in range(40)]
+    found = with_intervals(calibrate("m", "p", (), raw, 0.1), raw, sessions)
+    assert found.sessions == 4
+    assert found.interval == exchangeable_interval(40, 0.1)
+    assert found.interval_by_session is not None
+    assert found.interval_by_session[1] > found.interval[1], "these sessions are as unlike as can be"
