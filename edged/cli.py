@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interr
 
 import typer
 
+from edged.arm import arm, disarm, programs
 from edged.bench.app import bench_app
 from edged.calibrate.app import calibrate_app
 from edged.check import check
@@ -14,6 +15,7 @@ from edged.demo import demo
 from edged.devices import devices
 from edged.evaluate import evaluate
 from edged.importing.intel_weld import import_app
+from edged.learn import learn
 from edged.record import record
 from edged.recover import recover
 from edged.replay import replay
@@ -51,6 +53,10 @@ app.command("recover")(recover)
 app.command("replay")(replay)
 app.command("simulate")(simulate)
 app.command("train")(train)
+app.command("learn")(learn)
+app.command("arm")(arm)
+app.command("disarm")(disarm)
+app.command("programs")(programs)
 
 app.add_typer(bench_app)
 app.add_typer(calibrate_app)

@@ -24,7 +24,7 @@ from calibration.acoustics import sound_delay_ns
 from drivers.base import StreamKind
 from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.limits import Limits
-from edged.types import Mode
+from edged.types import ConfigMode
 
 __all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
 
@@ -172,13 +172,14 @@ class FrameConfig(_Section):
         return self
 
 
-ADDED_LATER = ("frame", "limits", "sensor_faults")
+ADDED_LATER = ("frame", "limits", "sensor_faults", "false_alarm_budget")
 
 
 class ProgramConfig(_Section):
     """`[programs.NAME]`: how the seams of one welding program are cut and judged."""
 
-    mode: Mode = "collecting"
+    mode: ConfigMode = "collecting"
+    """Where it begins; `edged arm` and `edged disarm` change shadow and armed, never collecting."""
     model: str | None = None
     """Directory of the model; "demo" or "demo:NAME" is one that ships with edged."""
     travel_speed_mm_s: Annotated[float, Field(gt=0)] | None = None
@@ -201,12 +202,20 @@ class ProgramConfig(_Section):
     """What the welding procedure allows; an armed program's seam beyond a limit is NOK."""
     sensor_faults: Literal["judge", "report"] | None = None
     """Whether a faulty sensor of a required stream makes a seam INDETERMINATE ("judge", the default)."""
+    false_alarm_budget: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Share of good seams that may be NOK; None: what each threshold was made for."""
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Programs without a frame read as they did before there was one, as views without a scan do.
+        # Programs without these keys read as they did before there were any, as views without a scan do.
         values: dict[str, Any] = plain(self)
         return {key: value for key, value in values.items() if key not in ADDED_LATER or value is not None}
+
+
+class PartsConfig(_Section):
+    """`[parts]`: a part of m seams has each judged at `false_alarm_budget` / m, or is in shadow."""
+
+    false_alarm_budget: Annotated[float, Field(gt=0, le=0.5)]
 
 
 class ArcConfig(_Section):
@@ -287,12 +296,14 @@ class Config(_Section):
     worker: WorkerConfig = WorkerConfig()
     children: ChildrenConfig = ChildrenConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    parts: PartsConfig | None = None
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Cells without the section read as they did before there was one, as programs without a frame do.
+        # Cells without these sections read as they did before there were any, as programs without a frame do.
         values: dict[str, Any] = plain(self)
-        return {k: value for k, value in values.items() if k != "calibration" or self.calibration != _UNSAID}
+        unsaid = {"calibration": self.calibration == _UNSAID, "parts": self.parts is None}
+        return {key: value for key, value in values.items() if not unsaid.get(key, False)}
 
     @property
     def config_id(self) -> str:

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from drivers.base import MONOTONIC, Chunk, DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
 from edged import retention
+from edged.arming_desk import ArmingDesk
 from edged.cell_calibration import read_cell_calibration
 from edged.clock_watch import ClockWatch
 from edged.config import Config, ConfigError, load_config
@@ -110,11 +111,13 @@ class Daemon:
         undo.callback(context.term)
         undo.callback((publisher := Publisher(context, config.net.verdicts, journal.last_per_program())).close)
         self._publisher = publisher
-        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish)
+        self._arming = ArmingDesk(config, journal)
+        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
         undo.callback((worker := WorkerClient.from_config(config)).close)
         self._worker = worker
+        self._arming.use_models(lambda: worker.health()["models"])
         self._streams = make_streams(config, inbox.put)
         for stream in self._streams.values():
             undo.callback(stream.stop)
@@ -126,6 +129,7 @@ class Daemon:
         undo.callback(recorder.close)
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
+        judge = self._arming.judged
         self._clocks = ClockWatch(config, self._streams)
         sensors = SensorHealth(SensorBaseline(data_dir / "sensor-baseline.json"))
         self._engine = Engine(
@@ -139,12 +143,14 @@ class Daemon:
             _utc_ns,
             calibration=calibration,
             sensors=sensors,
+            judge=judge,
         )
         self._rescorer = Rescorer(
-            config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable
+            config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable, judge
         )
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
         handlers |= {"status": self._status, "range": self._range}
+        handlers |= {"arm": self._arming.arm, "disarm": self._arming.disarm, "programs": self._arming.programs}
         undo.callback((control := Control(context, config.control_endpoint, handlers)).close)
         self._control = control
 
@@ -196,7 +202,8 @@ class Daemon:
             self._clean()
 
     def _publish(self, verdict: Verdict | PartVerdict, pair: TimePair | None = None) -> None:
-        self._publisher.publish(self._journal.append(verdict, pair))
+        self._publisher.publish(entry := self._journal.append(verdict, pair))
+        self._arming.journaled(verdict, entry.sequence)
         self._on_verdict(verdict)
 
     def _publish_live(self, verdict: Verdict) -> None:
@@ -217,11 +224,13 @@ class Daemon:
 
     def _not_replayable(self, path: Path, error: str) -> Verdict:
         seam = recorded_seam(RecordingReader(path))
-        return interrupted_verdict(self._config, seam, f"it cannot be scored from its recording: {error}", path)
+        detail = f"it cannot be scored from its recording: {error}"
+        return interrupted_verdict(self._config, seam, detail, path, self._arming.judged)
 
     def _report(self) -> None:
         """Health, heartbeat, and the watchdog's ping, which all of this is the proof for."""
         self._journal.check()
+        self._arming.tick()
         health = self._health()
         self._publisher.health(health)
         self._publisher.heartbeat(
@@ -254,7 +263,7 @@ class Daemon:
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
         warnings += self._clocks.warnings(streams)
         warnings += self._engine.sensor_warnings()
-        warnings += self._warnings.values()
+        warnings += [*self._arming.warnings(), *self._warnings.values()]
         return HealthMessage(
             journal_id=self._journal.journal_id,
             cell=self._config.cell.name,
@@ -262,6 +271,7 @@ class Daemon:
             warnings=[warning[:1000] for warning in warnings[:256]],
             streams={name: encode_health(found, pair) for name, found in streams.items()},
             worker=worker,
+            programs=self._arming.health(),
             config_id=self._config.config_id,
             utc_ns=pair.utc_ns,
         )

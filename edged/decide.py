@@ -16,7 +16,7 @@ sync                   a required or optional stream's strike is off by more tha
 calibration            a required calibration is missing, or one that the seam uses is damaged
 no_result              a view of the program has no image, or its scan is not complete within its limits
 reply                  the scorer's own reason, or no usable number
-collecting, shadow     the program publishes 0 until it is armed
+collecting, shadow     the program publishes 0 until it is armed (`edged.judge` says how far it has come)
 score_above_threshold  score ≥ 1: NOK
 limit_unknown          a figure that the program limits could not be measured
 ok                     score < 1: OK
@@ -35,9 +35,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from edged.config import ProgramConfig
+from edged.judge import Judged
 from edged.limits import describe
 from edged.scoring import ScoreReply
-from edged.types import RESULT_KINDS, Label, LimitCheck, SensorFinding
+from edged.types import RESULT_KINDS, Label, LimitCheck, Mode, SensorFinding
 from pipelines.window import Integrity
 
 __all__ = ["Case", "Decision", "decide"]
@@ -53,6 +54,8 @@ class Case:
     stretch without current at an edge of an arc, `max_blind_ms` that stream's limit. `views` are the bound ones,
     scans included; `scans` are those of the program's views that are scans. `limits` are the program's, checked on
     what the stream `current` measured. `sensor_health` is the verdict's, `kinds` the kinds of its streams.
+    `judged` is what the cell makes of the reply's score (`edged.judge`); None leaves that to the detector and to the
+    config's mode.
     """
 
     program: ProgramConfig | None
@@ -71,6 +74,19 @@ class Case:
     current: str = ""
     sensor_health: Mapping[str, tuple[SensorFinding, ...]] = dataclasses.field(default_factory=dict)
     kinds: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    judged: Judged | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """How far the program has come for this seam."""
+        if self.program is None:
+            return "unknown"
+        return self.program.mode if self.judged is None else self.judged.standing.mode
+
+    @property
+    def why(self) -> str:
+        """Why the program is not where it was put, to follow a detail; "" where it is."""
+        return f"; {self.judged.standing.why}" if self.judged is not None and self.judged.standing.why else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +98,8 @@ class Decision:
     detail: str
     shadow_label: Label | None
     degraded: bool
+    mode: Mode
+    false_alarm_budget: float | None = None
 
 
 def decide(case: Case) -> Decision:
@@ -93,43 +111,49 @@ def decide(case: Case) -> Decision:
 def _decide(case: Case) -> Decision:
     degraded = _degraded(case) or bool(case.expired)
     if case.given is not None:
-        return Decision(Label.INDETERMINATE, *case.given, _shadow(case, Label.INDETERMINATE), degraded)
+        return _indeterminate(case, *case.given, degraded)
     if case.program is None:
         detail = (
             "no program was announced"
             if case.program_name == "unknown"
             else f"{case.program_name!r} is not configured"
         )
-        return Decision(Label.INDETERMINATE, "unknown_program", detail, None, degraded)
+        return _indeterminate(case, "unknown_program", detail, degraded)
     if beyond := _violated(case):
         scored = f"; {_shown(case)}" if _no_score(case) is None else ""
-        return _final(case, case.program, Label.NOK, "limit", beyond + scored, degraded)
+        return _final(case, Label.NOK, "limit", beyond + scored, degraded)
     for reason, check in CHECKS:
         detail = check(case, case.program)
         if detail:
-            return Decision(Label.INDETERMINATE, reason, detail, _shadow(case, Label.INDETERMINATE), degraded)
-    return _scored(case, case.program, degraded)
+            return _indeterminate(case, reason, detail, degraded)
+    return _scored(case, degraded)
 
 
-def _scored(case: Case, program: ProgramConfig, degraded: bool) -> Decision:
+def _scored(case: Case, degraded: bool) -> Decision:
     failed = _no_score(case)
     if failed is not None:
-        if program.mode == "collecting" and failed[0] in ("no_model", "no_threshold"):
+        if case.mode == "collecting" and failed[0] in ("no_model", "no_threshold"):
             failed = ("collecting", failed[1])
-        return Decision(Label.INDETERMINATE, *failed, _shadow(case, Label.INDETERMINATE), degraded)
+        return _indeterminate(case, failed[0], failed[1] + case.why, degraded)
     if _value(case) >= 1.0:
-        return _final(case, program, Label.NOK, "score_above_threshold", _shown(case), degraded)
+        return _final(case, Label.NOK, "score_above_threshold", _shown(case), degraded)
     if unknown := [describe(check) for check in case.limits if check.state == "unknown"]:
-        detail = f"{', '.join(unknown)}; {_shown(case)}"
-        return Decision(Label.INDETERMINATE, "limit_unknown", detail, _shadow(case, Label.INDETERMINATE), degraded)
-    return _final(case, program, Label.OK, "ok", _shown(case), degraded)
+        return _indeterminate(case, "limit_unknown", f"{', '.join(unknown)}; {_shown(case)}", degraded)
+    return _final(case, Label.OK, "ok", _shown(case), degraded)
 
 
-def _final(case: Case, program: ProgramConfig, label: Label, reason: str, detail: str, degraded: bool) -> Decision:
+def _final(case: Case, label: Label, reason: str, detail: str, degraded: bool) -> Decision:
     """OK or NOK, as far as the program's mode lets it out."""
-    if program.mode != "armed":
-        return Decision(Label.INDETERMINATE, program.mode, detail, _shadow(case, label), degraded)
-    return Decision(label, reason, detail, None, degraded)
+    budget = case.judged.budget if case.judged is not None else None
+    if case.mode != "armed":
+        shadow = _shadow(case, label)
+        return Decision(Label.INDETERMINATE, case.mode, detail + case.why, shadow, degraded, case.mode, budget)
+    return Decision(label, reason, detail, None, degraded, case.mode, budget)
+
+
+def _indeterminate(case: Case, reason: str, detail: str, degraded: bool) -> Decision:
+    shadow = _shadow(case, Label.INDETERMINATE)
+    return Decision(Label.INDETERMINATE, reason, detail, shadow, degraded, case.mode)
 
 
 def _shown(case: Case) -> str:
@@ -172,14 +196,15 @@ def _no_score(case: Case) -> tuple[str, str] | None:
     if reply.score is None:
         return "worker_failed", reply.detail or "the answer holds no score"
     if reply.score.score is None or reply.score.threshold is None:
-        return "no_threshold", f"model {reply.score.model_id} has no threshold for these streams"
+        lack = case.judged.lack if case.judged is not None else ""
+        return "no_threshold", lack or f"model {reply.score.model_id} has no threshold for these streams"
     if not (math.isfinite(reply.score.score) and math.isfinite(reply.score.raw)):
         return "worker_failed", f"the score is {reply.score.score}, raw {reply.score.raw}"
     return None
 
 
 def _shadow(case: Case, label: Label) -> Label | None:
-    return label if case.program is not None and case.program.mode == "shadow" else None
+    return label if case.mode == "shadow" else None
 
 
 def _of_kinds(case: Case, kinds: Iterable[str]) -> list[Integrity]:

@@ -25,6 +25,7 @@ from edged.cell_calibration import CellCalibration, Scope
 from edged.config import Config
 from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide
+from edged.judge import Judged, JudgeLike
 from edged.limits import check_limits
 from edged.parts import PartTracker
 from edged.recording import verdict_metadata
@@ -58,6 +59,7 @@ class Engine:
         utc_ns: UTC of a monotonic `now_ns`, for people.
         new_id: makes seam ids; a replay gives the recorded one again.
         calibration: turns the raw `specs` into calibrated ones for all but the recorder.
+        judge: what the cell makes of a score; None leaves limits to the detectors and modes to the config.
         on_verdict: called when the recording is on disk: journal, then publish.
         sensors: the cell's baselines; a replay gives those that judged the recorded seam.
 
@@ -78,8 +80,10 @@ class Engine:
         new_id: Callable[[], str] = lambda: str(ULID()),
         calibration: CellCalibration | None = None,
         sensors: SensorHealth | None = None,
+        judge: JudgeLike | None = None,
     ) -> None:
         self._config = config
+        self._judge = judge
         self._calibration = calibration or CellCalibration()
         self._raw_specs = dict(specs)
         self._specs = {name: self._calibration.spec(spec) for name, spec in specs.items()}
@@ -311,6 +315,9 @@ class Engine:
         reports = work.sensors.reports
         judged_by = self._sensors.snapshot(seam.program, reports)
         sensor_health = self._sensors.judge(seam.program, reports, self._utc_ns(seam.arc_on_ns))
+        judged = self._judged(seam, work.open.program is not None, reply, window.calibration_id)
+        if judged is not None and reply is not None:
+            reply = dataclasses.replace(reply, score=judged.score)
         decision = decide(
             Case(
                 program=work.open.program,
@@ -329,11 +336,11 @@ class Engine:
                 current=current,
                 sensor_health=sensor_health,
                 kinds={name: spec.kind for name, spec in self._specs.items()},
+                judged=judged,
             )
         )
         verdict = build_verdict(
             seam,
-            work.open.program,
             decision,
             reply,
             window.integrity,
@@ -349,8 +356,14 @@ class Engine:
         waiting = self._views.forget(seam.seam_id)
         if waiting:
             log.warning("views never came", seam_id=seam.seam_id, views=waiting)
-        self._publish(verdict, now_ns)
+        self._publish(verdict, now_ns, "" if judged is None else judged.shortfall)
         self._sensors.learn(verdict, reports)
+
+    def _judged(self, seam: Seam, known: bool, reply: ScoreReply | None, calibration_id: str) -> Judged | None:
+        if self._judge is None or not known:
+            return None
+        score = None if reply is None else reply.score
+        return self._judge(seam.program, score, calibration_id, self._parts.size(seam.part_id))
 
     def _scans(self, seam: OpenSeam) -> frozenset[str]:
         """Which of the program's views are scans."""
@@ -382,16 +395,17 @@ class Engine:
     def _announce_only(self, seam: Seam, known: bool, given: tuple[str, str], now_ns: int) -> None:
         """The verdict of an announced seam that never had an arc; there is nothing to record."""
         program = self._config.programs.get(seam.program) if known else None
-        decision = decide(Case(program, seam.program, given=given))
+        judged = self._judged(seam, known, None, self._identity.calibration_id)
+        decision = decide(Case(program, seam.program, given=given, judged=judged))
         latencies = Latencies(None, None, self._utc_ns(now_ns))
-        verdict = build_verdict(seam, program, decision, None, {}, ArcFigures(), latencies, self._identity)
+        verdict = build_verdict(seam, decision, None, {}, ArcFigures(), latencies, self._identity)
         self._publish(verdict, now_ns)
 
-    def _publish(self, verdict: Verdict, now_ns: int) -> None:
+    def _publish(self, verdict: Verdict, now_ns: int, shortfall: str = "") -> None:
         self._desk.remember_final(verdict.seam)
         log.info("verdict", seam_id=verdict.seam.seam_id, label=verdict.label.name, reason=verdict.reason)
         self._on_verdict(verdict)
-        self._parts.add(verdict, now_ns)
+        self._parts.add(verdict, now_ns, shortfall)
 
     def _advance_parts(self, now_ns: int) -> None:
         if not len(self._parts):

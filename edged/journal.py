@@ -17,6 +17,8 @@ Errors::
 import contextlib
 import dataclasses
 import fcntl
+import json
+import math
 import os
 import sqlite3
 import time
@@ -26,11 +28,12 @@ from typing import IO
 
 from ulid import ULID
 
+from edged.arming import ArmRecord
 from edged.types import Label, PartVerdict, Verdict
 from edged.wire import TimePair, pack, verdict_topic
 from edged.wire_encode import encode_part, encode_verdict
 
-__all__ = ["DuplicateSeam", "Entry", "Journal", "JournalError", "JournalFull"]
+__all__ = ["DuplicateSeam", "Entry", "Journal", "JournalError", "JournalFull", "accepted_score"]
 
 RESERVE_BYTES = 4 * 1024 * 1024
 """Room for some hundred small verdicts with their write-ahead pages."""
@@ -49,6 +52,25 @@ CREATE TABLE IF NOT EXISTS entries (
     payload BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS entries_by_topic ON entries (topic, sequence);
+CREATE TABLE IF NOT EXISTS arming (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    program TEXT NOT NULL,
+    action TEXT NOT NULL,
+    by TEXT NOT NULL,
+    utc_ns INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    model_id TEXT NOT NULL,
+    calibration_id TEXT NOT NULL,
+    budget REAL,
+    threshold_ids TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS accepted (
+    sequence INTEGER PRIMARY KEY,
+    threshold_id TEXT NOT NULL,
+    raw REAL NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS accepted_by_threshold ON accepted (threshold_id, sequence);
 """
 
 
@@ -152,6 +174,36 @@ class Journal:
             found |= {seam_id: Label(label).name for seam_id, label in rows}
         return found
 
+    def record_arming(self, record: ArmRecord) -> None:
+        """Write who armed or disarmed a program; durable when this returns. Raises JournalFull."""
+        values = dataclasses.asdict(record) | {"threshold_ids": json.dumps(record.threshold_ids)}
+        names = ", ".join(values)
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                marks = ", ".join("?" * len(values))
+                self._db.execute(f"INSERT INTO arming ({names}) VALUES ({marks})", tuple(values.values()))
+        except sqlite3.OperationalError as error:
+            raise JournalFull(f"{self.path}: the arming cannot be written: {error}; free disk space") from error
+
+    def arming(self) -> dict[str, ArmRecord]:
+        """The last record of every program that was ever armed or disarmed."""
+        names = [field.name for field in dataclasses.fields(ArmRecord)]
+        last = "SELECT max(number) FROM arming GROUP BY program"
+        rows = self._db.execute(f"SELECT {', '.join(names)} FROM arming WHERE number IN ({last})").fetchall()
+        found = (dict(zip(names, row, strict=True)) for row in rows)
+        return {
+            row["program"]: ArmRecord(**row | {"threshold_ids": tuple(json.loads(row["threshold_ids"]))})
+            for row in found
+        }
+
+    def accepted(self, threshold_id: str, after_sequence: int = 0) -> list[tuple[int, float]]:
+        """(sequence, raw score) of the seams that a threshold accepted after a verdict, oldest first."""
+        return self._db.execute(
+            "SELECT sequence, raw FROM accepted WHERE threshold_id = ? AND sequence > ? ORDER BY sequence",
+            (threshold_id, after_sequence),
+        ).fetchall()
+
     def check(self) -> None:
         """Read the journal back: the watchdog's proof. Raises JournalError where it is not what was written."""
         try:
@@ -202,6 +254,8 @@ class Journal:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", row)
+                if (good := accepted_score(verdict)) is not None:
+                    self._db.execute("INSERT INTO accepted VALUES (?, ?, ?)", (sequence, *good))
         except sqlite3.IntegrityError as error:
             raise DuplicateSeam(f"{self.path}: seam {seam_id} already has a verdict ({error})") from error
         self._last = sequence
@@ -232,6 +286,16 @@ class Journal:
     def _free_reserve(self) -> None:
         self.has_reserve = False
         os.truncate(self._reserve_path, 0)
+
+
+def accepted_score(verdict: Verdict | PartVerdict) -> tuple[str, float] | None:
+    """(threshold_id, raw score) of a seam that is OK, or would be if its program were armed; None for any other."""
+    if isinstance(verdict, PartVerdict) or verdict.score is None or verdict.score.threshold_id is None:
+        return None
+    label = verdict.label if verdict.shadow_label is None else verdict.shadow_label
+    if label is not Label.OK or not math.isfinite(verdict.score.raw):
+        return None
+    return verdict.score.threshold_id, verdict.score.raw
 
 
 def _lock(path: Path) -> IO[str]:

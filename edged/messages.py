@@ -5,11 +5,23 @@ another computer.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-__all__ = ["ControlError", "EndPart", "Expect", "Message", "Part", "Ping", "View", "parse_message"]
+__all__ = [
+    "Arm",
+    "ControlError",
+    "Disarm",
+    "EndPart",
+    "Expect",
+    "Message",
+    "Part",
+    "Ping",
+    "View",
+    "parse_message",
+    "parsed",
+]
 
 MAX_PART_SEAMS = 256
 
@@ -22,6 +34,9 @@ class ControlError(ValueError):
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+M = TypeVar("M", bound=_Message)
 
 
 class Expect(_Message):
@@ -78,6 +93,23 @@ class Ping(_Message):
     op: Literal["ping"]
 
 
+class Arm(_Message):
+    """`arm`: from now on the program's verdicts count; `by` answers for it."""
+
+    op: Literal["arm"]
+    program: Name
+    by: Name
+
+
+class Disarm(_Message):
+    """`disarm`: the program goes back to shadow; `why` is for whoever asks later."""
+
+    op: Literal["disarm"]
+    program: Name
+    by: Name
+    why: Annotated[str, Field(max_length=500)] = ""
+
+
 Message = Expect | View | Part | EndPart | Ping
 
 OPS: dict[str, type[Expect] | type[View] | type[Part] | type[EndPart] | type[Ping]] = {
@@ -87,15 +119,21 @@ OPS: dict[str, type[Expect] | type[View] | type[Part] | type[EndPart] | type[Pin
     "end_part": EndPart,
     "ping": Ping,
 }
+"""What concerns seams and parts, and so the engine."""
 
 
 def parse_message(raw: Mapping[str, Any]) -> Message:
-    """The validated message. Raises ControlError with every problem in one line."""
+    """The validated message of a seam or part. Raises ControlError with every problem in one line."""
     op = raw.get("op") if isinstance(raw, Mapping) else None
     if not isinstance(op, str) or op not in OPS:
         raise ControlError(f"op: {op!r:.80} is not one of {', '.join(OPS)}")
+    return parsed(OPS[op], raw)
+
+
+def parsed(message: type[M], raw: Mapping[str, Any]) -> M:
+    """A message of a known kind. Raises ControlError with every problem in one line."""
     try:
-        return OPS[op].model_validate(dict(raw))
+        return message.model_validate(dict(raw))
     except ValidationError as error:
         raise ControlError("; ".join(_line(item) for item in error.errors())) from error
 

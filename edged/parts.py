@@ -1,5 +1,9 @@
 """A part's verdict from its seams': OK only if every expected seam is; NOK beats INDETERMINATE beats OK.
 
+Where `[parts] false_alarm_budget` is set, a part of m seams has each judged at its m-th share (`edged.judge`). If the
+goods of one of them do not suffice for that, the part is in shadow: INDETERMINATE(part_budget), and its label is its
+`shadow_label`.
+
 `part{part_id, seams}` opens a part, `end_part` ends it. Its verdict comes once every expected seam has one, or after
 `end_part` as soon as no seam of it is open any more (what is missing then was not welded), or after
 `PART_TIMEOUT_NS` without a word about it.
@@ -32,6 +36,7 @@ class _OpenPart:
     seams: list[PartSeam] = dataclasses.field(default_factory=list)
     too_short: list[str] = dataclasses.field(default_factory=list)
     too_long: list[str] = dataclasses.field(default_factory=list)
+    shortfall: str = ""
 
     def missing(self) -> list[str]:
         """Expected references without a verdict; a reference listed twice needs two."""
@@ -81,15 +86,23 @@ class PartTracker:
         """
         return None if part_id in self._open else self._judged.get(part_id)
 
-    def add(self, verdict: Verdict, now_ns: int) -> None:
-        """Take a seam's verdict; seams without an open part are no part's."""
+    def size(self, part_id: str | None) -> int | None:
+        """How many seams an open part has, by its announcement; None for no open part."""
+        part = self._open.get(part_id or "")
+        return None if part is None else len(part.expected)
+
+    def add(self, verdict: Verdict, now_ns: int, shortfall: str = "") -> None:
+        """Take a seam's verdict; seams without an open part are no part's. `shortfall`: see `edged.judge.Judged`."""
         part = self._part_of(verdict)
         if part is None:
             return
         part.touched_ns = now_ns
+        part.shortfall = part.shortfall or shortfall
         if len(part.seams) >= MAX_PART_VERDICTS:
             return
-        seam = PartSeam(verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason)
+        seam = PartSeam(
+            verdict.seam.seam_ref, verdict.seam.seam_id, verdict.label, verdict.reason, verdict.shadow_label
+        )
         part.seams.append(seam)
         if is_too_short(verdict.limits) or verdict.reason == "arc_too_short":
             part.too_short.append(_name(seam))
@@ -123,6 +136,10 @@ class PartTracker:
         missing, extra = part.missing(), part.extra()
         seams = [*part.seams, *(PartSeam(ref, None, Label.INDETERMINATE, "seam_missing") for ref in missing)]
         label, reason, detail = _judge(seams, missing, extra)
+        shadow_label = _shadow_label(seams, missing, extra)
+        if part.shortfall:
+            shadow_label = label if shadow_label is None else shadow_label
+            label, reason, detail = Label.INDETERMINATE, "part_budget", part.shortfall
         self._judged.pop(part_id, None)
         self._judged[part_id] = label.name
         if len(self._judged) > MAX_PARTS:
@@ -141,7 +158,18 @@ class PartTracker:
             extra=tuple(extra),
             too_short=tuple(part.too_short),
             too_long=tuple(part.too_long),
+            shadow_label=shadow_label,
         )
+
+
+def _shadow_label(seams: list[PartSeam], missing: list[str], extra: list[str]) -> Label | None:
+    """What the part would be if none of its seams' programs were in shadow; None where none is."""
+    if all(seam.shadow_label is None for seam in seams):
+        return None
+    shown = [
+        seam if seam.shadow_label is None else dataclasses.replace(seam, label=seam.shadow_label) for seam in seams
+    ]
+    return _judge(shown, missing, extra)[0]
 
 
 def _name(seam: PartSeam) -> str:

@@ -20,6 +20,7 @@ from drivers.mcap_codec import RecordingError, RecordingReader
 from edged.config import Config
 from edged.decide import Case, decide
 from edged.journal import Entry, Journal
+from edged.judge import JudgeLike
 from edged.recording import (
     is_complete,
     open_recordings,
@@ -47,24 +48,29 @@ log = structlog.get_logger(__name__)
 
 
 def recover_after_crash(
-    config: Config, folder: Path, journal: Journal, publish: Callable[[Entry], None]
+    config: Config,
+    folder: Path,
+    journal: Journal,
+    publish: Callable[[Entry], None],
+    judge: JudgeLike | None = None,
 ) -> list[Path]:
     """Save what lies in `folder`, journal and publish the verdicts that are known; returns what is to be rescored.
 
     Oldest first. Raises JournalError, OSError.
     """
-    verdicts = [found for path in open_recordings(folder) if (found := _save(config, path)) is not None]
+    verdicts = [found for path in open_recordings(folder) if (found := _save(config, path, judge)) is not None]
     saved = {verdict.seam.seam_id for verdict, _ in verdicts}
     to_rescore = []
     for path in _unjournaled(folder, journal):
         if path.stem in saved:
             continue
         try:
-            found = _verdict_of(config, path)
+            found = _verdict_of(config, path, judge)
         except (RecordingError, DeviceError) as error:
             log.error("recording cannot be read", recording=str(path), error=str(error))
             unknown = Seam(path.stem, config.cell.name, "", "", time.monotonic_ns())
-            found = interrupted_verdict(config, unknown, f"its recording cannot be read: {error}", path), None
+            detail = f"its recording cannot be read: {error}"
+            found = interrupted_verdict(config, unknown, detail, path, judge), None
         if found is None:
             to_rescore.append(path)
         else:
@@ -108,18 +114,24 @@ def _part(config: Config, part_id: str, seams: tuple[PartSeam, ...]) -> PartVerd
 
 
 def interrupted_verdict(
-    config: Config, seam: Seam, detail: str, recording: Path | None, calibration_id: str = NO_CALIBRATION
+    config: Config,
+    seam: Seam,
+    detail: str,
+    recording: Path | None,
+    judge: JudgeLike | None = None,
+    calibration_id: str = NO_CALIBRATION,
 ) -> Verdict:
-    """INDETERMINATE(interrupted) for a seam of before the restart."""
+    """INDETERMINATE(interrupted) for a seam of before the restart; `judge` knows how far its program has come."""
     program = config.programs.get(seam.program)
-    decision = decide(Case(program, seam.program, given=("interrupted", detail)))
+    judged = None if judge is None or program is None else judge(seam.program, None, calibration_id, None)
+    decision = decide(Case(program, seam.program, given=("interrupted", detail), judged=judged))
     identity = Identity(config.config_id, calibration_id, is_simulated=config.cell.is_simulated)
     latencies = Latencies(None, None, time.time_ns())
-    verdict = build_verdict(seam, program, decision, None, {}, ArcFigures(), latencies, identity)
+    verdict = build_verdict(seam, decision, None, {}, ArcFigures(), latencies, identity)
     return dataclasses.replace(verdict, recording=None if recording is None else str(recording))
 
 
-def _save(config: Config, path: Path) -> _Found | None:
+def _save(config: Config, path: Path, judge: JudgeLike | None) -> _Found | None:
     """Complete an `.open` file; its verdict, which says so where nothing can be read. None: all inputs are there."""
     try:
         if is_complete(path):
@@ -133,10 +145,13 @@ def _save(config: Config, path: Path) -> _Found | None:
         }
         seam, recovered = recover_interrupted(path, kept)
         reader = RecordingReader(recovered)
-        return interrupted_verdict(config, seam, STOPPED, recovered, reader.header.calibration_id), _pair(reader)
+        return interrupted_verdict(config, seam, STOPPED, recovered, judge, reader.header.calibration_id), _pair(
+            reader
+        )
     except (RecordingError, DeviceError) as error:
         unknown = Seam(path.stem, config.cell.name, "", "", time.monotonic_ns())
-        return interrupted_verdict(config, unknown, f"edged stopped while the seam was open; {error}", None), None
+        detail = f"edged stopped while the seam was open; {error}"
+        return interrupted_verdict(config, unknown, detail, None, judge), None
 
 
 def _unjournaled(folder: Path, journal: Journal) -> list[Path]:
@@ -155,7 +170,7 @@ def _began_ns(path: Path) -> int:
         return path.stat().st_mtime_ns
 
 
-def _verdict_of(config: Config, path: Path) -> _Found | None:
+def _verdict_of(config: Config, path: Path, judge: JudgeLike | None) -> _Found | None:
     """The verdict of a recording that the journal does not know; None: it is to be scored. Raises RecordingError."""
     reader = RecordingReader(path)
     verdict = recorded_verdict(reader)
@@ -164,7 +179,7 @@ def _verdict_of(config: Config, path: Path) -> _Found | None:
     seam = recorded_seam(reader)
     if seam.arcs and reader.metadata("verdict") is None:
         return None
-    return interrupted_verdict(config, seam, STOPPED, path, reader.header.calibration_id), _pair(reader)
+    return interrupted_verdict(config, seam, STOPPED, path, judge, reader.header.calibration_id), _pair(reader)
 
 
 def _pair(reader: RecordingReader) -> TimePair:

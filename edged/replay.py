@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,8 +18,10 @@ from calibration.files import CalibrationError, load_calibrations
 from drivers.base import MONOTONIC
 from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
 from edged.cell_calibration import CellCalibration
+from edged.cell_thresholds import load_cell, load_own, thresholds_folder
 from edged.config import Config, ConfigError, load_config
 from edged.engine import Engine
+from edged.judge import Judge
 from edged.recording import recordings
 from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording, replaying_engine
 from edged.types import Verdict
@@ -29,6 +32,7 @@ __all__ = ["local_engine", "replay", "report_line"]
 
 STEP_NS = 1_000_000_000
 CACHE_DIR = Path.home() / ".cache" / "edged"
+SAME_LIMIT = 1e-6
 SPEED_HELP = "max, a factor of real time such as 1.0, or step: Enter each second"
 
 
@@ -50,9 +54,20 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
         config = with_model(setup.config, model)
         wanted = config.programs.get(setup.seam.program)
         used = {} if wanted is None or wanted.model is None else {setup.seam.program: detector(wanted.model)}
-        return replaying_engine(dataclasses.replace(setup, config=config), LocalScorer(used), on_verdict)
+        setup = dataclasses.replace(setup, config=config)
+        return replaying_engine(setup, LocalScorer(used), on_verdict, _judge(setup))
 
     return make
+
+
+def _judge(setup: ReplaySetup) -> Judge:
+    """The thresholds of the cell, where this is its box, and how far the program had come when it was welded."""
+    config, program = setup.config, setup.seam.program
+    section = config.programs.get(program)
+    cell, _ = load_cell(thresholds_folder(config.cell.data_dir))
+    own = {} if section is None or section.model is None else {program: load_own(section.model)[0]}
+    mode = setup.mode or (None if section is None else section.mode)
+    return Judge(config, cell, own, fixed={} if mode is None else {program: mode})
 
 
 def with_model(config: Config, model: str | None) -> Config:
@@ -119,13 +134,16 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
     """One seam of the report.
 
     `diff` is relative, 1 where only one side has a score; None where another model or calibration judged or neither
-    side has one. Where a program had no threshold yet, the raw scores are compared. `along_diff` is the largest
-    difference of the scores along the seam, in units of the limit; None where another model or calibration judged or
-    the recording holds none.
+    side has one. Where a program had no threshold yet, or another limit, the raw scores are compared. `along_diff` is
+    the largest difference of the scores along the seam, in units of the limit; None where another model or
+    calibration judged or the recording holds none.
     """
     score = verdict.score
     now = {"score": score.score, "raw": score.raw} if score else {"score": None, "raw": None}
-    key = "raw" if now["score"] is None and recorded.get("score") is None else "score"
+    limit = score.threshold if score else None
+    then = _recorded_limit(recorded)
+    other_limit = limit is not None and then is not None and not math.isclose(limit, then, rel_tol=SAME_LIMIT)
+    key = "raw" if other_limit or (now["score"] is None and recorded.get("score") is None) else "score"
     same = all(getattr(verdict, name) == recorded.get(name, "none") for name in ("model_id", "calibration_id"))
     diff = _relative(now[key], recorded.get(key)) if same else None
     return {
@@ -152,6 +170,11 @@ def _along_diff(score: Score | None, recorded: Mapping[str, Any]) -> float | Non
     if [p["mm"] for p in was] != [p.mm for p in score.along]:
         return 1.0
     return max((abs(old["score"] - new.score) for old, new in zip(was, score.along, strict=True)), default=0.0)
+
+
+def _recorded_limit(recorded: Mapping[str, Any]) -> float | None:
+    raw, score = recorded.get("raw"), recorded.get("score")
+    return raw / score if raw is not None and score else None
 
 
 def _relative(new: float | None, old: float | None) -> float | None:

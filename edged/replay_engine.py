@@ -17,12 +17,13 @@ from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, Re
 from edged.cell_calibration import CellCalibration
 from edged.config import Config
 from edged.engine import Engine
+from edged.judge import JudgeLike
 from edged.recording import recorded_calibration, recorded_config, recorded_seam
 from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
 from edged.sensor_baseline import SensorBaseline
 from edged.sensor_health import SensorHealth
-from edged.types import Verdict
+from edged.types import Mode, Verdict
 from pipelines.window import Seam
 
 __all__ = [
@@ -44,7 +45,10 @@ IDLE_LIMIT_NS = 120_000_000_000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReplaySetup:
-    """What an engine needs to see a recorded seam again."""
+    """What an engine needs to see a recorded seam again.
+
+    `mode` is how far its program had come then; None where another config judges it, or nobody noted it.
+    """
 
     seam: Seam
     header: RecordingHeader
@@ -54,6 +58,7 @@ class ReplaySetup:
     calibration: CellCalibration
     sensor_baseline: Any = None
     """What the sensors were judged by; None where the recording does not say."""
+    mode: Mode | None = None
 
 
 EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], Engine]
@@ -61,7 +66,9 @@ Pace = Callable[[int], None]
 """Called with the recording's time before each event; waits as long as the user wants to."""
 
 
-def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None]) -> Engine:
+def replaying_engine(
+    setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None], judge: JudgeLike | None = None
+) -> Engine:
     """An engine that sees a recorded seam again: its config, calibrations, clocks and id, recording nothing."""
     ids = iter([setup.seam.seam_id])
     return Engine(
@@ -77,6 +84,7 @@ def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[V
         lambda: next(ids, f"{setup.seam.seam_id}-next"),
         setup.calibration,
         SensorHealth(SensorBaseline.of_recording(setup.sensor_baseline)),
+        judge,
     )
 
 
@@ -119,6 +127,7 @@ def replay_steps(
     """
     reader = RecordingReader(path)
     seam = recorded_seam(reader)
+    mode = None if config is not None else (reader.metadata("verdict") or {}).get("mode")
     config = config or recorded_config(reader)
     if config is None:
         raise RecordingError(f"{path}: holds no configuration to judge it by; give one with --config")
@@ -133,7 +142,7 @@ def replay_steps(
     if calibration is None:
         calibration = recorded_calibration(reader)
     try:
-        setup = ReplaySetup(seam, reader.header, config, specs, rings, calibration, judged_by)
+        setup = ReplaySetup(seam, reader.header, config, specs, rings, calibration, judged_by, mode)
         engine = engine_factory(setup, verdicts.append)
     except CalibrationError as error:
         raise RecordingError(f"{path}: {error}") from error

@@ -16,6 +16,7 @@ from drivers.base import Chunk, StreamSpec
 from drivers.mcap_codec import RecordingError, RecordingReader
 from edged.config import Config
 from edged.engine import Engine
+from edged.judge import JudgeLike
 from edged.recording import relabel
 from edged.replay_engine import ReplaySetup, replay_steps, replaying_engine
 from edged.scoring import Scorer, ScoreReply
@@ -110,6 +111,7 @@ class Rescorer:
         may_push: whether the worker is ready and has room; False pauses.
         on_verdict: gets each verdict and the clocks of the boot in which the seam was welded.
         give_up: makes the verdict of a seam that cannot be replayed, from its recording and the reason.
+        judge: what the cell makes of a score; see `Engine`.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Rescorer:
         may_push: Callable[[], bool],
         on_verdict: Callable[[Verdict, TimePair], None],
         give_up: Callable[[Path, str], Verdict],
+        judge: JudgeLike | None = None,
     ) -> None:
         self._config = config
         self._lane = lane
@@ -127,6 +130,7 @@ class Rescorer:
         self._may_push = may_push
         self._on_verdict = on_verdict
         self._give_up = give_up
+        self._judge = judge
         self._steps: Generator[None, None, Verdict] | None = None
 
     @property
@@ -174,4 +178,4 @@ class Rescorer:
         relabel(path, verdict)
 
     def _engine(self, setup: ReplaySetup, on_verdict: Callable[[Verdict], None]) -> Engine:
-        return replaying_engine(setup, self._lane, on_verdict)
+        return replaying_engine(setup, self._lane, on_verdict, self._judge)

@@ -13,7 +13,7 @@ from edged.config import DEFAULT_DATA_DIR, ConfigError, load_config
 from edged.control import ask
 from edged.wire import WireError
 
-__all__ = ["status"]
+__all__ = ["endpoint_of", "must_be_allowed", "status"]
 
 TIMEOUT_S = 3.0
 
@@ -24,8 +24,8 @@ def status(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the answer here.")] = None,
 ) -> None:
     """Show streams, scoring process and open seams of the running daemon. Exit code 1 when it is down."""
-    where = endpoint or _endpoint(config)
-    _must_be_allowed(where)
+    where = endpoint or endpoint_of(config)
+    must_be_allowed(where)
     try:
         answer = ask(where, {"op": "status"}, TIMEOUT_S)
     except (TimeoutError, WireError) as error:
@@ -38,7 +38,8 @@ def status(
     _show(Console(), answer)
 
 
-def _endpoint(config: Path | None) -> str:
+def endpoint_of(config: Path | None) -> str:
+    """Where the daemon of a configuration listens (None: of the default one). Exits 2 for a wrong configuration."""
     if config is None:
         return f"ipc://{DEFAULT_DATA_DIR}/run/control.sock"
     try:
@@ -48,8 +49,8 @@ def _endpoint(config: Path | None) -> str:
         raise typer.Exit(2) from error
 
 
-def _must_be_allowed(endpoint: str) -> None:
-    """A socket that may not be used looks like a daemon that is down; say which of the two it is."""
+def must_be_allowed(endpoint: str) -> None:
+    """Exit 1 where the socket may not be used: that looks like a daemon that is down, and is not."""
     path = Path(endpoint.removeprefix("ipc://"))
     try:
         refused = endpoint.startswith("ipc://") and path.exists() and not os.access(path, os.R_OK | os.W_OK)

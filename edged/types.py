@@ -11,6 +11,7 @@ __all__ = [
     "REASONS",
     "RESULT_KINDS",
     "ArcFigures",
+    "ConfigMode",
     "FindingState",
     "Health",
     "Label",
@@ -36,7 +37,9 @@ class Label(IntEnum):
 RESULT_KINDS: frozenset[str] = frozenset({"result", "profile"})
 """Stream kinds that show the finished seam: bound to it by trigger after arc-off, never cut with its arcs."""
 
-Mode = Literal["collecting", "shadow", "armed"]
+ConfigMode = Literal["collecting", "shadow", "armed"]
+"""What a config may say of a program; see `edged.judge` for what becomes of it."""
+Mode = Literal["unknown", ConfigMode]
 """How far a program has come; only `armed` publishes OK or NOK, shadow puts its label in `shadow_label`."""
 
 REASONS: dict[str, str] = {
@@ -51,7 +54,7 @@ REASONS: dict[str, str] = {
     "no_arc": "a seam was announced but no arc was struck before its deadline",
     "no_result": "no post-weld image or no complete scan came before result_deadline_s",
     "no_model": "the program has no model, or its model cannot be loaded",
-    "no_threshold": "the model has no threshold for this program and these streams",
+    "no_threshold": "there is no threshold for this program, these streams and this calibration",
     "stream_missing": "a required stream gave nothing during the seam",
     "stream_broken": "a required stream has gaps beyond its limit",
     "sync": "current and sound or camera disagree on when the arc was struck",
@@ -66,6 +69,7 @@ REASONS: dict[str, str] = {
     "seam_indeterminate": "a seam of the part has no OK or NOK",
     "seam_missing": "an expected seam of the part was not welded",
     "seam_extra": "a seam was welded that the part does not have",
+    "part_budget": "there are too few good seams for the part's false-alarm budget: the part is in shadow",
 }
 """Every reason a verdict can carry, in words a maintenance technician understands."""
 
@@ -176,8 +180,9 @@ class Verdict:
 
     `arc_energy_j_mm` is ∫U·I dt over the length welded (ISO/TR 18491, instantaneous power) and
     `heat_input_kj_mm` is k · arc energy / 1000; both None where the speed is unknown. Latencies in ms.
-    `decided_utc_ns` is UTC, for people; nothing inside computes with it. `calibration_warnings`: those of its
-    calibrations that have expired, in words.
+    `decided_utc_ns` is UTC, for people; nothing inside computes with it. `false_alarm_budget` is the share of good
+    seams that the threshold was set to flag, None where it rests on no good seams. `calibration_warnings`: those of
+    its calibrations that have expired, in words.
     """
 
     seam: Seam
@@ -209,16 +214,21 @@ class Verdict:
     limits: tuple[LimitCheck, ...] = ()
     sensor_health: Mapping[str, tuple[SensorFinding, ...]] = dataclasses.field(default_factory=dict)
     """Stream → what is wrong with its sensor; streams with sound sensors are not there."""
+    false_alarm_budget: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartSeam:
-    """One seam inside a part's verdict; `seam_id` is None where an expected seam was not welded."""
+    """One seam inside a part's verdict; `seam_id` is None where an expected seam was not welded.
+
+    `shadow_label` is what its program would have published, None where it published.
+    """
 
     seam_ref: str | None
     seam_id: str | None
     label: Label
     reason: str
+    shadow_label: Label | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -226,6 +236,7 @@ class PartVerdict:
     """A whole part's verdict, OK only if every expected seam is; it enters the journal like a seam's.
 
     `missing`, `extra`, `too_short` and `too_long` name seams by the PLC's reference, by id where they have none.
+    `shadow_label` is what it would have been if it, or a program of its seams, were not in shadow.
     """
 
     cell: str
@@ -241,3 +252,4 @@ class PartVerdict:
     extra: tuple[str, ...] = ()
     too_short: tuple[str, ...] = ()
     too_long: tuple[str, ...] = ()
+    shadow_label: Label | None = None

@@ -10,7 +10,6 @@ import numpy as np
 
 from drivers.base import Chunk, StreamSpec
 from edged.arc_stats import BASE, PEAK, ArcStats, transfer_mode
-from edged.config import ProgramConfig
 from edged.decide import Decision
 from edged.scoring import ScoreReply
 from edged.types import ArcFigures, Label, LimitCheck, SensorFinding, Verdict
@@ -40,7 +39,6 @@ class Latencies:
 
 def build_verdict(
     seam: Seam,
-    program: ProgramConfig | None,
     decision: Decision,
     reply: ScoreReply | None,
     integrity: Mapping[str, Integrity],
@@ -51,14 +49,13 @@ def build_verdict(
     sensor_health: Mapping[str, tuple[SensorFinding, ...]] | None = None,
 ) -> Verdict:
     """The seam's verdict, put together from what is known of it."""
-    settings = program or ProgramConfig()
     score = reply.score if reply is not None else None
     return Verdict(
         seam=seam,
         label=decision.label,
         reason=decision.reason,
         detail=decision.detail,
-        mode=settings.mode,
+        mode=decision.mode,
         degraded=decision.degraded,
         score=score,
         shadow_label=decision.shadow_label,
@@ -82,6 +79,7 @@ def build_verdict(
         arc=arc,
         limits=limits,
         sensor_health=sensor_health or {},
+        false_alarm_budget=decision.false_alarm_budget,
     )
 
 

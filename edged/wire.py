@@ -31,6 +31,7 @@ __all__ = [
     "LimitMessage",
     "Message",
     "PartMessage",
+    "ProgramHealthMessage",
     "TimePair",
     "VerdictMessage",
     "WireError",
@@ -210,6 +211,7 @@ class VerdictMessage(Message):
     sensor_health: Annotated[
         dict[str, Annotated[list[FindingMessage], Field(max_length=MAX_FINDINGS)]], Field(max_length=MAX_MAP_ENTRIES)
     ] = {}
+    false_alarm_budget: FiniteFloat | None = None
 
 
 class PartSeamMessage(Message):
@@ -241,6 +243,22 @@ class PartMessage(Message):
     extra: Names = []
     too_short: Names = []
     too_long: Names = []
+    shadow_label: Label | None = None
+
+
+class ProgramHealthMessage(Message):
+    """How far one program has come."""
+
+    mode: Mode
+    why: Text
+    model_id: Text | None
+    goods: Count
+    sessions: Count | None
+    needed: Count
+    false_alarm_budget: FiniteFloat | None
+    by: Text | None
+    since_utc_ns: UtcNs | None
+    drift: FiniteFloat
 
 
 class StreamHealthMessage(Message):
@@ -275,6 +293,9 @@ class HealthMessage(Message):
     warnings: Annotated[list[Text], Field(max_length=MAX_MAP_ENTRIES)]
     streams: Annotated[dict[str, StreamHealthMessage], Field(max_length=MAX_MAP_ENTRIES)]
     worker: Annotated[dict[str, Any], Field(max_length=MAX_MAP_ENTRIES)]
+    programs: Annotated[dict[str, ProgramHealthMessage], Field(max_length=MAX_MAP_ENTRIES)] = Field(
+        default_factory=dict
+    )
     config_id: Text
     utc_ns: UtcNs
 

@@ -87,6 +87,7 @@ def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimeP
             _text(name): [_finding(finding) for finding in found[:MAX_FINDINGS]]
             for name, found in verdict.sensor_health.items()
         },
+        false_alarm_budget=_finite(verdict.false_alarm_budget),
     )
     return as_map(message)
 
@@ -115,6 +116,7 @@ def encode_part(part: PartVerdict, journal_id: str, sequence: int) -> dict[str, 
         extra=_names(part.extra),
         too_short=_names(part.too_short),
         too_long=_names(part.too_long),
+        shadow_label=part.shadow_label,
     )
     return as_map(message)
 

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.causal_hm import OPTIONAL, REQUIRED, CausalHM, save_model
+from pipelines.false_alarms import with_intervals
 from pipelines.features.extractor import SeamFeatures
-from pipelines.model_files import save_thresholds
+from pipelines.model_files import save_thresholds, write_trained_on
 from pipelines.setpoint_knn import SetpointKnn
 from pipelines.thresholds import DEFAULT_ALPHA, ThresholdTable, TooFewGoodsError, calibrate, goods_needed
 from pipelines.torch_device import device_of
@@ -85,6 +86,8 @@ def write_calibrated(fresh: Fresh, goods: Goods, out: Path, alpha: float, second
     known = [(goods.features[i].program, goods.set_points[i]) for i in (*split.train.tolist(), *split.fit.tolist())]
     SetpointKnn.fit(known).save(out / "setpoints.json")
     model_id = fresh.save(out)
+    trained = [goods.features[i] for i in sorted((*split.train.tolist(), *split.fit.tolist()))]
+    write_trained_on(out, [(f.seam_id, f.session) for f in trained])
     table, refused = _thresholds(model_id, fresh, [goods.features[i] for i in split.calibration], alpha)
     report = {
         "model_id": model_id,
@@ -115,17 +118,20 @@ def _thresholds(
         own = [f for f in usable if f.program == program]
         for dropped in _subsets(fresh.optional):
             by_kinds: dict[frozenset[str], list[float]] = {}
+            sessions: dict[frozenset[str], list[str]] = {}
             for features in own:
                 masked = features.without(set(dropped))
                 if set(dropped) <= fresh.kinds(features):
                     by_kinds.setdefault(fresh.kinds(masked), []).append(score(masked).raw)
+                    sessions.setdefault(fresh.kinds(masked), []).append(features.session)
             if not by_kinds and not dropped:
                 by_kinds[frozenset(fresh.requires)] = []
             for kinds, raw in by_kinds.items():
                 if table.find(model_id, program, kinds) is not None:
                     continue
                 try:
-                    table.add(calibrate(model_id, program, kinds, raw, alpha))
+                    found = calibrate(model_id, program, kinds, raw, alpha)
+                    table.add(with_intervals(found, raw, sessions[kinds]))
                 except TooFewGoodsError as error:
                     if not dropped:
                         refused.append(str(error))

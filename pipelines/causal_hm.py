@@ -186,7 +186,8 @@ class CausalHM:
 
     def _answer(self, features: SeamFeatures, found: SeamAnalysis) -> Score:
         parts, components, raw = found.parts, found.components, found.raw
-        threshold = self.thresholds.find(self.model_id, features.program, self.fitted.kinds(features))
+        kinds = self.fitted.kinds(features)
+        threshold = self.thresholds.find(self.model_id, features.program, kinds)
         limit = threshold.value if threshold is not None else None
         modalities = {
             kind: max(z for key, z in parts["s_P"].items() if key.startswith(f"{group}."))
@@ -212,6 +213,7 @@ class CausalHM:
             along=analysed_along(found, views, features.frame, limit),
             explain=explain,
             stage_ms=found.stage_ms,
+            streams=tuple(sorted(kinds)),
         ).checked(features.seam_id)
 
     def _predict(self, process: Process, program: int, states: torch.Tensor | None) -> NDArray[np.float32]:

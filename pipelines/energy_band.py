@@ -126,6 +126,7 @@ class _SeamSums:
             by_modality={"welder": 1.0},
             explain=figures,
             stage_ms={"push": self._push_ms, "finish": 1e3 * (time.perf_counter() - start)},
+            streams=("welder",),
         )
 
     def _add(self, bins: NDArray[np.int64], rows: NDArray[np.float64]) -> None:

@@ -177,6 +177,7 @@ class GridDetector:
             along=points(along, features.frame.length_mm, limit),
             explain={"worst_row_mm": _worst_row_mm(fused.map, features)},
             stage_ms={"head": head_ms, "process": (done - begin) * 1e3 - head_ms},
+            streams=tuple(sorted(self.requires)),
         ).checked(features.seam_id)
 
     def _program(self, name: str) -> int:

@@ -4,8 +4,10 @@ Never a pickle: a file of another format is refused by name. The model's id is a
 thresholds refer to and do not change.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pipelines.thresholds import ThresholdTable
 
 __all__ = [
     "WEIGHTS",
+    "TrainedOn",
     "about_features",
     "check_features",
     "check_tier",
@@ -26,12 +29,15 @@ __all__ = [
     "prefixed",
     "read_tensors",
     "read_thresholds",
+    "read_trained_on",
     "save_thresholds",
     "weights_id",
     "write_model",
+    "write_trained_on",
 ]
 
 WEIGHTS = "model.safetensors"
+TRAINED_ON = "trained_on.json"
 NAMES = {"lite0": "efficientnet-lite0"}
 """Backbones whose published name is longer than their row's."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
@@ -119,6 +125,32 @@ def read_thresholds(path: Path) -> ThresholdTable:
         return ThresholdTable.load(path / "thresholds.json")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path}/thresholds.json: cannot be read: {error!r}") from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """The seams that taught a model, which therefore must not calibrate it; and the sessions that they are of."""
+
+    seams: frozenset[str]
+    sessions: frozenset[str]
+
+
+def write_trained_on(path: Path, seams: Iterable[tuple[str, str]]) -> None:
+    """Write into a model directory which (seam, session) taught it; the manifest is to be written after."""
+    found = list(seams)
+    said = {"seams": [seam for seam, _ in found], "sessions": sorted({session for _, session in found})}
+    (path / TRAINED_ON).write_text(json.dumps(said) + "\n", encoding="utf-8")
+
+
+def read_trained_on(path: Path) -> TrainedOn | None:
+    """What taught a model; None where it does not say, as older ones and untrained ones. Raises ModelError."""
+    try:
+        said = json.loads((path / TRAINED_ON).read_text(encoding="utf-8"))
+        return TrainedOn(frozenset(said["seams"]), frozenset(said["sessions"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}/{TRAINED_ON}: cannot be read: {error!r}") from error
 
 
 def about_features(tier: Tier) -> dict[str, str]:

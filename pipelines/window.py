@@ -162,7 +162,8 @@ class Score:
     `threshold` is None, and `score` and `p_value` too, where the program has no threshold yet.
     `components` are the standardised parts (s_P, s_R, s_RP). `stage_ms` is where the time went.
     `timeline` is the process by time, `along` the result by place, which lags it: empty where nobody said where the
-    result lies (`SeamWindow.frame`), or without a threshold.
+    result lies (`SeamWindow.frame`), or without a threshold. `streams` are the kinds of stream that
+    the score rests on, by which its threshold is found; empty where the detector does not say.
     """
 
     raw: float
@@ -177,6 +178,7 @@ class Score:
     along: tuple[AlongPoint, ...] = ()
     explain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     stage_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    streams: tuple[str, ...] = ()
 
     def checked(self, seam_id: str) -> Self:
         """Itself. Raises ValueError where a number that decides is NaN or infinite: no limit can judge it."""

@@ -6,6 +6,7 @@ from edged.bench.battery import bench_battery
 from edged.bench.cell import cell
 from edged.bench.corruption import bench_corruption
 from edged.bench.detect import bench_detect
+from edged.bench.drift import bench_drift
 from edged.bench.far import bench_far
 from edged.bench.incremental import bench_incremental
 from edged.bench.real import bench_real
@@ -21,4 +22,5 @@ bench_app.command("detect")(bench_detect)
 bench_app.command("real")(bench_real)
 bench_app.command("incremental")(bench_incremental)
 bench_app.command("scan")(bench_scan)
+bench_app.command("drift")(bench_drift)
 bench_app.command("far")(bench_far)

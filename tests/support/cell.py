@@ -18,6 +18,7 @@ from drivers.base import Chunk, ClockParams, ManualClock, StreamSpec
 from edged.cell_calibration import CellCalibration
 from edged.config import Config
 from edged.engine import Engine
+from edged.judge import JudgeLike
 from edged.recording import SeamRecordingError
 from edged.ring import ImageRing, Ring, make_ring
 from edged.scoring import ScoreReply
@@ -254,6 +255,7 @@ class Cell:
         new_id: Callable[[], str] | None = None,
         ring_s: float = 30.0,
         calibration: CellCalibration | None = None,
+        judge: JudgeLike | None = None,
     ) -> None:
         self.config = cfg or config()
         found = specs or [
@@ -283,6 +285,7 @@ class Cell:
             utc_ns=lambda now_ns: now_ns + 1_700_000_000 * S,
             new_id=new_id or (lambda: f"seam-{next(numbers)}"),
             calibration=calibration,
+            judge=judge,
         )
         self._queue: list[tuple[int, int, Chunk | dict[str, Any]]] = []
         self._count = itertools.count()

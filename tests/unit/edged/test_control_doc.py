@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from edged.messages import OPS
+from edged.messages import OPS, Arm, Disarm
 
 DOC = Path(__file__).parents[3] / "docs" / "control.md"
 
@@ -15,8 +15,9 @@ def documented() -> dict[str, set[str]]:
 
 def test_every_op_is_documented_with_exactly_its_fields() -> None:
     found = documented()
-    assert set(found) == {*OPS, "status", "range"}
-    for op, message in OPS.items():
+    messages = {**OPS, "arm": Arm, "disarm": Disarm}
+    assert set(found) == {*messages, "status", "range", "programs"}
+    for op, message in messages.items():
         assert found[op] == set(message.model_fields) - {"op"}, op
 
 

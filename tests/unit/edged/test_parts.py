@@ -2,7 +2,9 @@
 
 import pytest
 
+from edged.judge import Judge
 from edged.types import Label
+from pipelines.thresholds import ThresholdTable, calibrate
 from tests.support.cell import Cell, FakeScorer, config, t, welder_spec
 
 SIMPLE = {"fillet": {"views": [], "required": ["welder"], "optional": []}}
@@ -18,10 +20,19 @@ class ByRef(FakeScorer):
         super().finish(window)
 
 
-def part(seams: list[str], welded: list[str], bad: set[str], end: bool = True) -> Cell:
+def part(
+    seams: list[str], welded: list[str], bad: set[str], end: bool = True, goods: int = 0, mode: str = "armed"
+) -> Cell:
+    """With `goods`, limits are conformal over 0.01, 0.02, … and the part has a budget of 20 %."""
     scorer = ByRef()
     scorer.bad = frozenset(bad)
-    cell = Cell(config(SIMPLE), [welder_spec()], scorer=scorer)
+    programs = {"fillet": {**SIMPLE["fillet"], "mode": mode}}
+    cfg = config(programs, **({"parts": {"false_alarm_budget": 0.2}} if goods else {}))
+    judge = None
+    if goods:
+        own = calibrate("model-1", "fillet", (), [0.01 * (i + 1) for i in range(goods)] + [1.5], 0.3)
+        judge = Judge(cfg, ThresholdTable(), {"fillet": ThresholdTable([own])})
+    cell = Cell(cfg, [welder_spec()], scorer=scorer, judge=judge)
     cell.say(0.1, "part", part_id="P", seams=seams)
     arcs = []
     for k, ref in enumerate(welded):
@@ -105,3 +116,45 @@ def test_end_part_of_a_judged_part_says_so_and_changes_nothing() -> None:
     assert cell.engine.control(ended, t(10.0)) == {"ok": True}, "it was opened again"
     cell.run(11.0)
     assert [verdict.reason for verdict in cell.parts] == ["seam_nok", "seam_missing"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "label", "reason", "shadow_label"),
+    [(set(), Label.OK, "ok", None), ({"B"}, Label.NOK, "seam_nok", None)],
+)
+def test_a_part_with_goods_enough_is_judged_at_its_share_of_the_budget(
+    bad: set[str], label: Label, reason: str, shadow_label: Label | None
+) -> None:
+    """Scores are 1.0 and 4.0; at 20 % / 2 the limit is the largest of 12 goods, 1.5, at the program's 30 % 0.1."""
+    cell = part(["A", "B"], ["A", "B"], bad, goods=11)
+    (verdict,) = cell.parts
+    assert (verdict.label, verdict.reason, verdict.shadow_label) == (label, reason, shadow_label)
+    assert [v.false_alarm_budget for v in cell.verdicts] == [0.1, 0.1]
+    assert [v.score.threshold for v in cell.verdicts if v.score] == [1.5, 1.5]
+
+
+@pytest.mark.parametrize(("bad", "would_be"), [(set(), Label.NOK), ({"B"}, Label.NOK)])
+def test_a_part_with_too_few_goods_stays_in_shadow(bad: set[str], would_be: Label) -> None:
+    cell = part(["A", "B", "C"], ["A", "B", "C"], bad, goods=11)
+    (verdict,) = cell.parts
+    assert (verdict.label, verdict.reason, verdict.shadow_label) == (Label.INDETERMINATE, "part_budget", would_be)
+    assert "of 3 seams needs 14 goods of each; program fillet has 12, record 2 more" in verdict.detail
+    assert [v.label for v in cell.verdicts] == [Label.NOK] * 3, "its seams are judged by their program's own budget"
+    assert [v.false_alarm_budget for v in cell.verdicts] == [0.3] * 3
+
+
+@pytest.mark.parametrize(
+    ("welded", "bad", "label", "reason", "shadow_label"),
+    [
+        (["A", "B"], set(), Label.INDETERMINATE, "seam_indeterminate", Label.OK),
+        (["A", "B"], {"A"}, Label.INDETERMINATE, "seam_indeterminate", Label.NOK),
+        (["A"], set(), Label.INDETERMINATE, "seam_missing", Label.INDETERMINATE),
+        (["A"], {"A"}, Label.INDETERMINATE, "seam_missing", Label.NOK),
+    ],
+)
+def test_a_part_of_programs_in_shadow_says_what_it_would_be(
+    welded: list[str], bad: set[str], label: Label, reason: str, shadow_label: Label
+) -> None:
+    cell = part(["A", "B"], welded, bad, mode="shadow")
+    (verdict,) = cell.parts
+    assert (verdict.label, verdict.reason, verdict.shadow_label) == (label, reason, shadow_label)

@@ -1,0 +1,71 @@
+"""The cell's own thresholds: `DATA_DIR/thresholds/`, one file per program, model, calibration and signal.
+
+`edged learn` writes them, the daemon and `edged replay` read them. They count before those that came with the model.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from drivers.mcap_file import fsync_folder
+from pipelines.models import model_directory
+from pipelines.thresholds import Threshold, ThresholdTable
+
+__all__ = ["load_cell", "load_own", "thresholds_folder", "write_cell"]
+
+NAME_CHARS = 60
+
+
+def thresholds_folder(data_dir: Path) -> Path:
+    """Where a cell keeps its thresholds."""
+    return data_dir / "thresholds"
+
+
+def write_cell(folder: Path, thresholds: Iterable[Threshold]) -> Path:
+    """Replace the file of one program, model, calibration and signal; returns it once it is on disk.
+
+    Raises ValueError where the thresholds are not all of one, OSError.
+    """
+    rows = list(thresholds)
+    of = {(row.program, row.model_id, row.calibration_id, row.signal) for row in rows}
+    if len(of) != 1:
+        raise ValueError(f"a file holds the thresholds of one program, model and calibration, got {sorted(of)}")
+    key = next(iter(of))
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', key[0])[:NAME_CHARS]}-{digest}.json"
+    scratch = path.with_suffix(".new")
+    ThresholdTable(rows).save(scratch)
+    with scratch.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+    fsync_folder(folder)
+    return path
+
+
+def load_cell(folder: Path) -> tuple[ThresholdTable, list[str]]:
+    """All thresholds of a cell, and a sentence per file that cannot be read; what it held then counts as missing."""
+    table, problems = ThresholdTable(), []
+    try:
+        paths = sorted(folder.glob("*.json"))
+    except OSError as error:
+        return table, [f"{folder}: cannot be read: {error.strerror}"]
+    for path in paths:
+        try:
+            for threshold in ThresholdTable.load(path):
+                table.add(threshold)
+        except (OSError, ValueError) as error:
+            problems.append(f"{path}: cannot be read: {error}; learn it again with edged learn")
+    return table, problems
+
+
+def load_own(model: str) -> tuple[ThresholdTable, list[str]]:
+    """The thresholds that came with a model, and why they cannot be read."""
+    path = model_directory(model) / "thresholds.json"
+    try:
+        return ThresholdTable.load(path), []
+    except (OSError, ValueError) as error:
+        return ThresholdTable(), [f"{path}: cannot be read: {error}; copy the model again from where it was trained"]
