@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a run or bar failed, 2 bad config or arguments, 130 interr
 import typer
 
 from edged.bench.app import bench_app
+from edged.calibrate.app import calibrate_app
 from edged.check import check
 from edged.convert_checkpoint import convert_checkpoint
 from edged.daemon import run
@@ -52,6 +53,7 @@ app.command("simulate")(simulate)
 app.command("train")(train)
 
 app.add_typer(bench_app)
+app.add_typer(calibrate_app)
 app.add_typer(import_app)
 
 if __name__ == "__main__":

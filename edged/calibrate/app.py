@@ -1,0 +1,10 @@
+"""`edged calibrate …`: measure a device, write its calibration; `docs/calibration.md`."""
+
+import typer
+
+from edged.calibrate.listing import show
+
+__all__ = ["calibrate_app"]
+
+calibrate_app = typer.Typer(name="calibrate", no_args_is_help=True, help="Measure the cell's devices, one at a time.")
+calibrate_app.command("show")(show)
