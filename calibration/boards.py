@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.files import CalibrationError
+
 if TYPE_CHECKING:
     import cv2
 
@@ -31,7 +33,7 @@ _FORM = re.compile(
 )
 
 
-class BoardError(ValueError):
+class BoardError(CalibrationError):
     """A board's name that cannot be understood; says how it should look."""
 
 
@@ -76,7 +78,7 @@ def parse_board(text: str) -> Board:
             "SQUAREmm, counting squares, for example charuco:7x5:20mm"
         )
     columns, rows, square_mm = int(found["columns"]), int(found["rows"]), float(found["square"])
-    if not (SMALLEST <= min(columns, rows) and max(columns, rows) <= LARGEST) or square_mm <= 0:
+    if min(columns, rows) < SMALLEST or max(columns, rows) > LARGEST or square_mm <= 0:
         raise BoardError(f"board {text!r}: it needs {SMALLEST} to {LARGEST} squares a side, larger than 0 mm")
     if found["kind"] == "chessboard":
         return _chessboard(text, columns, rows, square_mm, found["marker"])

@@ -1,8 +1,9 @@
 """How sharp a picture is: the width of its sharpest edges, in pixels, whatever the picture shows and however bright.
 
-An edge blurred by a Gaussian of σ has the gradient's peak 1/σ; blurred once more by σ₀ the peak falls to 1/√(σ² + σ₀²).
-The ratio of both gives σ (Zhuo & Sim, "Defocus map estimation from a single image", Pattern Recognition 44, 2011).
-The variance of a Laplacian, often used for this, grows with contrast and texture as much as with sharpness.
+An edge blurred by a Gaussian of σ has the gradient's peak 1/σ; blurred once more by σ₀ the peak falls to
+1/√(σ² + σ₀²). The ratio of both gives σ (Zhuo & Sim, "Defocus map estimation from a single image", Pattern
+Recognition 44, 2011). The variance of a Laplacian, often used for this, grows with contrast and texture as much as
+with sharpness.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["edge_blur_px"]
+__all__ = ["WIDEST_PX", "edge_blur_px"]
 
 FIRST_PX, AGAIN_PX = 1.0, 2.0
 """σ of the blur that tames noise before the gradients are taken, and of the second one."""
