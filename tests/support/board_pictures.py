@@ -45,10 +45,8 @@ def pictures(camera: TrueCamera, board: Board, poses: list[Pose], seed: int) -> 
     """Named photographs at these poses, none quite as sharp as another."""
     rng = np.random.default_rng(seed)
     paper = sheet(board)
-    return [
-        (
-            f"{k:02d}.png",
-            photograph(camera, paper, 1 / PX_PER_MM, pose, seed * 1000 + k, blur_px=rng.uniform(0.5, 1.1)),
-        )
-        for k, pose in enumerate(poses)
-    ]
+    found: list[tuple[str, Picture | None]] = []
+    for k, pose in enumerate(poses):
+        picture = photograph(camera, paper, 1 / PX_PER_MM, pose, seed * 1000 + k, blur_px=rng.uniform(0.5, 1.1))
+        found.append((f"{k:02d}.png", picture))
+    return found
