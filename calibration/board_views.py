@@ -180,10 +180,10 @@ def _chessboard(grey: Grey, board: Board) -> Found:
     import cv2
 
     size = (board.columns - 1, board.rows - 1)
-    flags = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_ACCURACY
-    ok, corners, seen = cv2.findChessboardCornersSBWithMeta(grey, size, flags | cv2.CALIB_CB_LARGER)
+    flags = cv2.CALIB_CB_NORMALIZE_IMAGE | cv2.CALIB_CB_LARGER
+    ok, corners, seen = cv2.findChessboardCornersSBWithMeta(grey, size, flags)
     if not ok:
-        ok, _, seen = cv2.findChessboardCornersSBWithMeta(grey, (3, 3), flags | cv2.CALIB_CB_LARGER)
+        ok, _, seen = cv2.findChessboardCornersSBWithMeta(grey, (3, 3), flags)
         if not ok:
             return _not_found(grey, f"no {board} found")
     shape = tuple(np.asarray(seen).shape[:2])

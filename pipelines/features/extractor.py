@@ -167,7 +167,11 @@ class SeamExtractor:
         video, video_known = self._frames.get(0, tokens)
         audio, audio_known = self._audio.get(0, tokens)
         begin = time.perf_counter()
-        views = {name: result_map(view.jpeg, self._backbone) for name, view in sorted(window.views.items())}
+        geometry = {} if window.frame is None else window.frame.geometry
+        views = {
+            name: result_map(view.jpeg, self._backbone, geometry.get(name))
+            for name, view in sorted(window.views.items())
+        }
         self._spent("result", begin)
         begin = time.perf_counter()
         geo = self._geometry(window)
@@ -185,7 +189,8 @@ class SeamExtractor:
             views=views,
             travel_speed_mm_s=seam.travel_speed_mm_s,
             geo=geo,
-            frame=window.frame,
+            # A view's geometry has done its work in its map, and is not kept.
+            frame=None if window.frame is None else dataclasses.replace(window.frame, geometry={}),
             tier=self._tier,
         )
         broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE}
@@ -224,7 +229,7 @@ def save_features(features: SeamFeatures, path: Path) -> None:
         "program": features.program,
         "session": features.session,
         "travel_speed_mm_s": "" if speed is None else repr(speed),
-        "frame": "" if features.frame is None else json.dumps(dataclasses.asdict(features.frame), sort_keys=True),
+        "frame": "" if features.frame is None else json.dumps(_frame_plain(features.frame), sort_keys=True),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
@@ -272,6 +277,10 @@ def load_features(path: Path, tier: Tier = "default") -> SeamFeatures:
         tier=tier,
         **{name: tensors[name] for name in ARRAYS},
     )
+
+
+def _frame_plain(frame: SeamFrame) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(frame).items() if key != "geometry"}
 
 
 def _frame(plain: Mapping[str, Any]) -> SeamFrame:

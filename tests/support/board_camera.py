@@ -1,7 +1,7 @@
 """A pinhole camera with known intrinsics that photographs flat things at known poses: the truth of vision tests.
 
-Rays are traced from every pixel to the plane, at twice the resolution, then averaged, blurred and made noisy. Poses
-are (rotation 3 × 3, translation mm) from the plane's mm to the camera's.
+Rays are traced from every pixel to the plane, whose texture was smoothed to the pixel's size; then comes blur and
+noise. Poses are (rotation 3 × 3, translation mm) from the plane's mm to the camera's.
 """
 
 import dataclasses
@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-OVERSAMPLING = 2
+PIXEL_SIGMA = 0.4
+"""Of a Gaussian that smooths about as much as the mean over a pixel."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrueCamera:
     """`distortion`: k1, k2, p1, p2."""
 
-    columns: int = 800
-    rows: int = 600
-    fx: float = 910.0
-    fy: float = 905.0
-    cx: float = 413.0
-    cy: float = 288.0
+    columns: int = 640
+    rows: int = 480
+    fx: float = 730.0
+    fy: float = 726.0
+    cx: float = 331.0
+    cy: float = 229.0
     distortion: tuple[float, float, float, float] = (-0.21, 0.07, 0.0006, -0.0009)
 
     @property
@@ -32,15 +33,13 @@ class TrueCamera:
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
 
     @functools.cached_property
-    def rays(self) -> Array:
-        """Directions `(rows · 2, columns · 2, 2)` through sub-pixels, undistorted."""
-        n = OVERSAMPLING
-        u = (np.arange(self.columns * n) + 0.5) / n - 0.5
-        v = (np.arange(self.rows * n) + 0.5) / n - 0.5
-        at = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 1, 2)
+    def rays(self) -> NDArray[np.float32]:
+        """Directions `(rows, columns, 3)` through the pixels, undistorted."""
+        at = np.stack(np.meshgrid(np.arange(self.columns), np.arange(self.rows)), axis=-1).reshape(-1, 1, 2)
         until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-7)
-        rays = cv2.undistortPoints(at, self.matrix, np.array(self.distortion), criteria=until)
-        return np.asarray(rays).reshape(len(v), len(u), 2)
+        rays = cv2.undistortPoints(at.astype(np.float64), self.matrix, np.array(self.distortion), criteria=until)
+        ahead = np.concatenate([np.asarray(rays)[:, 0], np.ones((len(at), 1))], axis=1)
+        return ahead.reshape(self.rows, self.columns, 3).astype(np.float32)
 
 
 def looking_at(
@@ -73,23 +72,14 @@ def photograph(
     """Grey picture `(rows, columns)` of a texture whose top left corner is the plane's (0, 0) mm."""
     rotation, translation = pose
     # A point of the plane is on the ray where R⁻¹ (s · ray − t) has z = 0.
-    directions = np.concatenate([camera.rays, np.ones((*camera.rays.shape[:2], 1))], axis=-1) @ rotation
-    origin = -rotation.T @ translation
+    directions = camera.rays @ rotation.astype(np.float32)
+    origin = (-rotation.T @ translation).astype(np.float32)
     far = -origin[2] / directions[..., 2]
-    at = (origin[:2] + far[..., None] * directions[..., :2]) / mm_per_px - 0.5
-    # Texture finer than the sub-pixels would alias.
-    shrink = camera.fx * OVERSAMPLING / abs(translation[2]) * mm_per_px
-    smooth = cv2.GaussianBlur(texture, (0, 0), max(0.4 / shrink, 0.2)).astype(np.float32)
-    lit = 20.0 + 0.8 * smooth
-    seen = cv2.remap(
-        lit,
-        at.astype(np.float32),
-        None,
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=[ground],
-    )
-    picture = cv2.resize(seen, (camera.columns, camera.rows), interpolation=cv2.INTER_AREA)
+    at = (origin[:2] + far[..., None] * directions[..., :2]) / np.float32(mm_per_px) - np.float32(0.5)
+    # A pixel averages over its own size, and texture finer than it would alias.
+    pixel = float(abs(translation[2])) / camera.fx / mm_per_px
+    smooth = cv2.GaussianBlur(texture, (0, 0), max(PIXEL_SIGMA * pixel, 0.2)).astype(np.float32)
+    picture = cv2.remap(20.0 + 0.8 * smooth, at, None, cv2.INTER_LINEAR, borderValue=[ground])
     picture = cv2.GaussianBlur(picture, (0, 0), blur_px)
     rng = np.random.default_rng(seed)
-    return np.clip(picture + noise * rng.standard_normal(picture.shape), 0, 255).astype(np.uint8)
+    return np.clip(picture + noise * rng.standard_normal(picture.shape, np.float32), 0, 255).astype(np.uint8)
