@@ -31,6 +31,7 @@ __all__ = [
     "Calibration",
     "CalibrationError",
     "CalibrationSet",
+    "calibration_paths",
     "load_calibrations",
     "read_calibration",
     "write_calibration",
@@ -208,13 +209,14 @@ def load_calibrations(directory: Path) -> CalibrationSet:
 
     Raises CalibrationError for the first file that cannot be used.
     """
-    if not directory.exists():
-        return CalibrationSet()
-    if not directory.is_dir():
+    if directory.exists() and not directory.is_dir():
         raise CalibrationError(f"{directory}: is no folder; give the folder that holds the KIND-DEVICE.toml files")
-    return CalibrationSet.of(
-        read_calibration(path) for path in sorted(directory.glob("*.toml")) if not _is_older(path)
-    )
+    return CalibrationSet.of(read_calibration(path) for path in calibration_paths(directory))
+
+
+def calibration_paths(directory: Path) -> list[Path]:
+    """The files of a folder that hold calibrations, older ones left out; none where there is no folder."""
+    return sorted(path for path in directory.glob("*.toml") if not _is_older(path))
 
 
 class _Layout(BaseModel):

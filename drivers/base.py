@@ -100,7 +100,8 @@ class StreamSpec:
     Raw items become physical ones by `raw * scale + offset`, per channel, in `units`; raw data is what is
     recorded. `tick`: "counter" where the device counts its items, so a `ClockModel` can be fitted;
     "arrival" where only the host's arrival time is known. `exposure_ms` is how long one image of a camera collects
-    light after its time stamp, rolling read-out included; 0 where it is short or unknown.
+    light after its time stamp, rolling read-out included; 0 where it is short or unknown. `gain` brings a sound's
+    level to that of its calibration's reference; it is no part of `physical`, where clipping must be seen.
     """
 
     name: str
@@ -115,6 +116,7 @@ class StreamSpec:
     torch: str | None = None
     tick: Literal["counter", "arrival"] = "counter"
     exposure_ms: float = 0.0
+    gain: float = 1.0
 
     @property
     def encoded(self) -> bool:

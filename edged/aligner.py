@@ -112,6 +112,7 @@ class Aligner:
         edge_ns: how much of the current, before arc-on and after arc-off, a replay needs to see the same arcs.
         not_before_ns: end of the torch's arc before; the window begins no earlier.
         last_seq: per stream, the last chunk the engine has stepped through; younger ones will be added.
+        specs: the calibrated specs of the streams; those of the rings where None.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Aligner:
         edge_ns: int,
         not_before_ns: int,
         last_seq: Mapping[str, int],
+        specs: Mapping[str, StreamSpec] | None = None,
     ) -> None:
         self.arc_on_ns = arc_on_ns
         self._current = current
@@ -134,7 +136,8 @@ class Aligner:
         for name, ring in rings.items():
             edge_from_ns = max(arc_on_ns - max(edge_ns, pre_roll_ns), not_before_ns)
             record_from_ns = edge_from_ns if name == current else start_ns
-            lane = _Lane(ring.spec, ring, start_ns, record_from_ns, arc_on_ns)
+            spec = ring.spec if specs is None else specs[name]
+            lane = _Lane(spec, ring, start_ns, record_from_ns, arc_on_ns)
             for chunk in ring.slice(record_from_ns, 2**62):
                 if chunk.seq <= last_seq.get(name, -1):
                     lane.add(chunk)

@@ -1,12 +1,15 @@
 """`edged check`: everything that is wrong with a configuration at once, before a weld depends on it."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from edged.cell_calibration import read_cell_calibration
 from edged.config import Config, ConfigError, read_config
 from edged.model_problems import model_problems
 from pipelines.models import model_digest, model_directory
@@ -25,6 +28,11 @@ def check(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) ->
         raise typer.Exit(2)
     console = Console()
     console.print(_summary(loaded))
+    calibration, now_ns = read_cell_calibration(loaded), time.time_ns()
+    for item in calibration.found.ordered():
+        console.print(f"calibration {item.name}: made {item.created_utc:%Y-%m-%d}", soft_wrap=True)
+    for warning in calibration.warnings(loaded.calibration, now_ns):
+        console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
     console.print(f"{config}: ok, config_id {loaded.config_id}")
 
 

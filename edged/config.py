@@ -220,6 +220,17 @@ class WorkerConfig(_Section):
     queue_mb: Annotated[int, Field(ge=8)] = 256
 
 
+class CalibrationConfig(_Section):
+    """`[calibration]`: where the files of `edged calibrate` lie, and which a verdict needs."""
+
+    directory: Path | None = None
+    """None: `DATA_DIR/calibration`."""
+    required: tuple[str, ...] = ()
+    """As "kind:device"; a seam whose program uses the device has no verdict without it."""
+    max_age_days: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """By kind, beside the `valid_days` of each file."""
+
+
 class ChildrenConfig(_Section):
     """`[children]`: environment that ALSA, FFmpeg and OpenMP want; exported to child processes only."""
 
@@ -238,6 +249,13 @@ class Config(_Section):
     net: NetConfig = NetConfig()
     worker: WorkerConfig = WorkerConfig()
     children: ChildrenConfig = ChildrenConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+
+    @model_serializer(mode="wrap")
+    def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Cells without the section read as they did before there was one, as programs without a frame do.
+        values: dict[str, Any] = plain(self)
+        return {k: value for k, value in values.items() if k != "calibration" or self.calibration != _UNSAID}
 
     @property
     def config_id(self) -> str:
@@ -245,9 +263,17 @@ class Config(_Section):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @property
+    def calibration_directory(self) -> Path:
+        """Where the calibrations lie."""
+        return self.calibration.directory or self.cell.data_dir / "calibration"
+
+    @property
     def control_endpoint(self) -> str:
         """Where the control socket listens."""
         return self.net.control or f"ipc://{self.cell.data_dir}/run/control.sock"
+
+
+_UNSAID = CalibrationConfig()
 
 
 def load_config(path: Path) -> Config:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from calibration.kinds import KINDS
 from drivers.base import DeviceError, StreamSpec
 from drivers.table import driver_class
 
@@ -87,12 +88,33 @@ def reference_problems(config: "Config") -> list[str]:
         problems.append("streams: a stream of kind 'welder' is needed, arcs are detected on its current")
     for name, program in config.programs.items():
         problems += _program_problems(f"programs.{name}", program, config)
+    problems += _calibration_problems(config)
     default = config.cell.default_program
     if default is not None and default not in config.programs:
         problems.append(
             f"cell.default_program: no program {default!r}; known: {', '.join(config.programs) or 'none'}"
         )
     return problems
+
+
+def _calibration_problems(config: "Config") -> list[str]:
+    """Calibrations that cannot be: of an unknown kind, or of what the cell does not have."""
+    known: dict[str, Iterable[str]] = {"stream": config.streams, "view": config.views, "program": config.programs}
+    problems = [
+        f"calibration.max_age_days.{kind}: no such kind; known: {', '.join(sorted(KINDS))}"
+        for kind in config.calibration.max_age_days
+        if kind not in KINDS
+    ]
+    for name in config.calibration.required:
+        kind, _, device = name.partition(":")
+        if kind not in KINDS:
+            problems.append(f"calibration.required: {name!r}: give KIND:DEVICE; kinds: {', '.join(sorted(KINDS))}")
+        elif device not in (devices := known[KINDS[kind].device]):
+            noun = KINDS[kind].device
+            problems.append(f"calibration.required: {name!r}: no {noun} {device!r}; known: {', '.join(devices)}")
+    return problems + [
+        f"calibration.required: {item!r} is listed twice" for item in _twice(config.calibration.required)
+    ]
 
 
 def _program_problems(path: str, program: "ProgramConfig", config: "Config") -> list[str]:

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from drivers.base import MONOTONIC, Chunk, DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
 from edged import retention
+from edged.cell_calibration import read_cell_calibration
 from edged.config import Config, ConfigError, load_config
 from edged.control import Control, Handler
 from edged.endpoints import EndpointError
@@ -106,8 +107,6 @@ class Daemon:
         undo.callback(context.term)
         undo.callback((publisher := Publisher(context, config.net.verdicts, journal.last_per_program())).close)
         self._publisher = publisher
-        recorder = SeamRecorder(self._recordings, self._header, config_metadata(config))
-        undo.callback(recorder.close)
         unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish)
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
@@ -117,9 +116,24 @@ class Daemon:
         for stream in self._streams.values():
             undo.callback(stream.stop)
         specs = {name: stream.spec for name, stream in self._streams.items()}
+        self._calibration = calibration = read_cell_calibration(config, specs.values())
+        for warning in calibration.warnings(config.calibration, time.time_ns()):
+            log.warning("calibration", warning=warning)
+        recorder = SeamRecorder(self._recordings, self._header, config_metadata(config), calibration.content())
+        undo.callback(recorder.close)
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
-        self._engine = Engine(config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns)
+        self._engine = Engine(
+            config,
+            specs,
+            rings,
+            shared.lane(),
+            recorder,
+            self._publish,
+            self._publish,
+            _utc_ns,
+            calibration=calibration,
+        )
         self._rescorer = Rescorer(
             config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable
         )
@@ -225,6 +239,7 @@ class Daemon:
             warnings.append(f"{self._inbox.dropped} chunks dropped: the engine could not keep up")
         if not self._journal.has_reserve:
             warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
+        warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
         warnings += self._warnings.values()
         return HealthMessage(
             journal_id=self._journal.journal_id,
@@ -282,7 +297,12 @@ class Daemon:
 
     def _header(self) -> Any:
         cell = self._config.cell
-        return host_header(cell.name, f"edged {software_version()}", is_simulated=cell.is_simulated)
+        return host_header(
+            cell.name,
+            f"edged {software_version()}",
+            is_simulated=cell.is_simulated,
+            calibration_id=self._calibration.calibration_id,
+        )
 
 
 def software_version() -> str:

@@ -11,6 +11,7 @@ stream_broken          a required stream has gaps beyond its limits, or an arc's
 arc_too_short          no arc reached `min_arc_s`
 arc_count              arcs of at least `min_arc_s` differ from `expected_arcs` (shorter ones are failed ignitions)
 sync                   a required or optional stream's strike is off by more than `max_sync_residual_ms`
+calibration            a required calibration is missing, or one that the seam uses is damaged
 no_result              a view of the program has no image, or its scan is not complete within its limits
 reply                  the scorer's own reason, or no usable number
 collecting, shadow     the program publishes 0 until it is armed
@@ -19,7 +20,7 @@ ok                     score < 1: OK
 =====================  =================================================================================
 
 INDETERMINATE keeps its score: it is attached, never lost. Optional streams that are missing or broken make the
-verdict `degraded` and do not hide a score above the limit.
+verdict `degraded` and do not hide a score above the limit; so does a calibration that has expired.
 """
 
 import dataclasses
@@ -54,6 +55,8 @@ class Case:
     blind_ms: float = 0.0
     max_blind_ms: float = 0.0
     reply: ScoreReply | None = None
+    calibration: str = ""
+    expired: tuple[str, ...] = ()
     given: tuple[str, str] | None = None
 
 
@@ -70,7 +73,12 @@ class Decision:
 
 def decide(case: Case) -> Decision:
     """The label of a seam and why; see the module's table."""
-    degraded = _degraded(case)
+    found = _decide(case)
+    return dataclasses.replace(found, detail="; ".join([found.detail, *case.expired])) if case.expired else found
+
+
+def _decide(case: Case) -> Decision:
+    degraded = _degraded(case) or bool(case.expired)
     if case.given is not None:
         return Decision(Label.INDETERMINATE, *case.given, _shadow(case, Label.INDETERMINATE), degraded)
     if case.program is None:
@@ -202,6 +210,10 @@ def _sync(case: Case, program: ProgramConfig) -> str:
     return ", ".join(off) + f" against the current, limit {program.max_sync_residual_ms:g} ms" if off else ""
 
 
+def _calibration(case: Case, program: ProgramConfig) -> str:
+    return case.calibration
+
+
 def _no_result(case: Case, program: ProgramConfig) -> str:
     lines = []
     for kind, noun in (("result", "image"), ("profile", "complete scan")):
@@ -221,6 +233,7 @@ CHECKS: tuple[tuple[str, Callable[[Case, ProgramConfig], str]], ...] = (
     ("arc_too_short", _arc_too_short),
     ("arc_count", _arc_count),
     ("sync", _sync),
+    ("calibration", _calibration),
     ("no_result", _no_result),
 )
 """In order of priority; a check returns why it applies, "" where it does not."""

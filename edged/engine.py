@@ -22,7 +22,8 @@ from ulid import ULID
 from drivers.base import Chunk, StreamSpec
 from edged.aligner import Aligner
 from edged.arc import ArcStats
-from edged.config import Config, FrameConfig
+from edged.cell_calibration import CellCalibration, Scope
+from edged.config import Config
 from edged.control_desk import ControlDesk, OpenSeamStatus, Work
 from edged.decide import Case, decide
 from edged.parts import PartTracker
@@ -34,7 +35,7 @@ from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
 from edged.types import RESULT_KINDS, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
-from pipelines.window import Integrity, Seam, SeamFrame, SeamWindow
+from pipelines.window import Integrity, Seam, SeamWindow
 
 __all__ = ["Engine", "OpenSeamStatus", "RecorderLike"]
 
@@ -55,9 +56,11 @@ class Engine:
         recorder: None records nothing (replay).
         utc_ns: UTC of a monotonic `now_ns`, for people.
         new_id: makes seam ids; a replay gives the recorded one again.
+        calibration: turns the raw `specs` into calibrated ones for all but the recorder.
         on_verdict: called when the recording is on disk: journal, then publish.
 
-    Raises ValueError where no welder stream carries a current.
+    Raises ValueError where no welder stream carries a current, CalibrationError where a calibration does not fit its
+    stream.
     """
 
     def __init__(
@@ -71,19 +74,21 @@ class Engine:
         on_part: Callable[[PartVerdict], None],
         utc_ns: Callable[[int], int],
         new_id: Callable[[], str] = lambda: str(ULID()),
-        calibration_id: str = "none",
+        calibration: CellCalibration | None = None,
     ) -> None:
         self._config = config
-        self._specs = dict(specs)
+        self._calibration = calibration or CellCalibration()
+        self._raw_specs = dict(specs)
+        self._specs = {name: self._calibration.spec(spec) for name, spec in specs.items()}
         self._rings = dict(rings)
         self._scorer = scorer
         self._guard = RecordingGuard(recorder)
         self._on_verdict = on_verdict
         self._on_part = on_part
         self._utc_ns = utc_ns
-        self._identity = Identity(config.config_id, calibration_id, config.cell.is_simulated)
-        self._tracker = SeamTracker(config, specs, new_id)
-        self._views = ViewBinder(config.views, config.streams, rings)
+        self._identity = Identity(config.config_id, self._calibration.calibration_id, config.cell.is_simulated)
+        self._tracker = SeamTracker(config, self._specs, new_id)
+        self._views = ViewBinder(config.views, config.streams, rings, self._specs)
         self._parts = PartTracker(config.cell.name, config.config_id, config.cell.is_simulated)
         self._work: dict[str, Work] = {}
         self._last_seq: dict[str, int] = {}
@@ -174,12 +179,14 @@ class Engine:
             edge_ns,
             seam.not_before_ns,
             self._last_seq,
+            self._specs,
         )
         scoring = seam.program is not None and seam.program.model is not None
         self._work[seam.seam.seam_id] = Work(seam, aligner, scoring)
         if scoring:
             self._scorer.begin(seam.seam, aligner.specs)
-        self._guard.begin(seam.seam, aligner.specs + self._view_specs(seam, aligner), now_ns)
+        used = aligner.specs + self._view_specs(seam, aligner)
+        self._guard.begin(seam.seam, tuple(self._raw_specs[spec.name] for spec in used), now_ns)
         if seam.message is not None:
             self._guard.control(seam.seam.seam_id, *seam.message)
         log.info("arc on", seam_id=seam.seam.seam_id, torch=torch, program=seam.seam.program)
@@ -257,7 +264,7 @@ class Engine:
             height_map_mm=None if scan is None else scan.height_map_mm,
             calibration_id=self._identity.calibration_id,
             missing=_missing(work.open, integrity, wanted - self._scans(work.open) <= set(images)),
-            frame=_frame(work.open.settings.frame),
+            frame=self._calibration.frame(work.open.settings.frame, self._scope(work)),
         )
 
     def _answer(self, reply: ScoreReply, now_ns: int) -> None:
@@ -273,6 +280,8 @@ class Engine:
         window = work.window or self._window(work)
         scans = self._scans(work.open)
         current = self._config.streams[self._tracker.streams[seam.torch]]
+        scope, wanted = self._scope(work), self._config.calibration
+        expired = self._calibration.expired(wanted, self._utc_ns(seam.arc_on_ns), scope)
         decision = decide(
             Case(
                 program=work.open.program,
@@ -284,6 +293,8 @@ class Engine:
                 blind_ms=work.open.blind_ns / 1e6,
                 max_blind_ms=current.max_gap_ms,
                 reply=reply,
+                calibration=self._calibration.problem(wanted, scope),
+                expired=expired,
                 given=given,
             )
         )
@@ -296,7 +307,7 @@ class Engine:
             work.open.stats,
             self._length_mm(work),
             self._latencies(work, now_ns),
-            self._identity,
+            dataclasses.replace(self._identity, calibration_warnings=expired),
         )
         verdict = self._to_disk(seam, verdict, now_ns)
         work.open.state = SeamState.FINAL
@@ -309,6 +320,11 @@ class Engine:
     def _scans(self, seam: OpenSeam) -> frozenset[str]:
         """Which of the program's views are scans."""
         return frozenset(view for view in seam.settings.views if self._config.views[view].is_scan)
+
+    def _scope(self, work: Work) -> Scope:
+        views = work.open.settings.views
+        streams = {spec.name for spec in work.aligner.specs} | {self._config.views[view].stream for view in views}
+        return Scope(work.seam.program, frozenset(streams), frozenset(views))
 
     def _length_mm(self, work: Work) -> float | None:
         lengths = [welded_length_mm(spec, chunks, work.seam.arcs) for spec, chunks in work.aligner.motion]
@@ -356,10 +372,6 @@ class Engine:
         if path is not None:
             return dataclasses.replace(verdict, recording=str(path))
         return not_recorded(verdict, self._guard.take_error(seam.seam_id))
-
-
-def _frame(config: FrameConfig | None) -> SeamFrame | None:
-    return None if config is None else SeamFrame(config.length_mm, config.lag_mm, config.views, config.scan)
 
 
 def _missing(seam: OpenSeam, integrity: Mapping[str, Integrity], has_images: bool) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from calibration.files import CalibrationError
 from drivers.base import Chunk, StreamSpec
 from drivers.mcap_codec import (
     OPEN_SUFFIX,
@@ -26,6 +27,7 @@ from drivers.mcap_codec import (
     recover_recording,
 )
 from drivers.mcap_file import fsync_folder, unfinished_metadata
+from edged.cell_calibration import CellCalibration
 from edged.config import Config
 from edged.manifest import append_manifest, read_manifest
 from edged.types import Verdict
@@ -40,6 +42,7 @@ __all__ = [
     "is_complete",
     "manifest_line",
     "open_recordings",
+    "recorded_calibration",
     "recorded_config",
     "recorded_seam",
     "recorded_verdict",
@@ -89,6 +92,7 @@ class SeamRecorder:
         folder: where recordings lie; made when missing.
         header: called at every arc-on for a fresh header, see `host_header`.
         config: what `config_metadata` makes; without it `edged replay` needs one to cut and judge the seam by.
+        calibration: what `CellCalibration.content` makes; empty: the streams are as their devices gave them.
     """
 
     def __init__(
@@ -96,8 +100,10 @@ class SeamRecorder:
         folder: Path,
         header: Callable[[], RecordingHeader],
         config: Mapping[str, Any] | None = None,
+        calibration: Mapping[str, Any] | None = None,
     ) -> None:
         self._config = config
+        self._calibration = calibration
         self._folder = folder
         self._header = header
         self._open: dict[str, _Open] = {}
@@ -129,6 +135,8 @@ class SeamRecorder:
             writer.metadata("seam", _seam_values(seam))
             if self._config is not None:
                 writer.metadata("config", self._config)
+            if self._calibration:
+                writer.metadata("calibration", self._calibration)
             writer.sync()
             fsync_folder(self._folder)
 
@@ -329,6 +337,15 @@ def recorded_config(reader: RecordingReader) -> Config | None:
         raise RecordingError(
             f"{reader.path}: its config does not fit this version: {error}; give --config"
         ) from error
+
+
+def recorded_calibration(reader: RecordingReader) -> CellCalibration:
+    """The calibrations a seam was recorded with; none where the recording has none. Raises RecordingError."""
+    values = reader.metadata("calibration") or {}
+    try:
+        return CellCalibration.from_content(values, f"{reader.path}: metadata 'calibration'")
+    except CalibrationError as error:
+        raise RecordingError(f"{error}; give others with --calibration") from error
 
 
 def verdict_metadata(verdict: Verdict) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 from ulid import ULID
 
+from calibration.files import NO_CALIBRATION
 from drivers.base import DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
 from edged.arc import ArcStats
@@ -107,11 +108,13 @@ def _part(config: Config, part_id: str, seams: tuple[PartSeam, ...]) -> PartVerd
     )
 
 
-def interrupted_verdict(config: Config, seam: Seam, detail: str, recording: Path | None) -> Verdict:
+def interrupted_verdict(
+    config: Config, seam: Seam, detail: str, recording: Path | None, calibration_id: str = NO_CALIBRATION
+) -> Verdict:
     """INDETERMINATE(interrupted) for a seam of before the restart."""
     program = config.programs.get(seam.program)
     decision = decide(Case(program, seam.program, given=("interrupted", detail)))
-    identity = Identity(config.config_id, is_simulated=config.cell.is_simulated)
+    identity = Identity(config.config_id, calibration_id, is_simulated=config.cell.is_simulated)
     latencies = Latencies(None, None, time.time_ns())
     verdict = build_verdict(seam, program, decision, None, {}, ArcStats(), None, latencies, identity)
     return dataclasses.replace(verdict, recording=None if recording is None else str(recording))
@@ -130,7 +133,8 @@ def _save(config: Config, path: Path) -> _Found | None:
             "decided_utc_ns": time.time_ns(),
         }
         seam, recovered = recover_interrupted(path, kept)
-        return interrupted_verdict(config, seam, STOPPED, recovered), _pair(RecordingReader(recovered))
+        reader = RecordingReader(recovered)
+        return interrupted_verdict(config, seam, STOPPED, recovered, reader.header.calibration_id), _pair(reader)
     except (RecordingError, DeviceError) as error:
         unknown = Seam(path.stem, config.cell.name, "", "", time.monotonic_ns())
         return interrupted_verdict(config, unknown, f"edged stopped while the seam was open; {error}", None), None
@@ -161,7 +165,7 @@ def _verdict_of(config: Config, path: Path) -> _Found | None:
     seam = recorded_seam(reader)
     if seam.arcs and reader.metadata("verdict") is None:
         return None
-    return interrupted_verdict(config, seam, STOPPED, path), _pair(reader)
+    return interrupted_verdict(config, seam, STOPPED, path, reader.header.calibration_id), _pair(reader)
 
 
 def _pair(reader: RecordingReader) -> TimePair:

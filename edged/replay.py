@@ -13,8 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from calibration.files import CalibrationError, load_calibrations
 from drivers.base import MONOTONIC
 from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
+from edged.cell_calibration import CellCalibration
 from edged.config import Config, ConfigError, load_config
 from edged.engine import Engine
 from edged.recording import recordings
@@ -66,6 +68,9 @@ def replay(
     model: Annotated[str | None, typer.Option(help="model directory or 'demo' instead of the recorded one")] = None,
     speed: Annotated[str, typer.Option(help=SPEED_HELP)] = "max",
     config: Annotated[Path | None, typer.Option(help="judge by this config instead of the recorded one")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="folder of calibrations instead of the recorded ones; an empty one is none")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report here")] = None,
 ) -> None:
     """Judge recorded seams again and compare with the recorded verdicts."""
@@ -74,7 +79,8 @@ def replay(
         files = _files(paths)
         pace = _pace(speed, console)
         own_config = load_config(config) if config else None
-    except (RecordingError, ConfigError, ValueError) as error:
+        own_calibration = _calibration(calibration) if calibration else None
+    except (RecordingError, ConfigError, CalibrationError, ValueError) as error:
         console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(2) from error
     factory = local_engine(model)
@@ -82,7 +88,7 @@ def replay(
     failed: list[dict[str, str]] = []
     for file in _with_progress(files, console, quiet=speed == "step"):
         try:
-            verdict = replay_recording(file, factory, own_config, pace() if pace else None)
+            verdict = replay_recording(file, factory, own_config, pace() if pace else None, own_calibration)
             lines.append(report_line(verdict, RecordingReader(file).metadata("verdict") or {}))
         except (RecordingError, ModelError) as error:
             failed.append({"path": str(file), "error": str(error)})
@@ -106,14 +112,14 @@ def _with_progress(files: list[Path], console: Console, quiet: bool) -> Iterator
 def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """One seam of the report.
 
-    `diff` is relative, 1 where only one side has a score; None where another model judged or neither side has one.
-    Where a program had no threshold yet, the raw scores are compared.
+    `diff` is relative, 1 where only one side has a score; None where another model or calibration judged or neither
+    side has one. Where a program had no threshold yet, the raw scores are compared.
     """
     score = verdict.score
     now = {"score": score.score, "raw": score.raw} if score else {"score": None, "raw": None}
     key = "raw" if now["score"] is None and recorded.get("score") is None else "score"
-    same_model = verdict.model_id == recorded.get("model_id")
-    diff = _relative(now[key], recorded.get(key)) if same_model else None
+    same = all(getattr(verdict, name) == recorded.get(name, "none") for name in ("model_id", "calibration_id"))
+    diff = _relative(now[key], recorded.get(key)) if same else None
     return {
         "seam_id": verdict.seam.seam_id,
         "program": verdict.seam.program,
@@ -122,7 +128,8 @@ def report_line(verdict: Verdict, recorded: Mapping[str, Any]) -> dict[str, Any]
         "score": now["score"],
         "p_value": score.p_value if score else None,
         "model_id": verdict.model_id,
-        "recorded": {key: recorded.get(key) for key in ("label", "reason", "score", "model_id")},
+        "calibration_id": verdict.calibration_id,
+        "recorded": {key: recorded.get(key) for key in ("label", "reason", "score", "model_id", "calibration_id")},
         "diff": diff,
     }
 
@@ -143,6 +150,12 @@ def _files(paths: list[Path]) -> list[Path]:
             raise RecordingError(f"{missing[0]}: there is no such recording")
         files += found
     return files
+
+
+def _calibration(folder: Path) -> CellCalibration:
+    if not folder.is_dir():
+        raise CalibrationError(f"--calibration {folder}: is no folder; an empty one stands for no calibration")
+    return CellCalibration(load_calibrations(folder))
 
 
 def _pace(speed: str, console: Console) -> Callable[[], Pace] | None:

@@ -10,11 +10,13 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from calibration.files import CalibrationError
 from drivers.base import Chunk, ManualClock, StreamSpec
 from drivers.mcap_codec import ControlEvent, RecordingError, RecordingHeader, RecordingReader
+from edged.cell_calibration import CellCalibration
 from edged.config import Config
 from edged.engine import Engine
-from edged.recording import recorded_config, recorded_seam
+from edged.recording import recorded_calibration, recorded_config, recorded_seam
 from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
 from edged.types import Verdict
@@ -46,6 +48,7 @@ class ReplaySetup:
     config: Config
     specs: Mapping[str, StreamSpec]
     rings: Mapping[str, Ring]
+    calibration: CellCalibration
 
 
 EngineFactory = Callable[[ReplaySetup, Callable[[Verdict], None]], Engine]
@@ -54,7 +57,7 @@ Pace = Callable[[int], None]
 
 
 def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None]) -> Engine:
-    """An engine that sees a recorded seam again: its config, clocks and id, recording nothing."""
+    """An engine that sees a recorded seam again: its config, calibrations, clocks and id, recording nothing."""
     ids = iter([setup.seam.seam_id])
     return Engine(
         setup.config,
@@ -67,23 +70,27 @@ def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[V
         setup.header.to_utc_ns,
         # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
         lambda: next(ids, f"{setup.seam.seam_id}-next"),
-        setup.header.calibration_id,
+        setup.calibration,
     )
 
 
 def replay_recording(
-    path: Path, engine_factory: EngineFactory, config: Config | None = None, pace: Pace | None = None
+    path: Path,
+    engine_factory: EngineFactory,
+    config: Config | None = None,
+    pace: Pace | None = None,
+    calibration: CellCalibration | None = None,
 ) -> Verdict:
     """The verdict that the engine gives for a recorded seam.
 
     Args:
         engine_factory: makes a fresh engine for the recording; it must give the seam its recorded id.
-        config: instead of the recorded one.
+        config, calibration: instead of the recorded ones.
         pace: see `Pace`; None plays as fast as possible.
 
     Raises RecordingError when the recording cannot be read, has no configuration, or gives no verdict.
     """
-    steps = replay_steps(path, engine_factory, config, pace=pace)
+    steps = replay_steps(path, engine_factory, config, pace=pace, calibration=calibration)
     while True:
         try:
             next(steps)
@@ -98,6 +105,7 @@ def replay_steps(
     config: Config | None = None,
     waiting: Callable[[], bool] = lambda: False,
     pace: Pace | None = None,
+    calibration: CellCalibration | None = None,
 ) -> Generator[None, None, Verdict]:
     """`replay_recording` in small steps, for whoever has other work between them.
 
@@ -115,7 +123,12 @@ def replay_steps(
         )
     rings = {name: make_ring(spec, config.streams[name].ring_s) for name, spec in specs.items()}
     verdicts: list[Verdict] = []
-    engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings), verdicts.append)
+    if calibration is None:
+        calibration = recorded_calibration(reader)
+    try:
+        engine = engine_factory(ReplaySetup(seam, reader.header, config, specs, rings, calibration), verdicts.append)
+    except CalibrationError as error:
+        raise RecordingError(f"{path}: {error}") from error
 
     clock = ManualClock()
     for found in _sorted(reader.events(), REORDER_NS):

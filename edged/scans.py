@@ -14,7 +14,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.base import Chunk
+from drivers.base import Chunk, StreamSpec
 from edged.aligner import LATE_WAIT_NS, first_at
 from edged.config import StreamConfig
 from edged.integrity import StreamMeter
@@ -42,15 +42,18 @@ def no_scan(stream: str) -> ScanResult:
 
 
 class Scan:
-    """Rows of one stream over [from_ns, to_ns); chunks come in the order of their `seq`."""
+    """Rows of one stream over [from_ns, to_ns); chunks come in the order of their `seq`. `spec` is calibrated."""
 
-    def __init__(self, ring: Ring, config: StreamConfig, trigger_ns: int, from_ns: int, to_ns: int) -> None:
+    def __init__(
+        self, spec: StreamSpec, ring: Ring, config: StreamConfig, trigger_ns: int, from_ns: int, to_ns: int
+    ) -> None:
         self.trigger_ns = trigger_ns
         self.to_ns = to_ns
         self._from_ns = from_ns
+        self._spec = spec
         self._ring = ring
         self._config = config
-        self._meter = StreamMeter(ring.spec)
+        self._meter = StreamMeter(spec)
         self._head_ns: int | None = None
         self._first_ns: int | None = None
         self._rows: list[tuple[int, NDArray[np.float32]]] = []
@@ -58,7 +61,7 @@ class Scan:
     @property
     def stream(self) -> str:
         """The profiler's stream."""
-        return self._ring.spec.name
+        return self._spec.name
 
     @property
     def from_ns(self) -> int:
@@ -106,7 +109,7 @@ class Scan:
             self._first_ns = piece.t_ns
             # Lost before the scan began, or within it: time tells which.
             piece = dataclasses.replace(piece, lost_before=0)
-        heights = self._ring.spec.physical(piece.data)
+        heights = self._spec.physical(piece.data)
         self._rows.append((piece.counter, heights))
         has_return = np.asarray(np.isfinite(heights).any(axis=1))
         borders = [0, *(np.flatnonzero(np.diff(has_return)) + 1).tolist(), piece.n]
@@ -119,7 +122,7 @@ class Scan:
 
     def _begin_ns(self) -> int:
         """Where coverage begins: at the first row where no earlier one can be due, else at the beginning."""
-        spec = self._ring.spec
+        spec = self._spec
         slack_ns = round((2 if spec.tick == "arrival" else 1) * spec.dt_ns) + EDGE_NS
         late = self._first_ns is None or self._first_ns - self._from_ns > slack_ns
         return self._from_ns if late or self._first_ns is None else self._first_ns
@@ -128,7 +131,7 @@ class Scan:
         """(rows, width): rows in the order of their counters, lost ones NaN, so that a row's place stays its mm."""
         first = self._rows[0][0]
         last_counter, last = self._rows[-1]
-        found = np.full((last_counter + len(last) - first, *self._ring.spec.shape), np.nan, np.float32)
+        found = np.full((last_counter + len(last) - first, *self._spec.shape), np.nan, np.float32)
         for counter, heights in self._rows:
             found[counter - first : counter - first + len(heights)] = heights
         return found

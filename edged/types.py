@@ -37,6 +37,7 @@ REASONS: dict[str, str] = {
     "stream_missing": "a required stream gave nothing during the seam",
     "stream_broken": "a required stream has gaps beyond its limit",
     "sync": "current and sound or camera disagree on when the arc was struck",
+    "calibration": "a calibration that the config requires is missing, or one of this seam's is damaged",
     "arc_count": "the number of arcs differs from the program's expected_arcs",
     "arc_too_short": "the only arc was shorter than min_arc_s",
     "worker_failed": "the scoring process failed or did not answer in time",
@@ -78,7 +79,8 @@ class Verdict:
 
     `arc_energy_j_mm` is ∫U·I dt over the length welded (ISO/TR 18491, instantaneous power) and
     `heat_input_kj_mm` is k · arc energy / 1000; both None where the speed is unknown. Latencies in ms.
-    `decided_utc_ns` is UTC, for people; nothing inside computes with it.
+    `decided_utc_ns` is UTC, for people; nothing inside computes with it. `calibration_warnings`: those of its
+    calibrations that have expired, in words.
     """
 
     seam: Seam
@@ -105,6 +107,7 @@ class Verdict:
     is_simulated: bool
     decided_utc_ns: int
     recording: str | None
+    calibration_warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

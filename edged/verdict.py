@@ -26,6 +26,7 @@ class Identity:
     config_id: str
     calibration_id: str = "none"
     is_simulated: bool = False
+    calibration_warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def build_verdict(
         is_simulated=identity.is_simulated,
         decided_utc_ns=latencies.decided_utc_ns,
         recording=None,
+        calibration_warnings=identity.calibration_warnings,
     )
 
 

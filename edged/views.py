@@ -10,7 +10,7 @@ the ring goes on.
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from drivers.base import Chunk
+from drivers.base import Chunk, StreamSpec
 from edged.config import StreamConfig, ViewConfig
 from edged.messages import ControlError
 from edged.ring import Ring
@@ -38,11 +38,19 @@ class _Trigger:
 
 
 class ViewBinder:
-    """Triggers that wait for their frame, and frames and scans of seams that are still open."""
+    """Triggers that wait for their frame, and frames and scans of seams that are still open.
+
+    `specs` are the streams' calibrated ones.
+    """
 
     def __init__(
-        self, views: Mapping[str, ViewConfig], streams: Mapping[str, StreamConfig], rings: Mapping[str, Ring]
+        self,
+        views: Mapping[str, ViewConfig],
+        streams: Mapping[str, StreamConfig],
+        rings: Mapping[str, Ring],
+        specs: Mapping[str, StreamSpec],
     ) -> None:
+        self._specs = specs
         self._views = views
         self._streams = streams
         self._rings = rings
@@ -68,7 +76,7 @@ class ViewBinder:
         else:
             to_ns = from_ns + round(config.scan_s * 1e9)
             ring, limits = self._rings[config.stream], self._streams[config.stream]
-            self._scans[key] = Scan(ring, limits, t_ns, from_ns, to_ns)
+            self._scans[key] = Scan(self._specs[config.stream], ring, limits, t_ns, from_ns, to_ns)
         held = [chunk for chunk in self._rings[config.stream].slice(from_ns, 2**62) if chunk.seq <= last_seq]
         return [taken for chunk in held if (taken := self._give(key, chunk)) is not None]
 

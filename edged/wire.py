@@ -140,6 +140,7 @@ class VerdictMessage(Message):
     latency_from_last_input_ms: FiniteFloat | None
     model_id: Text | None
     calibration_id: Text
+    calibration_warnings: Annotated[list[Text], Field(max_length=MAX_MAP_ENTRIES)] = Field(default_factory=list)
     config_id: Text
     is_simulated: bool
     decided_utc_ns: UtcNs

@@ -69,6 +69,7 @@ def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimeP
         latency_from_last_input_ms=_finite(verdict.latency_from_last_input_ms),
         model_id=_optional_text(verdict.model_id),
         calibration_id=_text(verdict.calibration_id),
+        calibration_warnings=[_text(line) for line in verdict.calibration_warnings[:MAX_MAP_ENTRIES]],
         config_id=verdict.config_id,
         is_simulated=verdict.is_simulated,
         decided_utc_ns=max(0, verdict.decided_utc_ns),

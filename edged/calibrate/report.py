@@ -18,16 +18,27 @@ from rich.table import Table
 from calibration.files import Calibration, CalibrationError, load_calibrations, write_calibration
 from drivers.base import DeviceError
 from drivers.mcap_codec import RecordingError
-from edged.config import ConfigError
+from edged.config import DEFAULT_DATA_DIR, ConfigError
 
-__all__ = ["DirectoryOption", "DryRunOption", "JsonOption", "Residual", "ValidOption", "bad_input", "conclude"]
+__all__ = [
+    "DEFAULT_DIRECTORY",
+    "DirectoryOption",
+    "DryRunOption",
+    "JsonOption",
+    "Residual",
+    "ValidOption",
+    "bad_input",
+    "conclude",
+    "software",
+]
 
 DirectoryOption = Annotated[
-    Path, typer.Option("--directory", help="Folder of the calibration files; [calibration] directory of the config.")
+    Path, typer.Option("--directory", help="Folder of the calibration files: calibration.directory of the config.")
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write what was found, as JSON.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Measure and report; write no calibration.")]
-ValidOption = Annotated[float | None, typer.Option(min=0.1, help="Days until it expires; for ever when left out.")]
+ValidOption = Annotated[float, typer.Option(min=0, help="Days until it expires; 0: never.")]
+DEFAULT_DIRECTORY = DEFAULT_DATA_DIR / "calibration"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +54,13 @@ class Residual:
     def beyond(self) -> bool:
         """Whether it refuses the calibration; a figure that could not be computed does."""
         return self.limit is not None and not (math.isfinite(self.value) and self.value <= self.limit)
+
+
+def software() -> str:
+    """What a calibration says it was made by."""
+    from edged.daemon import software_version
+
+    return f"edged {software_version()}"
 
 
 @contextmanager

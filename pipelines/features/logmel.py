@@ -129,5 +129,6 @@ class AudioTokens:
 
 
 def _full_scale(spec: StreamSpec) -> float:
+    """What counts as full scale: the converter's, less what a calibration found to be missing of the level."""
     dtype = np.dtype(spec.dtype)
-    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+    return (float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0) / spec.gain

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, ManualClock, StreamSpec
+from edged.cell_calibration import CellCalibration
 from edged.config import Config
 from edged.engine import Engine
 from edged.recording import SeamRecordingError
@@ -250,6 +251,7 @@ class Cell:
         recorder: FakeRecorder | None = None,
         new_id: Callable[[], str] | None = None,
         ring_s: float = 30.0,
+        calibration: CellCalibration | None = None,
     ) -> None:
         self.config = cfg or config()
         found = specs or [
@@ -278,6 +280,7 @@ class Cell:
             self.parts.append,
             utc_ns=lambda now_ns: now_ns + 1_700_000_000 * S,
             new_id=new_id or (lambda: f"seam-{next(numbers)}"),
+            calibration=calibration,
         )
         self._queue: list[tuple[int, int, Chunk | dict[str, Any]]] = []
         self._count = itertools.count()
