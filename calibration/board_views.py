@@ -56,7 +56,9 @@ def find_board(name: str, grey: Grey, board: Board) -> BoardView | Rejection:
         return Rejection(name, found)
     ids, corners = found
     hull = _hull(corners)
-    view = BoardView(name, ids, corners, edge_blur_px(grey, _mask(hull, grey.shape)), _area(hull) / grey.size)
+    # A few corners span no area that has edges in it.
+    inside = _mask(hull, grey.shape) if len(ids) > LEAST_SHARE * board.corners else None
+    view = BoardView(name, ids, corners, edge_blur_px(grey, inside), _area(hull) / grey.size)
     problem = _problem(view, board)
     return view if problem is None else Rejection(name, problem)
 
@@ -81,17 +83,17 @@ def duplicates(views: list[BoardView], size_px: tuple[int, int]) -> list[Rejecti
 
 
 def _problem(view: BoardView, board: Board) -> str | None:
-    wanted = max(LEAST_CORNERS, round(LEAST_SHARE * board.corners))
-    on_a_line = np.linalg.matrix_rank(corners_mm(board)[view.ids, :2] - corners_mm(board)[view.ids[0], :2]) < 2
-    if len(view.ids) < wanted or on_a_line:
-        return (
-            f"only {len(view.ids)} of {board.corners} corners are seen, {wanted} are needed, not in one line; show "
-            "the whole board, without reflections"
-        )
     if view.blur_px > MAX_BLUR_PX:
         return (
             f"blurred: its edges are {view.blur_px:.1f} px wide (σ), at most {MAX_BLUR_PX:g} px; focus the lens, "
             "hold the board still, or give more light"
+        )
+    wanted = max(LEAST_CORNERS, round(LEAST_SHARE * board.corners))
+    places = corners_mm(board)[view.ids, :2]
+    if len(view.ids) < wanted or np.linalg.matrix_rank(places - places[0]) < 2:
+        return (
+            f"only {len(view.ids)} of {board.corners} corners are seen, {wanted} are needed, not in one line; show "
+            "the whole board, nearer, without reflections"
         )
     if view.area_share < LEAST_AREA:
         return (

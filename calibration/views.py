@@ -206,7 +206,8 @@ def _result(
     repeat_mm = float(np.sqrt(shown.var(axis=0, ddof=1).sum(1)).max())
     residual_mm = float(np.sqrt(np.mean([p.placed.residual_mm**2 for p in used])))
     steady = len(used) >= LEAST_STEADY and repeat_mm < STEADY_MM
-    geometry = dataclasses.replace(layout, steady=tuple(middle.onto.ravel().tolist()) if steady else None)
+    onto = tuple(middle.onto.ravel().tolist()) if steady else None
+    geometry = dataclasses.replace(layout, steady=onto, size_px=size_px)
     camera_mm, tilt_deg = (None, None) if layout.camera is None else _station(middle.onto)
     return ViewResult(
         geometry, size_px, tuple(used), tuple(rejected), residual_mm, repeat_mm,

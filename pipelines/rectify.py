@@ -8,7 +8,7 @@ camera on a robot never hangs quite the same; a camera that does (`steady`) plac
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class ViewGeometry:
     `marker_mm`: side of the black square. `above_mm`: how far the markers lie above the plate; needs the camera.
     `camera`: fx, fy, cx, cy, k1, k2, p1, p2 in px of the view's pictures, None where it was not calibrated.
     `steady`: 3 × 3 row by row from mm on the marker plane to the flat image (`Placed`), of a camera that stays put.
+    `size_px`: width and height of the pictures that it holds for; None holds for any.
     """
 
     markers: tuple[tuple[int, float, float], ...]
@@ -58,12 +59,22 @@ class ViewGeometry:
     above_mm: float = 0.0
     camera: tuple[float, float, float, float, float, float, float, float] | None = None
     steady: tuple[float, ...] | None = None
+    size_px: tuple[int, int] | None = None
 
     @property
     def extent(self) -> Area:
         """The rectangle around the markers' centres, as in `SeamFrame.views`."""
         along, across = [m[1] for m in self.markers], [m[2] for m in self.markers]
         return min(along), max(along), min(across), max(across)
+
+    def moved(self, along_mm: float, across_mm: float) -> Self:
+        """The same markers and camera beside a seam that lies elsewhere: everything shifted by that much."""
+        steady = None
+        if self.steady is not None:
+            back = np.array([[1, 0, -along_mm], [0, 1, -across_mm], [0, 0, 1.0]])
+            steady = tuple((np.reshape(self.steady, (3, 3)) @ back).ravel().tolist())
+        markers = tuple((ident, x + along_mm, y + across_mm) for ident, x, y in self.markers)
+        return dataclasses.replace(self, markers=markers, steady=steady)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +153,9 @@ def rectify(
 
 
 def find_and_place(image: NDArray[np.uint8], geometry: ViewGeometry) -> tuple[Corners, Placed | None]:
-    """The view's markers in a picture, and where it shows the seam."""
+    """The view's markers in a picture, and where it shows the seam; None too for a picture of another size."""
+    if geometry.size_px not in (None, (image.shape[1], image.shape[0])):
+        return {}, None
     found = find_markers(image, frozenset(m[0] for m in geometry.markers), geometry.dictionary)
     return found, place_view(found, geometry)
 

@@ -26,6 +26,7 @@ from pipelines.features.logmel import AudioTokens
 from pipelines.features.result import LEVELS, ResultMap, result_map
 from pipelines.features.sensor import SensorSteps
 from pipelines.features.table import Tier
+from pipelines.scan_place import laid_by_bead
 from pipelines.window import Seam, SeamFrame, SeamWindow
 
 __all__ = [
@@ -189,8 +190,8 @@ class SeamExtractor:
             views=views,
             travel_speed_mm_s=seam.travel_speed_mm_s,
             geo=geo,
-            # A view's geometry has done its work in its map, and is not kept.
-            frame=None if window.frame is None else dataclasses.replace(window.frame, geometry={}),
+            # What calibrations say has done its work in the maps, and is not kept.
+            frame=None if window.frame is None else dataclasses.replace(window.frame, geometry={}, bead=None),
             tier=self._tier,
         )
         broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE}
@@ -200,7 +201,10 @@ class SeamExtractor:
         """None without a scan, or where nobody said which part of the seam it shows."""
         if window.height_map_mm is None or window.frame is None or window.frame.scan is None:
             return None
-        return geometry_map(window.height_map_mm, window.frame.scan, window.frame.length_mm, self._backbone)
+        scan = window.frame.scan
+        if window.frame.bead is not None:
+            scan = laid_by_bead(window.height_map_mm, scan, window.frame.bead)
+        return geometry_map(window.height_map_mm, scan, window.frame.length_mm, self._backbone)
 
     def _spent(self, stage: str, begin: float) -> None:
         self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (time.perf_counter() - begin) * 1e3
@@ -280,7 +284,7 @@ def load_features(path: Path, tier: Tier = "default") -> SeamFeatures:
 
 
 def _frame_plain(frame: SeamFrame) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(frame).items() if key != "geometry"}
+    return {key: value for key, value in dataclasses.asdict(frame).items() if key not in ("geometry", "bead")}
 
 
 def _frame(plain: Mapping[str, Any]) -> SeamFrame:
