@@ -9,12 +9,26 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drivers.base import StreamSpec
+from pipelines.rectify import ViewGeometry
 from pipelines.window import SeamFrame
 
-__all__ = ["KINDS", "ChannelLine", "Kind", "LagValues", "MicrophoneValues", "Noun", "Values", "WelderValues"]
+__all__ = [
+    "KINDS",
+    "CameraValues",
+    "ChannelLine",
+    "Kind",
+    "LagValues",
+    "MicrophoneValues",
+    "Noun",
+    "ProfileValues",
+    "Values",
+    "ViewValues",
+    "WelderValues",
+]
 
 Noun = Literal["stream", "view", "program"]
 
@@ -105,6 +119,106 @@ class LagValues(Values):
         return dataclasses.replace(frame, lag_mm=self.lag_mm)
 
 
+class CameraValues(Values):
+    """`camera`, of a camera's stream: what the lens does, for pictures of this size; `calibration.camera`."""
+
+    image_px: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
+    """Width and height."""
+    fx: Annotated[Finite, Field(gt=0)]
+    fy: Annotated[Finite, Field(gt=0)]
+    cx: Finite
+    cy: Finite
+    k1: Finite
+    k2: Finite
+    p1: Finite
+    p2: Finite
+    interval: dict[str, Annotated[Finite, Field(ge=0)]]
+    """Half width of each parameter's 95 % interval."""
+    board: str
+    views: Annotated[int, Field(ge=1)]
+
+    @property
+    def intrinsics(self) -> tuple[float, float, float, float, float, float, float, float]:
+        """As in `pipelines.rectify.ViewGeometry.camera`."""
+        return self.fx, self.fy, self.cx, self.cy, self.k1, self.k2, self.p1, self.p2
+
+
+class ViewValues(Values):
+    """`views`, of a view: its markers, mm on the seam, its camera, and how well both agree; `calibration.views`."""
+
+    markers: Annotated[tuple[tuple[int, Finite, Finite], ...], Field(min_length=2)]
+    """Id, along, across of the centres."""
+    marker_mm: Annotated[Finite, Field(gt=0)]
+    dictionary: str
+    above_mm: Finite = 0.0
+    camera: tuple[Finite, Finite, Finite, Finite, Finite, Finite, Finite, Finite] | None = None
+    """fx, fy, cx, cy, k1, k2, p1, p2 of the camera's own calibration."""
+    steady: Annotated[tuple[Finite, ...], Field(min_length=9, max_length=9)] | None = None
+    image_px: tuple[int, int]
+    px_per_mm: Annotated[Finite, Field(gt=0)]
+    """On the bead, where it is smallest."""
+    camera_mm: tuple[Finite, Finite, Finite] | None = None
+    """Where the camera stands: along, across, above the plate."""
+    pictures: Annotated[int, Field(ge=1)]
+
+    @property
+    def geometry(self) -> ViewGeometry:
+        """What brings a picture onto the seam's mm."""
+        return ViewGeometry(
+            self.markers, self.marker_mm, self.dictionary, self.above_mm, self.camera, self.steady, self.image_px
+        )
+
+    def of_frame(self, frame: SeamFrame, device: str) -> SeamFrame:
+        """The view's geometry; where the program says where the view lies, the markers are laid there."""
+        geometry = self.geometry
+        if device in frame.views:
+            from_mm, left_mm = frame.views[device][0], frame.views[device][2]
+            geometry = geometry.moved(from_mm - geometry.extent[0], left_mm - geometry.extent[2])
+        return dataclasses.replace(
+            frame,
+            views={**frame.views, device: geometry.extent},
+            geometry={**frame.geometry, device: geometry},
+        )
+
+
+class ProfileValues(Values):
+    """`profile`, of a laser profiler's stream: its heights, and where its scans lie on the seam.
+
+    A point reads `scale * raw + offset_mm + tilt * y`, y from −`half_width_mm` to it across the rows.
+    """
+
+    scale: Annotated[Finite, Field(ge=0.5, le=2.0)] = 1.0
+    offset_mm: Finite = 0.0
+    tilt: Annotated[Finite, Field(ge=-0.5, le=0.5)] = 0.0
+    points: Annotated[int, Field(ge=2)] | None = None
+    half_width_mm: Annotated[Finite, Field(gt=0)]
+    scan: tuple[Finite, Annotated[Finite, Field(gt=0)], Annotated[Finite, Field(gt=0)]] | None = None
+    """Place of the first row, mm a row, half width; None where no photographs were compared."""
+    across_mm: Finite = 0.0
+    """How far the rows' middle lies from the joint, and by how much they are turned against the photographs."""
+    turn_deg: Finite = 0.0
+    bead: tuple[Finite, Finite] | None = None
+    """Where good beads begin and end in a scan, mm."""
+    seams: Annotated[int, Field(ge=0)] = 0
+
+    def of_stream(self, spec: StreamSpec) -> StreamSpec:
+        """The heights of a gauge."""
+        (points,) = spec.shape
+        if self.points not in (None, points):
+            raise ValueError(f"stream {spec.name}: rows of {points} points, calibrated with {self.points}")
+        if (self.scale, self.offset_mm, self.tilt) == (1.0, 0.0, 0.0):
+            return spec
+        scale = np.broadcast_to(np.asarray(spec.scale or (1.0,), np.float64), points)
+        offset = np.broadcast_to(np.asarray(spec.offset or (0.0,), np.float64), points)
+        y_mm = np.linspace(-self.half_width_mm, self.half_width_mm, points)
+        offset = self.scale * offset + self.offset_mm + self.tilt * y_mm
+        return dataclasses.replace(spec, scale=tuple((self.scale * scale).tolist()), offset=tuple(offset.tolist()))
+
+    def of_frame(self, frame: SeamFrame, device: str) -> SeamFrame:
+        """Where a scan lies, and where the bead should begin and end in it."""
+        return dataclasses.replace(frame, scan=self.scan or frame.scan, bead=self.bead or frame.bead)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
     """One row: what `device` names, and the model of the values."""
@@ -117,4 +231,7 @@ KINDS: Mapping[str, Kind] = {
     "welder": Kind("stream", WelderValues),
     "microphone": Kind("stream", MicrophoneValues),
     "lag": Kind("program", LagValues),
+    "camera": Kind("stream", CameraValues),
+    "views": Kind("view", ViewValues),
+    "profile": Kind("stream", ProfileValues),
 }

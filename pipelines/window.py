@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
+from pipelines.rectify import ViewGeometry
 
 __all__ = [
     "AlongPoint",
@@ -109,13 +110,16 @@ class SeamFrame:
 
     `views` gives for a photograph the centres of its markers as (along from, along to, across from, across to).
     `scan` gives for a height map (place of its first row, mm a row, half of its width). Metal at s froze while the
-    arc stood at s + `lag_mm`.
+    arc stood at s + `lag_mm`. `geometry` says more of a photograph's view where that was calibrated,
+    `bead` where good beads begin and end in a scan, mm along: then each scan is laid by its own bead (`scan_place`).
     """
 
     length_mm: float
     lag_mm: float = 0.0
     views: Mapping[str, tuple[float, float, float, float]] = dataclasses.field(default_factory=dict)
     scan: tuple[float, float, float] | None = None
+    geometry: Mapping[str, ViewGeometry] = dataclasses.field(default_factory=dict)
+    bead: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from pipelines.features.logmel import AudioTokens
 from pipelines.features.result import LEVELS, ResultMap, result_map
 from pipelines.features.sensor import SensorSteps
 from pipelines.features.table import Tier
+from pipelines.scan_place import laid_by_bead
 from pipelines.window import Seam, SeamFrame, SeamWindow
 
 __all__ = [
@@ -167,7 +168,11 @@ class SeamExtractor:
         video, video_known = self._frames.get(0, tokens)
         audio, audio_known = self._audio.get(0, tokens)
         begin = time.perf_counter()
-        views = {name: result_map(view.jpeg, self._backbone) for name, view in sorted(window.views.items())}
+        geometry = {} if window.frame is None else window.frame.geometry
+        views = {
+            name: result_map(view.jpeg, self._backbone, geometry.get(name))
+            for name, view in sorted(window.views.items())
+        }
         self._spent("result", begin)
         begin = time.perf_counter()
         geo = self._geometry(window)
@@ -185,7 +190,8 @@ class SeamExtractor:
             views=views,
             travel_speed_mm_s=seam.travel_speed_mm_s,
             geo=geo,
-            frame=window.frame,
+            # What calibrations say has done its work in the maps, and is not kept.
+            frame=None if window.frame is None else dataclasses.replace(window.frame, geometry={}, bead=None),
             tier=self._tier,
         )
         broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE}
@@ -195,7 +201,10 @@ class SeamExtractor:
         """None without a scan, or where nobody said which part of the seam it shows."""
         if window.height_map_mm is None or window.frame is None or window.frame.scan is None:
             return None
-        return geometry_map(window.height_map_mm, window.frame.scan, window.frame.length_mm, self._backbone)
+        scan = window.frame.scan
+        if window.frame.bead is not None:
+            scan = laid_by_bead(window.height_map_mm, scan, window.frame.bead)
+        return geometry_map(window.height_map_mm, scan, window.frame.length_mm, self._backbone)
 
     def _spent(self, stage: str, begin: float) -> None:
         self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (time.perf_counter() - begin) * 1e3
@@ -224,7 +233,7 @@ def save_features(features: SeamFeatures, path: Path) -> None:
         "program": features.program,
         "session": features.session,
         "travel_speed_mm_s": "" if speed is None else repr(speed),
-        "frame": "" if features.frame is None else json.dumps(dataclasses.asdict(features.frame), sort_keys=True),
+        "frame": "" if features.frame is None else json.dumps(_frame_plain(features.frame), sort_keys=True),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
@@ -272,6 +281,10 @@ def load_features(path: Path, tier: Tier = "default") -> SeamFeatures:
         tier=tier,
         **{name: tensors[name] for name in ARRAYS},
     )
+
+
+def _frame_plain(frame: SeamFrame) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(frame).items() if key not in ("geometry", "bead")}
 
 
 def _frame(plain: Mapping[str, Any]) -> SeamFrame:

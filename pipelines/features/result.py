@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from pipelines.features.frames import decode_rgb
 from pipelines.features.lite0 import INPUT_PX, Backbone
+from pipelines.markers import find_markers
+from pipelines.rectify import ViewGeometry, find_and_place, rectify
 
 __all__ = ["LEVELS", "RESULT_ROWS", "ROW_FEATURES", "ResultMap", "result_map", "seam_strip"]
 
@@ -32,63 +34,71 @@ CROP_X, CROP_Y = (0.12, 0.88), (-0.1, 1.1)
 """The part of the rectangle between the markers' centres that is looked at."""
 PROFILE_WEIGHT = 12.0
 """Brings the brightness (0–1) to about the spread of the map's channels, times two."""
-RIM_PX = 16
 WHITE = 217.0
 """What the markers' white paper is scaled to."""
 
 
-def seam_strip(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-    """The seam as `(224, 896, 3)`, and whether it was found between its markers or is just the whole view."""
+def seam_strip(image: NDArray[np.uint8], geometry: ViewGeometry | None = None) -> tuple[NDArray[np.uint8], bool]:
+    """The seam as `(224, 896, 3)`, and whether it was found between its markers or is just the whole view.
+
+    `geometry`: of a view that was calibrated; its markers may be any, some may be hidden, and its lens may distort.
+    """
     import cv2
 
+    if geometry is not None:
+        return _calibrated_strip(image, geometry)
     if image.shape[0] > image.shape[1]:
         image = np.ascontiguousarray(image.transpose(1, 0, 2))
-    rows, columns = STRIP_PX
     markers = _markers(image)
     if markers is None:
-        whole: Any = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-        return np.asarray(whole, np.uint8), False
+        return _whole(image), False
+    rows, columns = STRIP_PX
     first, last = np.array([CROP_X, CROP_Y], np.float32).T
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
     place = ((square - first) / (last - first) * np.array([columns, rows], np.float32)).astype(np.float32)
     onto = cv2.getPerspectiveTransform(markers.mean(1), place)
     strip = cv2.warpPerspective(image, onto, (columns, rows), flags=cv2.INTER_LINEAR).astype(np.float32)
-    return np.clip(strip * _light(image, markers, place), 0, 255).astype(np.uint8), True
+    return np.clip(strip * _light(image, markers, place[:, 0]), 0, 255).astype(np.uint8), True
+
+
+def _whole(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import cv2
+
+    whole: Any = cv2.resize(image, STRIP_PX[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(whole, np.uint8)
+
+
+def _calibrated_strip(image: NDArray[np.uint8], geometry: ViewGeometry) -> tuple[NDArray[np.uint8], bool]:
+    """The same part of the rectangle around the markers, by their known places; their white still sets the light."""
+    found, placed = find_and_place(image, geometry)
+    if placed is None or not found:
+        return _whole(image), False
+    x0, x1, y0, y1 = geometry.extent
+    width, height = x1 - x0, y1 - y0
+    area = (x0 + CROP_X[0] * width, x0 + CROP_X[1] * width, y0 + CROP_Y[0] * height, y0 + CROP_Y[1] * height)
+    strip = rectify(image, placed, area, STRIP_PX, geometry.above_mm).astype(np.float32)
+    at_mm = {ident: along for ident, along, _ in geometry.markers}
+    at = np.array([(at_mm[ident] - area[0]) / (area[1] - area[0]) * STRIP_PX[1] for ident in found])
+    light = _light(image, np.stack(list(found.values())), at)
+    return np.clip(strip * light, 0, 255).astype(np.uint8), True
 
 
 def _markers(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """Corners of the markers 0–3 `(4, 4, 2)` px; None unless each is seen once."""
-    import cv2
-
-    bare = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    plate = float(np.median(bare))
-    # A marker at the picture's very edge has no rim to be told from: lend it one.
-    grey = cv2.copyMakeBorder(bare, RIM_PX, RIM_PX, RIM_PX, RIM_PX, cv2.BORDER_CONSTANT, value=[plate])
-    # Paper as dark as the plate: else its own outline hides that of the black square within.
-    attempts = (np.minimum(grey, np.uint8(plate)), cv2.threshold(grey, 0.55 * plate, 255, cv2.THRESH_BINARY)[1], grey)
-    detector = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_50))
-    found: dict[int, NDArray[np.float32]] = {}
-    for attempt in attempts:
-        corners, ids, _ = detector.detectMarkers(attempt)
-        for i, corner in zip([] if ids is None else np.asarray(ids).ravel(), corners, strict=True):
-            found.setdefault(int(i), np.asarray(corner, np.float32).reshape(4, 2))
-        if found.keys() >= {0, 1, 2, 3}:
-            break
-    else:
-        return None
-    rough = np.concatenate([found[i] for i in range(4)]).astype(np.float32)
-    until = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.02)
-    fine: Any = cv2.cornerSubPix(grey, rough[:, None].copy(), (4, 4), (-1, -1), until)
-    return np.asarray(fine, np.float32).reshape(4, 4, 2) - RIM_PX
+    """Corners of the markers 0–3 `(4, 4, 2)` px; None unless each is seen."""
+    found = find_markers(image, frozenset(range(4)))
+    return np.stack([found[i] for i in range(4)]) if len(found) == 4 else None
 
 
-def _light(image: NDArray[np.uint8], markers: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gain `(1, 896, 3)` that makes the markers' paper white: a straight line from the left pair to the right."""
+def _light(image: NDArray[np.uint8], markers: NDArray[np.float32], at: NDArray[Any]) -> NDArray[np.float32]:
+    """Gain `(1, 896, 3)` that makes the markers' paper white: a straight line from the left ones to the right.
+
+    `at` (n,): column of the strip at which each of the markers `(n, 4, 2)` stands.
+    """
     white = np.stack([_paper(image, corners) for corners in markers])
-    left, right = white[[0, 3]].mean(0), white[[1, 2]].mean(0)
-    x = np.arange(STRIP_PX[1], dtype=np.float32)[:, None]
-    at_left, at_right = place[[0, 3], 0].mean(), place[[1, 2], 0].mean()
-    share = (x - at_left) / (at_right - at_left)
+    on_left = at <= at.mean()
+    left, at_left = white[on_left].mean(0), at[on_left].mean()
+    right, at_right = (left, at_left + 1) if on_left.all() else (white[~on_left].mean(0), at[~on_left].mean())
+    share = (np.arange(STRIP_PX[1], dtype=np.float32)[:, None] - at_left) / (at_right - at_left)
     gain: NDArray[np.float32] = (WHITE / (left + (right - left) * share))[None].astype(np.float32)
     return gain
 
@@ -130,9 +140,9 @@ class ResultMap:
         return np.concatenate(found, axis=1)
 
 
-def result_map(jpeg: NDArray[np.uint8], backbone: Backbone) -> ResultMap:
+def result_map(jpeg: NDArray[np.uint8], backbone: Backbone, geometry: ViewGeometry | None = None) -> ResultMap:
     """The map of one view, from left to right. Raises ValueError when it cannot be decoded."""
-    strip, located = seam_strip(decode_rgb(jpeg))
+    strip, located = seam_strip(decode_rgb(jpeg), geometry)
     tiles = np.ascontiguousarray(strip.reshape(INPUT_PX, TILES, INPUT_PX, 3).swapaxes(0, 1))
     fine, coarse = (np.concatenate(list(level), axis=1).astype(np.float16) for level in backbone.middle(tiles))
     profile = strip.reshape(INPUT_PX // 2, 2, COLUMNS, 8, 3).mean((1, 3)) / 255.0
