@@ -211,7 +211,11 @@ class _Quiet:
 class _Levels(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
         super().__init__(spec, arc_on_ns, ("current", "voltage"))
-        self._pair, self._rate_hz, self._short = [spec.channel(n) for n in ("current", "voltage")], spec.rate_hz, False
+        self._pair, self._rate_hz, self._short = (
+            [spec.channel(n) for n in ("current", "voltage")],
+            spec.rate_hz,
+            False,
+        )
         self.columns = list(range(len(FAST) * len(STATISTICS) + 1))
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -230,7 +234,11 @@ class _Levels(_Track):
 class _Waveforms(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
         super().__init__(spec, arc_on_ns, ("current", "voltage"))
-        self._pair, self._rate_hz, self._short = [spec.channel(n) for n in ("current", "voltage")], spec.rate_hz, False
+        self._pair, self._rate_hz, self._short = (
+            [spec.channel(n) for n in ("current", "voltage")],
+            spec.rate_hz,
+            False,
+        )
         self.columns = [SENSOR_FEATURES.index(name) for name in WAVEFORM]
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
