@@ -54,6 +54,7 @@ class _Lane:
         self._strike_ns = (0, 0) if search_ns is None else (arc_on_ns - search_ns, arc_on_ns + search_ns)
         self.cap_ns = 2**62
         self._pushed_end_ns: int | None = None
+        self.handled = 0
 
     def add(self, chunk: Chunk) -> None:
         """Queue a chunk of the ring; one that came before (by `seq`) is not taken twice."""
@@ -100,6 +101,7 @@ class _Lane:
         piece = _part(chunk, 0 if t_ns >= self._start_ns else first_at(chunk, self._start_ns), stop)
         if piece is None:
             return
+        self.handled += 1
         if piece is not chunk:
             t_ns, end_ns = piece.t_ns, piece.end_ns
         if self._pushed_end_ns is not None and t_ns < self._pushed_end_ns - max(
@@ -205,6 +207,11 @@ class Aligner:
             found[name], of_lane = lane.meter.result(arcs, configs[name], residual_ms)
             gaps += of_lane
         return found, tuple(sorted(gaps, key=lambda gap: (gap.from_ns, gap.stream)))
+
+    @property
+    def handled(self) -> int:
+        """Pieces of chunks so far that belong to the seam; where it grows, integrity may change."""
+        return sum(lane.handled for lane in self._lanes.values())
 
     @property
     def motion(self) -> tuple[tuple[StreamSpec, list[Chunk]], ...]:

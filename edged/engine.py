@@ -31,13 +31,13 @@ from edged.parts import PartTracker
 from edged.recording import verdict_metadata
 from edged.recording_guard import RecorderLike, RecordingGuard
 from edged.ring import Ring
-from edged.scoring import Scorer, ScoreReply
+from edged.scoring import LiveReply, Scorer, ScoreReply
 from edged.sensor_health import SeamSensors, SensorHealth
 from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
 from edged.types import RESULT_KINDS, ArcFigures, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, arc_figures, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
-from pipelines.window import Integrity, Seam, SeamWindow
+from pipelines.window import Integrity, LivePoint, Seam, SeamWindow
 
 __all__ = ["Engine", "OpenSeamStatus", "RecorderLike"]
 
@@ -62,6 +62,7 @@ class Engine:
         judge: what the cell makes of a score; None leaves limits to the detectors and modes to the config.
         on_verdict: called when the recording is on disk: journal, then publish.
         sensors: the cell's baselines; a replay gives those that judged the recorded seam.
+        on_live: called with each point of an open seam's live score, which decides nothing.
 
     Raises ValueError where no welder stream carries a current, CalibrationError where a calibration does not fit its
     stream.
@@ -81,6 +82,7 @@ class Engine:
         calibration: CellCalibration | None = None,
         sensors: SensorHealth | None = None,
         judge: JudgeLike | None = None,
+        on_live: Callable[[Seam, LivePoint], None] = lambda seam, point: None,
     ) -> None:
         self._config = config
         self._judge = judge
@@ -92,6 +94,7 @@ class Engine:
         self._guard = RecordingGuard(recorder)
         self._on_verdict = on_verdict
         self._on_part = on_part
+        self._on_live = on_live
         self._utc_ns = utc_ns
         self._sensors = sensors or SensorHealth()
         self._identity = Identity(config.config_id, self._calibration.calibration_id, config.cell.is_simulated)
@@ -115,7 +118,10 @@ class Engine:
             self._apply(change, now_ns)
         for work in list(self._work.values()):
             self._advance(work, now_ns)
-        for reply in self._scorer.poll():
+        replies = self._scorer.poll()
+        for live in self._scorer.live():
+            self._tell_live(live)
+        for reply in replies:
             self._answer(reply, now_ns)
         self._advance_parts(now_ns)
         self._guard.tick(now_ns)
@@ -239,6 +245,8 @@ class Engine:
         self._emit(work, final=complete)
         if complete and self._views_done(work, now_ns):
             self._ask(work, now_ns)
+        elif complete:
+            self._prepare(work)
 
     def _views_done(self, work: Work, now_ns: int) -> bool:
         program = work.open.program
@@ -262,7 +270,21 @@ class Engine:
             final=final,
         )
 
+    def _prepare(self, work: Work) -> None:
+        """Whatever does not need the last result is done before it comes: a verdict waits for nothing else."""
+        state = work.aligner.handled, frozenset(self._views.images(work.seam.seam_id))
+        if work.prepared == state:
+            return
+        if work.prepared is None or work.prepared[0] != state[0]:
+            work.integrity = work.aligner.integrity(work.seam.arcs, self._config.streams)
+            self._guard.sync(work.seam.seam_id)
+        work.prepared = state
+        if work.scoring:
+            self._scorer.prepare(self._window(work))
+
     def _ask(self, work: Work, now_ns: int) -> None:
+        if work.prepared is not None and work.prepared[0] != work.aligner.handled:
+            work.integrity = None  # a stream was late
         work.window = self._window(work)
         work.asked_ns = now_ns
         if work.scoring:
@@ -275,12 +297,12 @@ class Engine:
             self._finalise(work, None, None, now_ns)
 
     def _window(self, work: Work) -> SeamWindow:
-        integrity, gaps = work.aligner.integrity(work.seam.arcs, self._config.streams)
+        integrity, gaps = work.integrity or work.aligner.integrity(work.seam.arcs, self._config.streams)
         images = self._views.images(work.seam.seam_id)
         wanted = set(work.open.settings.views)
         scan = self._views.scan(work.seam.seam_id, work.open.settings.views)
         if scan is not None:
-            integrity[scan.integrity.stream] = scan.integrity
+            integrity = {**integrity, scan.integrity.stream: scan.integrity}
             gaps = (*gaps, *scan.gaps)
         return SeamWindow(
             seam=work.seam,
@@ -300,6 +322,12 @@ class Engine:
             log.warning("score of no open seam", seam_id=reply.seam_id, reason=reply.reason)
             return
         self._finalise(work, reply, None, now_ns)
+
+    def _tell_live(self, live: LiveReply) -> None:
+        work = self._work.get(live.seam_id)
+        if work is not None:
+            for point in live.points:
+                self._on_live(work.seam, point)
 
     def _finalise(self, work: Work, reply: ScoreReply | None, given: tuple[str, str] | None, now_ns: int) -> None:
         """Decide, put the recording on disk, hand the verdict over. In this order."""

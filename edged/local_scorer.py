@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drivers.base import Chunk, StreamSpec
-from edged.scoring import ScoreReply, refusal
+from edged.scoring import LiveReply, ScoreReply, refusal
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
 from pipelines.features.lite0 import Backbone
 from pipelines.features.table import Tier
@@ -30,6 +30,7 @@ class LocalScorer:
         self._detectors = detectors
         self._open: dict[str, SeamScorer | ScoreReply] = {}
         self._replies: list[ScoreReply] = []
+        self._live: list[LiveReply] = []
 
     @classmethod
     def load(cls, models: Mapping[str, str], cache_dir: Path, device: str = "cpu", threads: int = 1) -> "LocalScorer":
@@ -57,8 +58,19 @@ class LocalScorer:
             return
         try:
             scorer.push(chunk)
+            if points := tuple(scorer.live()):
+                self._live.append(LiveReply(seam_id, points))
         except ValueError as error:
             self._open[seam_id] = _failed(seam_id, error)
+
+    def prepare(self, window: SeamWindow) -> None:
+        """Do what can be done before the last result is there."""
+        scorer = self._open.get(window.seam.seam_id)
+        if scorer is not None and not isinstance(scorer, ScoreReply):
+            try:
+                scorer.prepare(window)
+            except ValueError as error:
+                self._open[window.seam.seam_id] = _failed(window.seam.seam_id, error)
 
     def finish(self, window: SeamWindow) -> None:
         """Score now; the answer comes from `poll`."""
@@ -81,6 +93,11 @@ class LocalScorer:
         """Answers since the last call."""
         replies, self._replies = self._replies, []
         return replies
+
+    def live(self) -> list[LiveReply]:
+        """Points of the live score since the last call."""
+        live, self._live = self._live, []
+        return live
 
     def close(self) -> None:
         """Forget everything."""
@@ -121,6 +138,9 @@ class FeatureCollector:
             before = self.spent_ms.get(seam_id, (0.0, 0.0))
             self.spent_ms[seam_id] = (before[0] + (time.perf_counter() - began) * 1e3, before[1])
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Nothing: features are kept whole."""
+
     def finish(self, window: SeamWindow) -> None:
         """Keep the seam's features."""
         seam_id = window.seam.seam_id
@@ -143,6 +163,10 @@ class FeatureCollector:
         """Answers since the last call."""
         replies, self._replies = self._replies, []
         return replies
+
+    def live(self) -> list[LiveReply]:
+        """Never any."""
+        return []
 
     def close(self) -> None:
         """Forget open seams; collected features stay."""

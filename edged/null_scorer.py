@@ -1,7 +1,7 @@
 """A scorer for cells that only record: every seam ends without a score, with the reason `collecting`."""
 
 from drivers.base import Chunk, StreamSpec
-from edged.scoring import ScoreReply
+from edged.scoring import LiveReply, ScoreReply
 from pipelines.window import Seam, SeamWindow
 
 __all__ = ["NullScorer"]
@@ -19,6 +19,9 @@ class NullScorer:
     def push(self, seam_id: str, chunk: Chunk) -> None:
         """Nothing to compute."""
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Nothing to compute."""
+
     def finish(self, window: SeamWindow) -> None:
         """Answer at the next `poll`."""
         self._replies.append(ScoreReply(window.seam.seam_id, None, "collecting", "recorded without scoring"))
@@ -30,6 +33,10 @@ class NullScorer:
         """The answers to every `finish` since the last call."""
         replies, self._replies = self._replies, []
         return replies
+
+    def live(self) -> list[LiveReply]:
+        """Never any."""
+        return []
 
     def close(self) -> None:
         """Nothing to release."""

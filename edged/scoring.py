@@ -7,9 +7,17 @@ import dataclasses
 from typing import Protocol
 
 from drivers.base import Chunk, StreamSpec
-from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
+from pipelines.window import LivePoint, Score, Seam, SeamWindow, UnknownProgramError
 
-__all__ = ["ScoreReply", "Scorer", "refusal"]
+__all__ = ["LiveReply", "ScoreReply", "Scorer", "refusal"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveReply:
+    """Points of the live score of a seam that is open."""
+
+    seam_id: str
+    points: tuple[LivePoint, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +46,10 @@ class Scorer(Protocol):
         """Hand over a stamped chunk; may be dropped under overload, which the reply then says."""
         ...
 
+    def prepare(self, window: SeamWindow) -> None:
+        """The seam's process is over and all of it was pushed; results are still to come: do what can be done now."""
+        ...
+
     def finish(self, window: SeamWindow) -> None:
         """Ask for the score; the answer comes from `poll`."""
         ...
@@ -48,6 +60,10 @@ class Scorer(Protocol):
 
     def poll(self) -> list[ScoreReply]:
         """Answers that have arrived since the last call; never blocks."""
+        ...
+
+    def live(self) -> list[LiveReply]:
+        """Points of the live score that came with the last `poll`s, since the last call."""
         ...
 
     def close(self) -> None:

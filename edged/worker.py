@@ -23,7 +23,16 @@ from pydantic import BaseModel, ConfigDict
 from edged.endpoints import EndpointError, bind
 from edged.logs import configure_logging
 from edged.scoring import refusal
-from edged.worker_link import LinkError, chunk_of, header_of, pack_header, score_map, seam_and_streams_of, window_of
+from edged.worker_link import (
+    LinkError,
+    chunk_of,
+    header_of,
+    live_header,
+    pack_header,
+    score_map,
+    seam_and_streams_of,
+    window_of,
+)
 from pipelines.models import ModelError, load_detector
 from pipelines.window import Detector, SeamScorer
 
@@ -57,6 +66,7 @@ class _Open:
     reason: str | None = None
     detail: str = ""
     push_ms: float = 0.0
+    prepare_ms: float = 0.0
 
 
 class _Worker:
@@ -70,6 +80,7 @@ class _Worker:
         self._ops: Mapping[str, Callable[[dict[str, Any], list[bytes]], None]] = {
             "begin": self._begin,
             "push": self._push,
+            "prepare": self._prepare,
             "finish": self._finish,
             "drop": self._drop,
         }
@@ -110,9 +121,22 @@ class _Worker:
         start = time.perf_counter()
         try:
             seam.scorer.push(chunk_of(header, buffers[0]))
+            if points := seam.scorer.live():
+                self._send(live_header(header["seam_id"], points))
         except ValueError as error:
             seam.scorer, seam.reason, seam.detail = None, refusal(error), f"{header['stream']}: {error}"
         seam.push_ms += 1e3 * (time.perf_counter() - start)
+
+    def _prepare(self, header: dict[str, Any], buffers: list[bytes]) -> None:
+        window = window_of(header, buffers)
+        seam = self._seams.get(window.seam.seam_id)
+        if seam is not None and seam.scorer is not None:
+            start = time.perf_counter()
+            try:
+                seam.scorer.prepare(window)
+            except ValueError as error:
+                seam.scorer, seam.reason, seam.detail = None, refusal(error), f"the detector cannot score: {error}"
+            seam.prepare_ms += 1e3 * (time.perf_counter() - start)
 
     def _finish(self, header: dict[str, Any], buffers: list[bytes]) -> None:
         start_ns = time.monotonic_ns()
@@ -126,6 +150,7 @@ class _Worker:
                 stages = {
                     **score.stage_ms,
                     "worker_push": seam.push_ms,
+                    "worker_prepare": seam.prepare_ms,
                     "worker_queue": (start_ns - header["sent_ns"]) / 1e6,
                     "worker_finish": (time.monotonic_ns() - start_ns) / 1e6,
                 }

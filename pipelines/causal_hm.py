@@ -17,7 +17,7 @@ manifest.
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +35,7 @@ from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone
 from pipelines.features.table import Place, Tier, load_backbone
 from pipelines.gaussian import standards_from_tensors, standards_to_tensors
+from pipelines.live_scorer import Live, load_live
 from pipelines.model_files import (
     check_features,
     check_tier,
@@ -55,13 +56,24 @@ from pipelines.skip import summary
 from pipelines.thresholds import ThresholdTable
 from pipelines.torch_device import model_device
 from pipelines.training import Fitted, collate, on_device, result_maps, result_rows
-from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
+from pipelines.window import LivePoint, Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["CausalHM", "save_model", "weights_id"]
 
 BLOCK_TOKENS = BLOCK_STEPS // STEPS_PER_TOKEN
 REQUIRED = ("welder", "result")
 OPTIONAL = ("video", "audio", "profile")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ProcessHalf:
+    """What is known of a seam before its result: z-scores of s_P, z per token (T,), the result that its process
+    predicts, (Q, 48) as deviations from the program's mean. ms: what it took."""
+
+    s_p: Mapping[str, float]
+    live: NDArray[np.float64]
+    predicted: NDArray[np.float32]
+    ms: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class CausalHM:
     backbone: Backbone
     device: str = "cpu"
     requires: tuple[str, ...] = REQUIRED
+    live: Live | None = None
 
     @classmethod
     def load(cls, path: Path, device: str, threads: int, cache_dir: Path) -> Self:
@@ -91,7 +104,9 @@ class CausalHM:
         thresholds = read_thresholds(path)
         place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
         backbone = load_backbone(fitted.tier, place)
-        return cls(weights_id(path), fitted, thresholds, backbone, device)
+        model_id = weights_id(path)
+        live = load_live(path, fitted.normaliser, model_id, thresholds)
+        return cls(model_id, fitted, thresholds, backbone, device, live=live)
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "CausalHMScorer":
         """Open a seam. Raises UnknownProgramError for a program the model was not trained on."""
@@ -104,15 +119,28 @@ class CausalHM:
             raise UnknownProgramError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
         return self.fitted.programs.index(name)
 
-    def score(self, features: SeamFeatures, states: torch.Tensor | None = None) -> Score:
-        """Score a seam from its features; `states` are Mamba's, (1, ≥ T, d), where it has already run.
+    def score(self, features: SeamFeatures, half: "ProcessHalf | None" = None) -> Score:
+        """Score a seam from its features; `half` is what `process_half` made of its process, where it is there.
 
         Raises ValueError naming a required stream that is missing.
         """
-        found = self.analyse(features, states)
+        found = self.analyse(features, half)
         return self._answer(self._comparable(features), found)
 
-    def analyse(self, features: SeamFeatures, states: torch.Tensor | None = None) -> SeamAnalysis:
+    def process_half(self, features: SeamFeatures, states: torch.Tensor | None = None) -> "ProcessHalf":
+        """All that a seam's process says without its result; `states` are Mamba's, (1, ≥ T, d), where it has run."""
+        program = self.program(features.program)
+        begin = time.perf_counter()
+        process = self.fitted.normaliser.process(features)
+        s_p, live = self.fitted.process.score(process, program)
+        told = np.zeros((len(self.fitted.target_mean[program]), self.fitted.target_mean.shape[2]), np.float32)
+        summed = summary(process)
+        for found in self.fitted.parts.values():
+            told[found.rows] = found.skip.predict(summed, program)
+        predicted = told + self._predict(process, program, states)
+        return ProcessHalf(s_p, live, predicted, (time.perf_counter() - begin) * 1e3)
+
+    def analyse(self, features: SeamFeatures, half: "ProcessHalf | None" = None) -> SeamAnalysis:
         """Every signal of a seam and the score along it; arguments and errors are those of `score`."""
         program = self.program(features.program)
         check_tier(self.model_id, self.fitted.tier, features)
@@ -120,16 +148,10 @@ class CausalHM:
         absent = [kind for kind in REQUIRED if kind not in features.kinds]
         if absent:
             raise ValueError(f"seam {features.seam_id}: required stream {' and '.join(absent)} is missing")
+        half = half or self.process_half(features)
         begin = time.perf_counter()
-        process = self.fitted.normaliser.process(features)
-        s_p, live = self.fitted.process.score(process, program)
-        after_process = time.perf_counter()
         rows, known = result_rows(self.fitted.normaliser, features, self.fitted.views)
-        told = np.zeros_like(rows)
-        summed = summary(process)
-        for found in self.fitted.parts.values():
-            told[found.rows] = found.skip.predict(summed, program)
-        predicted = ((told + self._predict(process, program, states)) * known[:, None]).astype(np.float64)
+        predicted = (half.predicted * known[:, None]).astype(np.float64)
         off = ((rows - self.fitted.target_mean[program]) * known[:, None]).astype(np.float64)
         scores = {
             kind: found.score(rows.astype(np.float64), known, off, predicted, program)
@@ -142,10 +164,9 @@ class CausalHM:
             s_r |= {f"{kind}.{name}": z for name, z in score.s_r.items()}
         s_rp = self._mismatch(seen, program)
         along = self._along(scores, known, program)
-        done = time.perf_counter()
-        stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
-        parts = {"s_P": s_p, "s_R": s_r, "s_RP": s_rp}
-        return SeamAnalysis(program, self.fitted.standards, parts, live, along, stage_ms)
+        stage_ms = {"process": half.ms, "head": (time.perf_counter() - begin) * 1e3}
+        parts = {"s_P": half.s_p, "s_R": s_r, "s_RP": s_rp}
+        return SeamAnalysis(program, self.fitted.standards, parts, half.live, along, stage_ms)
 
     def _mismatch(self, seen: Mapping[str, RowScores], program: int) -> dict[str, float]:
         """s_R|P of all kinds together where the seam has them all, else of those that it has."""
@@ -248,26 +269,51 @@ class CausalHMScorer:
         detector.program(seam.program)
         self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
+        self._live = detector.live and detector.live.begin(seam, streams, self._extractor)
         self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
+        self._half: tuple[SeamFeatures, ProcessHalf] | None = None
         self._mamba_ms = 0.0
 
     def push(self, chunk: Chunk) -> None:
         """Take the next stamped chunk of any stream."""
         self._extractor.push(chunk)
+        if self._live is not None:
+            self._live.push(chunk)  # before Mamba: nothing may wait that is to be known now
         while self._extractor.steps_ready() >= (len(self._states) + 1) * BLOCK_STEPS:
             begin = len(self._states) * BLOCK_STEPS
             self._step(begin, begin + BLOCK_STEPS)
 
+    def live(self) -> Sequence[LivePoint]:
+        """Points of the live score since the last call."""
+        return () if self._live is None else self._live.points()
+
+    def prepare(self, window: SeamWindow) -> None:
+        """Work on the process and on the results so far. Raises ValueError as `finish` does."""
+        self._known(window)
+
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""
-        features = self._extractor.finish(window)
-        begin, end = len(self._states) * BLOCK_STEPS, features.tokens * STEPS_PER_TOKEN
-        for start in range(begin, end, BLOCK_STEPS):
-            self._step(start, min(start + BLOCK_STEPS, end))
-        score = self._detector.score(features, torch.cat(self._states, 1)[:, : features.tokens])
+        features, half = self._known(window)
+        score = self._detector.score(features, half)
         stage_ms = {**self._extractor.stage_ms, "mamba": self._mamba_ms, **score.stage_ms}
         return dataclasses.replace(score, stage_ms=stage_ms)
+
+    def _known(self, window: SeamWindow) -> tuple[SeamFeatures, ProcessHalf]:
+        """Features with the results so far, and the half of the score that is the process alone: worked on once."""
+        features = self._extractor.finish(window)
+        if self._half is None or self._half[0].sensor is not features.sensor:
+            self._half = features, self._detector.process_half(features, self._finish_mamba(features.tokens))
+        return features, self._half[1]
+
+    def _finish_mamba(self, tokens: int) -> torch.Tensor:
+        """Mamba's states of the whole seam; its last, shorter block is not kept, in case the seam goes on."""
+        states, mamba, stop = list(self._states), self._mamba, tokens * STEPS_PER_TOKEN
+        for start in range(len(states) * BLOCK_STEPS, stop, BLOCK_STEPS):
+            self._step(start, min(start + BLOCK_STEPS, stop))
+        found = torch.cat(self._states, 1)[:, :tokens]
+        self._states, self._mamba = states, mamba
+        return found
 
     def _step(self, start: int, stop: int) -> None:
         begin = time.perf_counter()

@@ -146,6 +146,7 @@ def calibrate(
     *,
     sessions: int | None = None,
     calibration_id: str = "none",
+    signal: Signal = "score",
 ) -> Threshold:
     """The conformal threshold from the raw scores (> 0) of held-out goods of `sessions`. Raises TooFewGoodsError."""
     scores = sorted(float(r) for r in raw)
@@ -154,7 +155,15 @@ def calibrate(
         raise ValueError(f"program {program}: raw scores must be positive and finite, got {scores[0]}..{scores[-1]}")
     kinds = tuple(sorted(streams))
     return Threshold(
-        model_id, program, kinds, alpha, value, tuple(scores), sessions=sessions, calibration_id=calibration_id
+        model_id,
+        program,
+        kinds,
+        alpha,
+        value,
+        tuple(scores),
+        calibration_id=calibration_id,
+        signal=signal,
+        sessions=sessions,
     )
 
 

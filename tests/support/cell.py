@@ -21,7 +21,7 @@ from edged.engine import Engine
 from edged.judge import JudgeLike
 from edged.recording import SeamRecordingError
 from edged.ring import ImageRing, Ring, make_ring
-from edged.scoring import ScoreReply
+from edged.scoring import LiveReply, ScoreReply
 from edged.types import PartVerdict, Verdict
 from pipelines.window import Score, Seam, SeamWindow
 
@@ -170,6 +170,7 @@ class FakeScorer:
         self.windows: list[SeamWindow] = []
         self.dropped: list[str] = []
         self.replies: list[ScoreReply] = []
+        self.prepared: list[SeamWindow] = []
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         self.begun.append(seam)
@@ -178,6 +179,9 @@ class FakeScorer:
     def push(self, seam_id: str, chunk: Chunk) -> None:
         self.pushed[seam_id].append(dataclasses.replace(chunk, data=chunk.data.copy()))
 
+    def prepare(self, window: SeamWindow) -> None:
+        self.prepared.append(window)
+
     def finish(self, window: SeamWindow) -> None:
         self.windows.append(window)
         if not self.silent:
@@ -185,6 +189,9 @@ class FakeScorer:
 
     def drop(self, seam_id: str) -> None:
         self.dropped.append(seam_id)
+
+    def live(self) -> list[LiveReply]:
+        return []
 
     def poll(self) -> list[ScoreReply]:
         replies, self.replies = self.replies, []
@@ -226,6 +233,9 @@ class FakeRecorder:
 
     def control(self, seam_id: str, t_ns: int, message: Mapping[str, Any]) -> None:
         self.events[seam_id].append((t_ns, dict(message)))
+
+    def sync(self, seam_id: str) -> None:
+        assert seam_id in self.events
 
     def complete(self, seam: Seam) -> None:
         self.completed.append(seam.seam_id)
