@@ -100,7 +100,8 @@ class StreamSpec:
     Raw items become physical ones by `raw * scale + offset`, per channel, in `units`; raw data is what is
     recorded. `tick`: "counter" where the device counts its items, so a `ClockModel` can be fitted;
     "arrival" where only the host's arrival time is known. `exposure_ms` is how long one image of a camera collects
-    light after its time stamp, rolling read-out included; 0 where it is short or unknown.
+    light after its time stamp, rolling read-out included; 0 where it is short or unknown. `readout_ms` is the rolling
+    read-out's part of it: the last row is exposed by so much later than the first.
     """
 
     name: str
@@ -115,6 +116,7 @@ class StreamSpec:
     torch: str | None = None
     tick: Literal["counter", "arrival"] = "counter"
     exposure_ms: float = 0.0
+    readout_ms: float = 0.0
 
     @property
     def encoded(self) -> bool:
