@@ -1,8 +1,8 @@
 """A stream's constant delay against the current, from the arc strikes of earlier seams.
 
 The strike shows in current, sound and light at once, so every seam measures once how late a stream is beyond what its
-clock takes off already. One strike is as sharp as its detector (a camera's: half a frame), hence the mean over the last ones
-without the tenth at either end; a strike that was not seen, or seen wrongly now and then, does not matter to it.
+clock takes off already. One strike is as sharp as its detector (a camera's: half a frame), hence the mean over the
+last ones without the tenth at either end; a strike that was not seen, or seen wrongly now and then, does not matter.
 """
 
 from collections import deque

@@ -36,8 +36,8 @@ BARS: dict[str, float] = {
     "rate_error_ppm": 1.0,
 }
 TRUTH = (
-    "drivers.sim renders the strikes; edged.bench.sync_world takes every item at a known time by a clock of known ppm "
-    "and delay: residual = (stamp − true time of the counter), less the same of the current"
+    "drivers.sim renders the strikes; edged.bench.sync_world takes every item at a known time by a clock of known "
+    "ppm and delay: residual = (stamp − true time of the counter), less the same of the current"
 )
 
 
@@ -72,16 +72,17 @@ def measure(seams: int, rounds: int, console: Console, *, with_peers: bool = Tru
 
     rendered, usual, faulted, rates, others = [], [], [], [], _Others()
     with progress_bars(console) as bar:
-        for seam in bar.track(_seams(seams), total=seams, description="welding"):
-            rendered.append(seam)
+        rendered += bar.track(_seams(seams), total=seams, description="welding")
         for number in bar.track(range(rounds), description="rounds"):
             rng = np.random.default_rng([SEED, number])
             world = World(rendered, _devices(rng))
             usual += list(follow(world, tracks_of(world, NOISES["usual"], rng, knows_latency=False), follows=True))
             tracks = tracks_of(world, NOISES["faulted"], rng, knows_latency=True)
             faulted += list(follow(world, tracks, follows=False))
-            for device in world.devices.values():
-                rates.append((device.spec.name, rate_error_ppm(device, NOISES["usual"], RATE_SECONDS, rng)))
+            rates += [
+                (device.spec.name, rate_error_ppm(device, NOISES["usual"], RATE_SECONDS, rng))
+                for device in world.devices.values()
+            ]
             if with_peers:
                 clean = tracks_of(world, NOISES["usual"], rng, knows_latency=True)
                 for case, found in (("usual", clean), ("faulted", tracks)):
@@ -217,9 +218,10 @@ def sync_markdown(report: dict[str, Any]) -> str:
     lines = ["| figure | value | bar |", "|---|---|---|", *("| " + " | ".join(row) + " |" for row in _rows(report))]
     n = report["n"]
     text = (
-        f"\nMade by `{report['command']}`: {n['rounds']} rounds of {n['seams']} seams, each round with other devices; judged are "
-        f"strikes after the first {LEARNING}. Truth: {report['truth']}. A camera's strike alone is off by "
-        f"{report['detector_error_ms']['video']['p50']:.1f} ms (p50), sound's by "
-        f"{report['detector_error_ms']['audio']['p50']:.2f}. Peers know the constant delays, edged finds them; pylsl ran one round.\n"
+        f"\nMade by `{report['command']}`: {n['rounds']} rounds of {n['seams']} seams, other devices in each; judged are "
+        f"strikes after the first {LEARNING}. Truth: {report['truth']}. One strike alone is off by "
+        f"{report['detector_error_ms']['video']['p50']:.1f} ms (p50) for a camera, by "
+        f"{report['detector_error_ms']['audio']['p50']:.2f} for sound. Peers know the constant delays, edged finds "
+        "them; pylsl ran one round.\n"
     )
     return "\n".join(lines) + "\n" + text

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.bench.sync_run import Track
-from edged.bench.sync_world import World
+from edged.bench.sync_world import T0_NS, World
 
 __all__ = ["NEAREST_MS", "approximate_time", "nearest", "nearest_within", "pair_errors_ms", "pylsl_errors_ms"]
 
@@ -98,10 +98,8 @@ def pylsl_errors_ms(world: World, tracks: Mapping[str, Track], kind: str) -> lis
 
 def _arrivals_s(track: Track) -> Array:
     """Arrivals less the constant delay, s of the world."""
-    device = track.device
-    return np.asarray(
-        (track.arrivals_ns - device.true_ns(0)) * 1e-9 - (device.latency_ms + device.known_ms) * 1e-3
-    ) - (device.known_ms * 1e-3)
+    delay_ms = track.device.latency_ms + track.device.known_ms
+    return np.asarray((track.arrivals_ns - T0_NS) * 1e-9 - delay_ms * 1e-3)
 
 
 def _true_s(track: Track) -> Array:

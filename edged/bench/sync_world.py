@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, StreamSpec
 from drivers.sim.seam import RenderedSeam
 
-__all__ = ["EVERY_S", "NOISES", "SETTLE_S", "Device", "Noise", "World", "devices_of"]
+__all__ = ["EVERY_S", "NOISES", "SETTLE_S", "T0_NS", "Device", "Noise", "World", "devices_of"]
 
 T0_NS = 5_000_000_000_000
 SETTLE_S = 12.0
