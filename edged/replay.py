@@ -18,7 +18,14 @@ from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
 from edged.config import Config, ConfigError, load_config
 from edged.engine import Engine
 from edged.recording import recordings
-from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording, replaying_engine
+from edged.replay_engine import (
+    EngineFactory,
+    Pace,
+    ReplaySetup,
+    replay_recording,
+    replaying_engine,
+    strike_lateness_ns,
+)
 from edged.types import Verdict
 from pipelines.models import ModelError, load_detector
 from pipelines.window import Detector
@@ -66,6 +73,7 @@ def replay(
     model: Annotated[str | None, typer.Option(help="model directory or 'demo' instead of the recorded one")] = None,
     speed: Annotated[str, typer.Option(help=SPEED_HELP)] = "max",
     config: Annotated[Path | None, typer.Option(help="judge by this config instead of the recorded one")] = None,
+    realign: Annotated[bool, typer.Option(help="set sound and light by each seam's own arc strike first")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report here")] = None,
 ) -> None:
     """Judge recorded seams again and compare with the recorded verdicts."""
@@ -83,6 +91,8 @@ def replay(
     for file in _with_progress(files, console, quiet=speed == "step"):
         try:
             verdict = replay_recording(file, factory, own_config, pace() if pace else None)
+            if realign:
+                verdict = replay_recording(file, factory, own_config, late_ns=strike_lateness_ns(verdict))
             lines.append(report_line(verdict, RecordingReader(file).metadata("verdict") or {}))
         except (RecordingError, ModelError) as error:
             failed.append({"path": str(file), "error": str(error)})

@@ -218,8 +218,8 @@ def sync_markdown(report: dict[str, Any]) -> str:
     lines = ["| figure | value | bar |", "|---|---|---|", *("| " + " | ".join(row) + " |" for row in _rows(report))]
     n = report["n"]
     text = (
-        f"\nMade by `{report['command']}`: {n['rounds']} rounds of {n['seams']} seams, other devices in each; judged are "
-        f"strikes after the first {LEARNING}. Truth: {report['truth']}. One strike alone is off by "
+        f"\nMade by `{report['command']}`: {n['rounds']} rounds of {n['seams']} seams, other devices in each; judged "
+        f"are strikes after the first {LEARNING}. Truth: {report['truth']}. One strike alone is off by "
         f"{report['detector_error_ms']['video']['p50']:.1f} ms (p50) for a camera, by "
         f"{report['detector_error_ms']['audio']['p50']:.2f} for sound. Peers know the constant delays, edged finds "
         "them; pylsl ran one round.\n"
