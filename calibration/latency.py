@@ -1,16 +1,17 @@
 """A stream's constant delay against the current, from the arc strikes of earlier seams.
 
 The strike shows in current, sound and light at once, so every seam measures once how late a stream is beyond what its
-clock takes off already. One strike is as sharp as its detector (a camera's: half a frame), hence the median over the
-last ones; a strike that was not seen, or seen wrongly now and then, does not matter to it.
+clock takes off already. One strike is as sharp as its detector (a camera's: half a frame), hence the mean over the
+last ones without the tenth at either end; a strike that was not seen, or seen wrongly now and then, does not matter.
 """
 
-import statistics
 from collections import deque
 
 __all__ = ["MAX_FOLLOWED_NS", "STRIKES_KEPT", "LatencyTrend"]
 
 STRIKES_KEPT = 20
+TRIMMED = 0.1
+"""Of the strikes, left out at either end."""
 APPLIED_KEPT = 64
 MAX_FOLLOWED_NS = 250_000_000
 """Strikes are searched no further from the current's; what is later is a wrong configuration."""
@@ -36,7 +37,7 @@ class LatencyTrend:
 
     @property
     def latency_ns(self) -> int | None:
-        """The delay beyond the configured latency, median of the last strikes; None before the first."""
+        """The delay beyond the configured latency, trimmed mean of the last strikes; None before the first."""
         return self._latency_ns
 
     @property
@@ -48,7 +49,9 @@ class LatencyTrend:
         """Take a seam's strike residual as its stamps showed it, and when the arc was struck (host monotonic)."""
         applied_ns = next((ns for since_ns, ns in reversed(self._applied) if since_ns <= struck_ns), 0)
         self._strikes.append(residual_ns + applied_ns)
-        self._latency_ns = round(statistics.median(self._strikes))
+        cut = round(TRIMMED * len(self._strikes))
+        kept = sorted(self._strikes)[cut : len(self._strikes) - cut]
+        self._latency_ns = round(sum(kept) / len(kept))
 
     def apply(self, now_ns: int) -> int:
         """Take the trend off from now on; returns what to take off beyond the configured latency."""

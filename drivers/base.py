@@ -100,8 +100,9 @@ class StreamSpec:
     Raw items become physical ones by `raw * scale + offset`, per channel, in `units`; raw data is what is
     recorded. `tick`: "counter" where the device counts its items, so a `ClockModel` can be fitted;
     "arrival" where only the host's arrival time is known. `exposure_ms` is how long one image of a camera collects
-    light after its time stamp, rolling read-out included; 0 where it is short or unknown. `gain` brings a sound's
-    level to that of its calibration's reference; it is no part of `physical`, where clipping must be seen.
+    light after its time stamp, rolling read-out included; 0 where it is short or unknown. `readout_ms` is the rolling
+    read-out's part of it: the last row is exposed by so much later than the first. `gain` brings
+    a sound's level to that of its calibration's reference; it is no part of `physical`, where clipping must be seen.
     """
 
     name: str
@@ -117,6 +118,7 @@ class StreamSpec:
     tick: Literal["counter", "arrival"] = "counter"
     exposure_ms: float = 0.0
     gain: float = 1.0
+    readout_ms: float = 0.0
 
     @property
     def encoded(self) -> bool:

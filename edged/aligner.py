@@ -20,7 +20,7 @@ from drivers.base import Chunk, StreamSpec
 from edged.config import StreamConfig
 from edged.integrity import StreamMeter
 from edged.ring import Ring
-from edged.strike import SEARCH_NS, strike_residual_ms
+from edged.strike import SEARCH_NS, ignition_ns, strike_residual_ms
 from pipelines.window import Gap, Integrity
 
 __all__ = ["LATE_WAIT_NS", "Aligner", "first_at"]
@@ -202,8 +202,13 @@ class Aligner:
         """Integrity of every stream over the arcs, and all gaps in time order."""
         found: dict[str, Integrity] = {}
         gaps: list[Gap] = []
+        current = self._lanes[self._current]
+        light_ns = ignition_ns(current.spec, current.strike, self.arc_on_ns)
         for name, lane in self._lanes.items():
-            residual_ms = 0.0 if name == self._current else strike_residual_ms(lane.spec, lane.strike, self.arc_on_ns)
+            residual_ms: float | None = 0.0
+            if name != self._current:
+                struck_ns = light_ns if lane.spec.kind == "video" else self.arc_on_ns
+                residual_ms = strike_residual_ms(lane.spec, lane.strike, struck_ns, arcs[0][1])
             found[name], of_lane = lane.meter.result(arcs, configs[name], residual_ms)
             gaps += of_lane
         return found, tuple(sorted(gaps, key=lambda gap: (gap.from_ns, gap.stream)))

@@ -72,7 +72,7 @@ def clock_warnings(health: Health, config: StreamConfig, strike_limit_ms: float)
         )
     if health.strike_ms is not None and health.strikes >= MIN_STRIKES and abs(health.strike_ms) > strike_limit_ms:
         lines.append(
-            f"stream {health.stream}: arc strikes come {health.strike_ms:+.1f} ms against the current (median of "
+            f"stream {health.stream}: arc strikes come {health.strike_ms:+.1f} ms against the current (mean of "
             f"{health.strikes} seams), limit {strike_limit_ms:g}; correct its latency_ms or set follow_strikes"
         )
     return lines

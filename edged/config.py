@@ -98,6 +98,8 @@ class StreamConfig(_Section):
     """Constant delay from the world to the host's arrival time, subtracted when stamping."""
     exposure_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """How long one image collects light after its stamp, rolling read-out included."""
+    readout_ms: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """The rolling read-out's part of it; 0 for a global shutter."""
     distance_m: Annotated[float, Field(ge=0, le=100)] | None = None
     """A microphone's distance from the arc: sound takes 2.9 ms a metre, subtracted beside `latency_ms`."""
     air_c: Annotated[float, Field(ge=-40, le=80)] = 20.0
@@ -114,16 +116,18 @@ class StreamConfig(_Section):
         return round(self.latency_ms * 1e6) + in_air_ns
 
     @model_validator(mode="after")
-    def _only_sound_takes_time(self) -> Self:
+    def _delays_that_can_be(self) -> Self:
         if self.distance_m is not None and self.kind != "audio":
             raise ValueError(f"distance_m {self.distance_m:g}: only a microphone has one; {self.kind} comes at once")
+        if self.readout_ms > self.exposure_ms:
+            raise ValueError(f"readout_ms {self.readout_ms:g} is part of exposure_ms, which is {self.exposure_ms:g}")
         return self
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Streams that say nothing of these read as they did before there were any, as views without a scan do.
         values: dict[str, Any] = plain(self)
-        later = ("distance_m", "air_c", "max_drift_ppm", "follow_strikes")
+        later = ("readout_ms", "distance_m", "air_c", "max_drift_ppm", "follow_strikes")
         defaults = {key: type(self).model_fields[key].default for key in later}
         return {key: value for key, value in values.items() if key not in defaults or value != defaults[key]}
 

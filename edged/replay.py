@@ -23,7 +23,14 @@ from edged.config import Config, ConfigError, load_config
 from edged.engine import Engine
 from edged.judge import Judge
 from edged.recording import recordings
-from edged.replay_engine import EngineFactory, Pace, ReplaySetup, replay_recording, replaying_engine
+from edged.replay_engine import (
+    EngineFactory,
+    Pace,
+    ReplaySetup,
+    replay_recording,
+    replaying_engine,
+    strike_lateness_ns,
+)
 from edged.types import Verdict
 from pipelines.models import ModelError, load_detector
 from pipelines.window import Detector, Score
@@ -86,6 +93,7 @@ def replay(
     calibration: Annotated[
         Path | None, typer.Option(help="folder of calibrations instead of the recorded ones; an empty one is none")
     ] = None,
+    realign: Annotated[bool, typer.Option(help="set sound and light by each seam's own arc strike first")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report here")] = None,
 ) -> None:
     """Judge recorded seams again and compare with the recorded verdicts."""
@@ -103,7 +111,11 @@ def replay(
     failed: list[dict[str, str]] = []
     for file in _with_progress(files, console, quiet=speed == "step"):
         try:
-            verdict = replay_recording(file, factory, own_config, pace() if pace else None, own_calibration)
+            pace_now = pace() if pace else None
+            verdict = replay_recording(file, factory, own_config, pace_now, own_calibration)
+            if realign:
+                late_ns = strike_lateness_ns(verdict)
+                verdict = replay_recording(file, factory, own_config, None, own_calibration, late_ns)
             lines.append(report_line(verdict, RecordingReader(file).metadata("verdict") or {}))
         except (RecordingError, ModelError) as error:
             failed.append({"path": str(file), "error": str(error)})

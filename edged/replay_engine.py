@@ -9,6 +9,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from calibration.files import CalibrationError
@@ -34,6 +35,7 @@ __all__ = [
     "replay_recording",
     "replay_steps",
     "replaying_engine",
+    "strike_lateness_ns",
 ]
 
 REORDER_NS = 30_000_000_000
@@ -94,6 +96,7 @@ def replay_recording(
     config: Config | None = None,
     pace: Pace | None = None,
     calibration: CellCalibration | None = None,
+    late_ns: Mapping[str, int] = MappingProxyType({}),
 ) -> Verdict:
     """The verdict that the engine gives for a recorded seam.
 
@@ -101,10 +104,11 @@ def replay_recording(
         engine_factory: makes a fresh engine for the recording; it must give the seam its recorded id.
         config, calibration: instead of the recorded ones.
         pace: see `Pace`; None plays as fast as possible.
+        late_ns: per stream, how much earlier than recorded its items are taken to be; see `strike_lateness_ns`.
 
     Raises RecordingError when the recording cannot be read, has no configuration, or gives no verdict.
     """
-    steps = replay_steps(path, engine_factory, config, pace=pace, calibration=calibration)
+    steps = replay_steps(path, engine_factory, config, pace=pace, calibration=calibration, late_ns=late_ns)
     while True:
         try:
             next(steps)
@@ -120,6 +124,7 @@ def replay_steps(
     waiting: Callable[[], bool] = lambda: False,
     pace: Pace | None = None,
     calibration: CellCalibration | None = None,
+    late_ns: Mapping[str, int] = MappingProxyType({}),
 ) -> Generator[None, None, Verdict]:
     """`replay_recording` in small steps, for whoever has other work between them.
 
@@ -158,7 +163,8 @@ def replay_steps(
                 # A message that is refused now is logged by the engine, and the verdict shows what came of it.
                 engine.control(event.message, clock.now_ns())
             else:
-                engine.step(rings[event.stream].append(event), clock.now_ns())
+                moved = _earlier(event, late_ns.get(event.stream, 0))
+                engine.step(rings[event.stream].append(moved), clock.now_ns())
         yield
     end_ns = clock.now_ns() + IDLE_LIMIT_NS
     while not _of_seam(verdicts, seam) and clock.now_ns() < end_ns:
@@ -172,6 +178,21 @@ def replay_steps(
             "its current may not cross the config's arc limits"
         )
     return given[0]
+
+
+def strike_lateness_ns(verdict: Verdict) -> dict[str, int]:
+    """Per stream, how late a seam's own strike shows its sound and light to be; those without one are left out."""
+    return {
+        name: round(found.sync_residual_ms * 1e6)
+        for name, found in verdict.integrity.items()
+        if found.kind in ("audio", "video") and found.sync_residual_ms is not None
+    }
+
+
+def _earlier(chunk: Chunk, by_ns: int) -> Chunk:
+    if not by_ns or chunk.clock is None:
+        return chunk
+    return dataclasses.replace(chunk, clock=dataclasses.replace(chunk.clock, t0_ns=chunk.clock.t0_ns - by_ns))
 
 
 def _of_seam(verdicts: Iterable[Verdict], seam: Seam) -> list[Verdict]:

@@ -296,7 +296,12 @@ class Stream:
 
 def _configured(spec: StreamSpec, name: str, config: StreamConfig) -> StreamSpec:
     found = dataclasses.replace(
-        spec, name=name, kind=config.kind, torch=config.torch or spec.torch, exposure_ms=config.exposure_ms
+        spec,
+        name=name,
+        kind=config.kind,
+        torch=config.torch or spec.torch,
+        exposure_ms=config.exposure_ms,
+        readout_ms=config.readout_ms,
     )
     if found.encoded != spec.encoded:
         raise ValueError(f"streams.{name}.kind: {config.driver} delivers {spec.kind}, which cannot be {config.kind}")

@@ -170,7 +170,7 @@ class Health:
     latency_ms: float = 0.0
     """What stamps are earlier than arrivals by: configured, sound in air, and followed strikes."""
     strike_ms: float | None = None
-    """Median of the last seams' arc strikes against the current, as stamps are made now."""
+    """Trimmed mean of the last seams' arc strikes against the current, as stamps are made now."""
     strikes: int = 0
 
 

@@ -123,7 +123,7 @@ _Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 def _cell_parts(endpoints: CellEndpoints) -> _Parts:
     from drivers.sim.arc_camera import EXPOSURE_MS
-    from drivers.sim.chunks import MOTION_OPTIONS, WELDER_OPTIONS
+    from drivers.sim.chunks import MOTION_OPTIONS, READOUT_MS, WELDER_OPTIONS
 
     streams: dict[str, Any] = {
         "welder": {
@@ -141,6 +141,7 @@ def _cell_parts(endpoints: CellEndpoints) -> _Parts:
             "kind": "video",
             "latency_ms": EXPOSURE_MS,
             "exposure_ms": EXPOSURE_MS,
+            "readout_ms": READOUT_MS,
             # It sends every frame over TCP, so counting them is a better clock than their arrival.
             "options": {"source": endpoints.arc_url, "rate_hz": 30.0, "counted": True},
         },

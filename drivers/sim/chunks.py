@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, StreamSpec
 from drivers.sim.arc import WELDER_HZ, WELDER_SCALE
-from drivers.sim.arc_camera import EXPOSURE_MS
+from drivers.sim.arc_camera import EXPOSURE_MS, READOUT_S
 from drivers.sim.profile import PROFILE_POINTS
 from drivers.sim.render import MOTION_HZ
 from drivers.sim.scanner import (
@@ -34,6 +34,7 @@ from drivers.sim.transports import AUDIO_BLOCK, RESULT_FPS, WELDER_BLOCK, black_
 __all__ = [
     "GRID_NS",
     "MOTION_OPTIONS",
+    "READOUT_MS",
     "VIEW_S",
     "WELDER_OPTIONS",
     "image_chunks",
@@ -81,6 +82,8 @@ RARE_JITTER_S = 0.005
 LATENCY_MS = {"arccam": EXPOSURE_MS}
 """`streams.X.latency_ms` of the virtual cell: a frame comes once exposed and read out, stamped with its start."""
 RARE_SHARE = 0.01
+READOUT_MS = 1e3 * READOUT_S
+"""Of EXPOSURE_MS, the rolling read-out of the arc camera."""
 
 
 def stream_specs(preset: ImagePreset, *, profiler: bool = False) -> tuple[StreamSpec, ...]:
@@ -93,7 +96,16 @@ def stream_specs(preset: ImagePreset, *, profiler: bool = False) -> tuple[Stream
             "welder", "welder", WELDER_HZ, (3,), "int16", welder, ("A", "V", "m/min"), WELDER_SCALE, (0.0,) * 3
         ),
         StreamSpec("mic", "audio", AUDIO_HZ, (1,), "int16", ("microphone_1",), ("full_scale",), (scale,)),
-        StreamSpec("arccam", "video", preset.arc_fps, (0, 0), "uint8", tick="arrival", exposure_ms=EXPOSURE_MS),
+        StreamSpec(
+            "arccam",
+            "video",
+            preset.arc_fps,
+            (0, 0),
+            "uint8",
+            tick="arrival",
+            exposure_ms=EXPOSURE_MS,
+            readout_ms=READOUT_MS,
+        ),
         StreamSpec("resultcam", "result", RESULT_FPS, (0, 0), "uint8", tick="arrival"),
         StreamSpec("motion", "motion", MOTION_HZ, (3,), "float32", MOTION_CHANNELS, MOTION_UNITS),
         *((laser,) if profiler else ()),

@@ -2,6 +2,7 @@
 
 import typer
 
+from edged.bench.align import bench_align
 from edged.bench.battery import bench_battery
 from edged.bench.cell import cell
 from edged.bench.corruption import bench_corruption
@@ -11,10 +12,12 @@ from edged.bench.far import bench_far
 from edged.bench.incremental import bench_incremental
 from edged.bench.real import bench_real
 from edged.bench.scan import bench_scan
+from edged.bench.sync import bench_sync
 
 __all__ = ["bench_app"]
 
 bench_app = typer.Typer(name="bench", no_args_is_help=True, help="Measure edged itself, and the virtual cell.")
+bench_app.command("align")(bench_align)
 bench_app.command("battery")(bench_battery)
 bench_app.command("cell")(cell)
 bench_app.command("corruption")(bench_corruption)
@@ -23,4 +26,5 @@ bench_app.command("real")(bench_real)
 bench_app.command("incremental")(bench_incremental)
 bench_app.command("scan")(bench_scan)
 bench_app.command("drift")(bench_drift)
+bench_app.command("sync")(bench_sync)
 bench_app.command("far")(bench_far)

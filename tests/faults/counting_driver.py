@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class CountingOptions(DriverOptions):
     crash_after: int | None = None
     bad_dtype: bool = False
     silent: bool = False
+    wrong_clock: Literal["", "utc", "set_back"] = ""
 
 
 class Counting:
@@ -44,6 +45,13 @@ class Counting:
         self._check_plug()
         self._first = self._next = self._device_count()
 
+    def _arrival_ns(self) -> int:
+        assert self._next is not None
+        if self._options.wrong_clock == "utc":
+            return time.time_ns()
+        is_set_back = self._options.wrong_clock == "set_back" and self._next - self._first >= 5 * N
+        return self._clock.now_ns() - (3_600_000_000_000 if is_set_back else 0)
+
     def read(self) -> Chunk | None:
         self._check_plug()
         if self._options.silent:
@@ -55,7 +63,7 @@ class Counting:
         numbers = np.arange(self._next, self._next + N)
         dtype = np.int32 if self._options.bad_dtype else np.int16
         data = np.stack([numbers % 30_000, np.full(N, os.getpid() % 30_000)], axis=1).astype(dtype)
-        chunk = Chunk(self._name, self._seq, self._next - self._first, self._clock.now_ns(), 0, data)
+        chunk = Chunk(self._name, self._seq, self._next - self._first, self._arrival_ns(), 0, data)
         self._next += N
         self._seq += 1
         return chunk

@@ -318,3 +318,26 @@ print([m for m in ("zmq", "torch", "typer", "structlog", "cv2", "scipy") if m in
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("wrong_clock", "delivered", "says"),
+    [("utc", 0, "another clock than the host's monotonic one"), ("set_back", 5, "went back by 3600")],
+)
+def test_arrivals_of_another_epoch_or_of_a_clock_set_back_are_an_error(
+    bench: Bench, wrong_clock: str, delivered: int, says: str
+) -> None:
+    stream = bench.stream(clock=ManualClock(10**12), wrong_clock=wrong_clock)
+    errors = []
+    stream.start()
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not errors and time.monotonic() < deadline_s:
+        error = stream.health().error
+        errors += [error] if error else []
+        time.sleep(0.01)
+    assert says in errors[0]
+    assert "stream welder" in errors[0]
+    assert stream.stop(10.0)
+    times = [chunk.t_ns for chunk in bench.chunks.queue]
+    assert times == sorted(times)
+    assert len(times) >= delivered

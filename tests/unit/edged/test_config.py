@@ -185,3 +185,25 @@ def test_a_frame_that_is_none_is_named(changes: dict[str, Any], said: str) -> No
     with pytest.raises(ConfigError, match=said) as error:
         parse_config(_changed(programs={"T1": {"frame": {**FRAME, **changes}}}), "test")
     assert all(problem.startswith("programs.T1.frame") for problem in error.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("stream", "values", "says"),
+    [
+        ("robot", {"distance_m": 0.3}, "only a microphone has one"),
+        ("photo", {"readout_ms": 12.0, "exposure_ms": 6.0}, "readout_ms 12 is part of exposure_ms, which is 6"),
+        ("mic", {"max_drift_ppm": 0.0}, "max_drift_ppm"),
+    ],
+)
+def test_delays_that_cannot_be(stream: str, values: dict[str, Any], says: str) -> None:
+    assert any(says in problem for problem in _problems(_changed(streams={stream: values})))
+
+
+def test_sound_in_air_adds_to_the_latency_and_defaults_do_not_change_the_id() -> None:
+    plain = parse_config(GOOD)
+    explicit = {"air_c": 20.0, "max_drift_ppm": 200.0, "follow_strikes": False, "readout_ms": 0.0}
+    assert parse_config(_changed(streams={"mic": explicit})).config_id == plain.config_id
+    far = parse_config(_changed(streams={"mic": {"distance_m": 1.0, "latency_ms": 5.0}}))
+    assert far.config_id != plain.config_id
+    assert far.streams["mic"].delay_ns == pytest.approx(7_914_000, abs=5_000)
+    assert plain.streams["mic"].delay_ns == 0

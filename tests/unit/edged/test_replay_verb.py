@@ -77,6 +77,26 @@ def test_the_same_model_gives_the_same_score(folder: Path, tmp_path: Path) -> No
     assert (seam["diff"], report["max_diff"], report["failed"]) == (0.0, 0.0, [])
 
 
+def test_a_seam_out_of_sync_is_judged_after_its_strike_has_set_the_offset(folder: Path, tmp_path: Path) -> None:
+    model = folder / "model"
+    cfg = config({"fillet": {"model": str(model), "views": [], "max_sync_residual_ms": 20.0}})
+    header = RecordingHeader("boot", 0, 1_700_000_000 * S, "0.1.0", True, "cell")
+    recorder = SeamRecorder(tmp_path / "late", lambda: header, config_metadata(cfg))
+    cell = Cell(cfg, scorer=LocalScorer.load({"fillet": str(model)}, tmp_path), recorder=recorder)  # type: ignore[arg-type]
+    for name in cell.specs:
+        arcs = [(2.04, 3.04)] if name == "mic" else [(2.0, 3.0)]
+        cell.weld(arcs, 5.0, streams=[name])
+    cell.say(0.5, "expect", program="fillet", seam_ref="A")
+    cell.run(6.0)
+    assert cell.verdict.reason == "sync"
+    code, output = run("replay", tmp_path / "late", "--json", tmp_path / "plain.json")
+    assert code == 0, output
+    assert json.loads((tmp_path / "plain.json").read_text())["seams"][0]["reason"] == "sync"
+    code, output = run("replay", tmp_path / "late", "--realign", "--json", tmp_path / "r.json")
+    assert code == 0, output
+    assert json.loads((tmp_path / "r.json").read_text())["seams"][0]["reason"] == "ok"
+
+
 def test_another_model_is_compared_by_label_only(folder: Path, tmp_path: Path) -> None:
     code, output = run("replay", folder / "recordings", "--model", folder / "other", "--json", tmp_path / "r.json")
     assert code == 0, output

@@ -1,6 +1,7 @@
 """Sequence, counter and losses over reconnections and counter steps."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -134,6 +135,40 @@ def test_a_recorded_chunk_keeps_its_stamp() -> None:
     stamper, clock = Stamper(WELDER), ClockParams(7, 5 * SECOND, 1_000_001.0)
     found = stamper.stamp(block(100, 3, lost=4).stamped(clock))
     assert (found.clock, found.counter, found.lost_before) == (clock, 100, 4)
+
+
+COUNTED = dataclasses.replace(CAMERA, tick="counter")
+
+
+def test_counted_frames_are_stamped_by_the_envelope_and_not_by_each_arrival() -> None:
+    late_ms = [0, 9, 3, 0, 14, 1, 0, 30, 2, 5]
+    stamper = Stamper(COUNTED, 18 * MS)
+    frames = [stamper.stamp(frame(k, 40.0 * k + late_ms[k % 10])) for k in range(500)]
+    off_ms = [chunk.t_ns / MS - (40 * k - 18) for k, chunk in enumerate(frames)]
+    assert max(abs(off) for off in off_ms[100:]) < 0.2
+    assert (stamper.lost, stamper.clock.steps) == (0, 0)
+
+
+def test_a_frame_lost_unseen_is_found_by_the_counted_camera() -> None:
+    stamper = Stamper(COUNTED)
+    for k in range(500):
+        last = stamper.stamp(frame(k, 40.0 * (k + (k >= 250))))
+    assert stamper.lost == 1
+    assert last.t_ns == pytest.approx(40 * 500 * MS, abs=2 * MS)
+
+
+def test_a_new_latency_moves_stamps_both_ways_and_never_back() -> None:
+    stamper = Stamper(WELDER)
+    stamps = []
+    for i in range(3_000):
+        if i in (1_000, 2_000):
+            stamper.set_latency(20 * MS if i == 1_000 else 0)
+        stamps.append(stamper.stamp(block(10 * i, 10 * i + 10)))
+    assert stamps[999].t_ns == pytest.approx(9_990 * MS, abs=1_000)
+    assert stamps[1_100].t_ns == pytest.approx(11_000 * MS - 20 * MS, abs=1_000)
+    assert stamps[2_100].t_ns == pytest.approx(21_000 * MS, abs=1_000)
+    assert min(b.t_ns - a.end_ns for a, b in itertools.pairwise(stamps)) >= -1
+    assert stamper.lost == 0
 
 
 @given(

@@ -153,7 +153,7 @@ def test_specs_are_those_of_the_real_drivers(rendered: RenderedSeam) -> None:
     assert stream_specs(SMALL, profiler=True) == (*specs, laser.spec)
     # How long a frame is exposed no camera driver knows; the cell's configuration says it.
     assert [spec.exposure_ms for spec in specs] == [0.0, 0.0, EXPOSURE_MS, 0.0, 0.0]
-    assert tuple(dataclasses.replace(spec, exposure_ms=0.0) for spec in specs) == tuple(
+    assert tuple(dataclasses.replace(spec, exposure_ms=0.0, readout_ms=0.0) for spec in specs) == tuple(
         driver.spec for driver in real
     )
     by_name = {spec.name: spec for spec in specs}
