@@ -10,6 +10,7 @@ from edged.bench.far import bench_far
 from edged.bench.incremental import bench_incremental
 from edged.bench.real import bench_real
 from edged.bench.scan import bench_scan
+from edged.bench.sensors import bench_sensors
 
 __all__ = ["bench_app"]
 
@@ -21,4 +22,5 @@ bench_app.command("detect")(bench_detect)
 bench_app.command("real")(bench_real)
 bench_app.command("incremental")(bench_incremental)
 bench_app.command("scan")(bench_scan)
+bench_app.command("sensors")(bench_sensors)
 bench_app.command("far")(bench_far)
