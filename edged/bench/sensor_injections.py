@@ -32,7 +32,7 @@ def _welder(
 ) -> RenderedSeam:
     """The seam with one channel of the welder, in physical units, changed."""
     scale, welder = seam.welder_scale[channel], seam.welder.copy()
-    changed = np.rint(change(welder[:, channel] * scale) / scale)
+    changed = np.rint(change(welder[:, channel].astype(np.float64) * scale) / scale)
     welder[:, channel] = np.clip(changed, -32768, 32767).astype(np.int16)
     return dataclasses.replace(seam, welder=welder)
 

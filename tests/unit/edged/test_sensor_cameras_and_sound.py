@@ -73,7 +73,7 @@ def scene(k: int, shift: int = 0, spots: int = 0) -> Image:
     light = 60 + 15 * np.sin(xx / 9 + k * 1.7) + rng.normal(0, 2, xx.shape) + 400 * np.exp(-r2 / 300)
     for x, y in np.random.default_rng(7).uniform(20, 220, (spots, 2)):
         light *= 1 - 0.5 * np.exp(-((((xx - 1.5 * x) ** 2 + (yy - y) ** 2) / 36) ** 2))
-    return np.clip(light, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(light, 0, 255), np.uint8)
 
 
 def jpeg(image: Image) -> NDArray[np.uint8]:
@@ -119,7 +119,9 @@ def test_a_moved_camera_moves_the_arc() -> None:
 
 
 def test_spots_that_stand_still_are_spatter_and_the_scene_is_not() -> None:
-    still = lambda first, spots: seen(lambda k: jpeg(scene(k + first, spots=spots))).still  # noqa: E731
+    def still(first: int, spots: int) -> Image | None:
+        return seen(lambda k: jpeg(scene(k + first, spots=spots))).still
+
     reference = still(0, 0)
     clean = [still(100 * n, 0) for n in range(1, 4)]
     dirty = [still(100 * n, 30) for n in range(1, 4)]

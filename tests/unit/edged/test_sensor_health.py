@@ -105,7 +105,7 @@ def test_only_accepted_seams_with_sound_sensors_teach() -> None:
 
 
 def test_which_seams_are_accepted() -> None:
-    unscored = {"label": Label.INDETERMINATE, "score": None}
+    unscored: dict[str, Any] = {"label": Label.INDETERMINATE, "score": None}
     beyond = LimitCheck("arc_s", "violated", 5.0, 1.0, 2.0, "s")
     assert is_accepted(a_verdict())
     assert is_accepted(a_verdict(**unscored, reason="shadow", shadow_label=Label.OK))
