@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from calibration.kinds import KINDS
-from drivers.base import DeviceError, StreamSpec
+from drivers.base import DeviceError, StreamKind, StreamSpec
 from drivers.table import driver_class
 
 if TYPE_CHECKING:
@@ -141,8 +141,23 @@ def _program_problems(path: str, program: "ProgramConfig", config: "Config") -> 
         if kind in program.required
     ]
     problems += _scan_problems(path, program, config)
+    problems += _limit_problems(path, program, kinds)
     if program.mode != "collecting" and program.model is None:
         problems.append(f"{path}.model: mode {program.mode!r} needs a model")
+    return problems
+
+
+def _limit_problems(path: str, program: "ProgramConfig", kinds: set[StreamKind]) -> list[str]:
+    """Limits of what this cell can never measure: every seam would be INDETERMINATE(limit_unknown)."""
+    if program.limits is None or "motion" in kinds:
+        return []
+    problems = []
+    if program.limits.travel_speed_mm_s is not None:
+        problems.append(f"{path}.limits.travel_speed_mm_s: nothing measures it; add a motion stream or leave it out")
+    by_length = ("arc_energy_j_mm", "heat_input_kj_mm", "length_mm")
+    asked = [name for name in by_length if getattr(program.limits, name) is not None]
+    if asked and program.travel_speed_mm_s is None:
+        problems.append(f"{path}.travel_speed_mm_s: missing; limits.{asked[0]} needs it, or a motion stream")
     return problems
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edged.arc_stats import TransferMode
-from edged.types import ArcFigures, LimitCheck
+from edged.types import ArcFigures, LimitCheck, LimitState
 
 __all__ = ["LIMITS", "Limits", "check_limits", "describe", "is_too_long", "is_too_short"]
 
@@ -93,7 +93,7 @@ def _check(row: Row, limit: Range | int | str, value: float | str | None) -> Lim
     else:
         low, high = limit if isinstance(limit, tuple) else (None, float(limit))
         kept = value is not None and (low or 0.0) <= float(value) <= high  # False where it is NaN
-    state = "unknown" if value is None else "kept" if kept else "violated"
+    state: LimitState = "unknown" if value is None else "kept" if kept else "violated"
     number = None if value is None or isinstance(value, str) else float(value)
     mode = value if isinstance(value, str) else None
     return LimitCheck(row.name, state, number, low, high, row.unit, mode, wanted)

@@ -17,7 +17,7 @@ __all__ = ["AudioMeter"]
 BLOCK_NS = 50_000_000
 EDGE_NS = 100_000_000
 SILENT_LSB = 2.0
-"""Amplifier noise moves more than the last bits; a muted or dead input does not."""
+"""Of 16 bits. Amplifier noise moves more than the last bits; a muted or dead input does not."""
 SILENT_SHARE = 0.05
 CLIPPED = (1e-3, 1e-2)
 FULL_SCALE = 0.999
@@ -32,9 +32,8 @@ class AudioMeter:
 
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
         self._arc_on_ns = arc_on_ns
-        is_integer = spec.dtype.startswith("int")
-        self._full = float(np.iinfo(spec.dtype).max) if is_integer else 1.0
-        self._silent = SILENT_LSB if is_integer else SILENT_LSB / 32768
+        self._full = float(np.iinfo(spec.dtype).max) if spec.dtype.startswith("int") else 1.0
+        self._silent = SILENT_LSB * self._full / np.iinfo(np.int16).max
         self._batch = Batch(AT_ONCE)
         self._blocks: dict[int, tuple[int, float, float, int]] = {}
         """Number since arc-on → samples, sum, sum of squares, samples at full scale."""

@@ -9,6 +9,7 @@ the source's inductance keeps the current smooth from sample to sample, so the m
 
 import math
 from collections import deque
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +73,10 @@ class WelderMeter:
         if first == len(times):
             return
         self._keep(times[first:], values[first:])
-        burns = np.ones(len(times) - first, np.bool_)
-        if self._current is not None:
-            burns = values[first:, self._current] >= self._off_a
         for channel in self._channel.values():
+            # Without a current of its own the stream shows what burns by not being zero.
+            shown, least = (channel.index, 1e-9) if self._current is None else (self._current, self._off_a)
+            burns = np.abs(values[first:, shown]) >= least
             channel.add(stretch.data[first:, channel.index], values[first:, channel.index], burns)
 
     def _keep(self, times: NDArray[np.int64], values: NDArray[np.float32]) -> None:
@@ -144,7 +145,7 @@ class _Channel:
         """Data is missing: nothing goes on over it."""
         self._run, self._last, self._tail = 0, None, np.zeros(0)
 
-    def add(self, raw: NDArray[np.generic], values: NDArray[np.float32], burns: NDArray[np.bool_]) -> None:
+    def add(self, raw: NDArray[Any], values: NDArray[np.float32], burns: NDArray[np.bool_]) -> None:
         """The next samples from arc-on on; only those with `burns` are looked at."""
         finite = np.isfinite(values)
         self.moments = self.moments + Moments.of(values[burns & finite].astype(np.float64))
@@ -199,9 +200,9 @@ class _Channel:
         same_s = (self._longest + 1) / self._spec.rate_hz if self._longest else 0.0
         if self._longest + 1 >= STUCK_SAMPLES:
             # A wire feeder may well hold its speed to the last digit.
-            limits = (None, STUCK_S) if self.name in UNITS else (STUCK_S, None)
+            warning, fault = (None, STUCK_S) if self.name in UNITS else (STUCK_S, None)
             detail = f"{self.name} stood at one value for {same_s * 1e3:.0f} ms while the arc burned"
-            found += problem(f"{self.name}_stuck", same_s, *limits, "s", detail)
+            found += problem(f"{self.name}_stuck", same_s, warning, fault, "s", detail)
         share = self._clipped / n
         detail = f"{self.name} was at the end of its range for {share:.1%} of the arc"
         found += problem(f"{self.name}_clipped", share, None, CLIPPED_SHARE, "share", detail)

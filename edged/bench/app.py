@@ -12,6 +12,7 @@ from edged.bench.far import bench_far
 from edged.bench.incremental import bench_incremental
 from edged.bench.real import bench_real
 from edged.bench.scan import bench_scan
+from edged.bench.sensors import bench_sensors
 from edged.bench.sync import bench_sync
 
 __all__ = ["bench_app"]
@@ -27,4 +28,5 @@ bench_app.command("incremental")(bench_incremental)
 bench_app.command("scan")(bench_scan)
 bench_app.command("drift")(bench_drift)
 bench_app.command("sync")(bench_sync)
+bench_app.command("sensors")(bench_sensors)
 bench_app.command("far")(bench_far)

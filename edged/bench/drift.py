@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from edged.bench.far import replace_marked
+from edged.bench.far import replace_part
 from edged.demo import DemoError
 from pipelines.drift import ALARM, DriftTest
 from pipelines.thresholds import calibrate
@@ -65,7 +65,7 @@ def bench_drift(
         json_out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if results is not None:
         try:
-            replace_marked(results, "drift", _markdown(report))
+            replace_part(results, "drift", _markdown(report))
         except DemoError as error:
             console.print(f"[red]edged bench drift:[/red] {error}")
             raise typer.Exit(1) from error

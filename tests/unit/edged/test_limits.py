@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from edged.config import ProgramConfig
+from edged.config_problems import reference_problems
 from edged.decide import Case, decide
 from edged.limits import LIMITS, Limits, check_limits, describe
 from edged.scoring import ScoreReply
@@ -96,6 +97,17 @@ def test_configs_without_limits_keep_their_id() -> None:
     assert "limits" not in ProgramConfig().model_dump()
     assert ProgramConfig(limits=Limits(max_restrikes=1)).model_dump()["limits"] == {"max_restrikes": 1}
     assert config().config_id == config().model_copy().config_id
+
+
+def test_limits_that_nothing_can_measure_are_told_by_check() -> None:
+    limits = {"travel_speed_mm_s": [1.0, 2.0], "heat_input_kj_mm": [0.1, 0.2]}
+    program = {"mode": "collecting", "views": [], "optional": [], "required": ["welder"], "limits": limits}
+    told = "\n".join(reference_problems(config({"fillet": program | {"travel_speed_mm_s": None}})))
+    assert "programs.fillet.limits.travel_speed_mm_s: nothing measures it" in told
+    assert "programs.fillet.travel_speed_mm_s: missing" in told
+    assert "limits.heat_input_kj_mm" in told
+    told = "\n".join(reference_problems(config({"fillet": program})))
+    assert "programs.fillet.travel_speed_mm_s" not in told
 
 
 PROGRAM = ProgramConfig(mode="armed", model="demo", required=("welder", "audio"))
