@@ -27,18 +27,22 @@ BANDS_PX = (BAND_PX // 2, BAND_PX, 2 * BAND_PX)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reading:
-    """`differs`: from the named form. `draw`: height → what lite0 is shown; `whole`: shrunk to one picture."""
+    """`differs`: from the named form. `draw`: height → what lite0 is shown; `whole`: shrunk to one picture;
+    `preset`, `flags`: of PatchCore.
+    """
 
     name: str
     differs: str
     draw: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = picture
     whole: bool = False
     preset: Preset = "cell"
+    flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 READINGS = (
     Reading("named", "–"),
     Reading("bank", "the bank keeps 10 % of the cells, as PatchCore's paper does, not 2 %", preset="compat"),
+    Reading("unweighted", "a map holds plain distances, as the paper's, not weighted ones", flags={"reweight": 0}),
     Reading("shrunk", "a scan is shrunk to 224 × 224 px as a whole, not cut into tiles", whole=True),
     Reading("linear", "heights are drawn linearly to ±10 deviations, not by inverse hyperbolic sine", draw=linear),
     Reading("as stored", "grey levels as stored: no normalisation, against the protocol", draw=as_stored),
@@ -58,7 +62,7 @@ def measure_readings(
             for scans in (train, test)
         )
         # PatchCore stops on nothing: the held-out scans are looked at by nobody.
-        maps = maps_of("patchcore", known, known[:1], tested, seed, tell, reading.preset)
+        maps = maps_of("patchcore", known, known[:1], tested, seed, tell, reading.preset, **reading.flags)
         product = [p * m for p, m in zip(prior, maps, strict=True)]
         for name, found in (("patchcore", maps), ("edge_prior × patchcore", product)):
             rows.append({"reading": reading.name, "pipeline": name, **_figures(found, test)})

@@ -94,8 +94,9 @@ def maps_of(
     seed: int,
     tell: Tell,
     preset: Preset = "cell",
+    **flags: Any,
 ) -> list[Array]:
-    """(H, W) map of each tested scan by a baseline, fitted on `train`."""
+    """(H, W) map of each tested scan by a baseline, fitted on `train`; `flags` differ from the preset's config."""
     from pipelines.baselines.table import BASELINES
     from pipelines.loop import LoopConfig
 
@@ -106,7 +107,7 @@ def maps_of(
     model = method.fit(
         goods,
         others,
-        method.config(preset),
+        dataclasses.replace(method.config(preset), **flags),
         loop,
         lambda stage, done, total, _: tell(f"{name}: {stage}", done, total),
     )

@@ -70,7 +70,7 @@ def test_the_prior_falls_with_the_distance_from_the_edge() -> None:
 
 def test_the_verb_writes_rows_page_and_what_falls_short(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
-    page.write_text(f"before\n{battery.BEGIN}\nold\n{battery.END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{battery.BEGIN}\nstale figures\n{battery.END}\nafter\n", encoding="utf-8")
     out = tmp_path / "out.json"
     options = ["--data", str(_tree(tmp_path / "set")), "--json", str(out), "--results", str(page), "--readings"]
     done = CliRunner().invoke(app, ["bench", "battery", *options])
@@ -85,7 +85,7 @@ def test_the_verb_writes_rows_page_and_what_falls_short(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith(f"{battery.END}\nafter\n")
     assert "| patchcore | primary |" in text
-    assert "old" not in text
+    assert "stale figures" not in text
     read = {(row["reading"], row["pipeline"]): row for row in report["readings"]}
     assert len(read) == 2 * len(READINGS)
     assert read["named", "patchcore"]["pixel_auroc"]["64"] == pytest.approx(
