@@ -24,8 +24,10 @@ from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
 from pipelines.features.lite0 import Backbone
 from pipelines.features.logmel import AudioTokens
 from pipelines.features.result import LEVELS, ResultMap, result_map
+from pipelines.features.scene import SCENE_FEATURES
 from pipelines.features.sensor import SensorSteps
 from pipelines.features.table import Tier
+from pipelines.features.waves import WAVE_FEATURES, WaveTokens
 from pipelines.window import Seam, SeamFrame, SeamWindow
 
 __all__ = [
@@ -40,13 +42,16 @@ __all__ = [
     "save_features",
 ]
 
-FEATURES_VERSION = "4"
+FEATURES_VERSION = "5"
 """Part of every cache key and model: features of another version do not fit a model."""
 
 BLOCK_STEPS = 100
 """Sensor steps are handed on in blocks of 1 s from arc-on, never in other pieces."""
 
 UNUSABLE = ("broken", "missing")
+MASKS = (
+    ("video", "video_known"), ("audio", "audio_known"), ("welder", "sensor_known"), ("welder", "waves_known")
+)  # fmt: skip
 
 MAX_TOKENS = 36_000
 """One hour of arc; a longer seam is refused rather than left to fill the memory."""
@@ -56,9 +61,17 @@ MAX_TOKENS = 36_000
 class SeamFeatures:
     """Everything a detector knows of one seam, for T tokens of 100 ms.
 
-    sensor, sensor_known: `(10 T, 24)` float32 and bool; video: `(T, 1280)` float16, audio: `(T, 1336)`
-    float16, each with a `(T,)` mask; views: name → map of the post-weld image; geo: map of the laser scan, None
-    without one; frame: where both lie on the seam, None where nobody said; tier: of the backbone behind all of it.
+    sensor, sensor_known: `(10 T, 24)` float32 and bool; waves, waves_known: `(T, 39)` float32 and bool, the waveform
+    below a millisecond and its noise (`waves.WAVE_FEATURES`); video: `(T, 1280)` float16, audio: `(T, 1345)`
+    float16, each with a `(T,)` mask; scene: `(T, 296)` float16, where things stand in the camera's frames
+    (`scene.SCENE_FEATURES`), masked as video; views: name → map of the post-weld image; geo: map of the laser scan,
+    None without one; frame: where both lie on the seam, None where nobody said; tier: of the backbone behind all of it.
+
+    sensed: what the sensors say of themselves rather than of the weld, each only where its stream gave it:
+    `current_idle_a`, `current_idle_std_a` and `sound_idle_db` of the 100 ms before arc-on; `current_noise_a`,
+    `voltage_noise_v`: white noise on single samples while the arc burns, median over tokens; `glass_spread`,
+    `glass_dark`, `glass_spots`: what stands still before the arc camera; `arc_x`, `arc_y`: where the arc stands in
+    its picture, in picture widths, median over tokens.
     """
 
     seam_id: str
@@ -75,6 +88,10 @@ class SeamFeatures:
     geo: GeoMap | None = None
     frame: SeamFrame | None = None
     tier: Tier = "default"
+    waves: NDArray[np.float32] = dataclasses.field(kw_only=True)
+    waves_known: NDArray[np.bool_] = dataclasses.field(kw_only=True)
+    scene: NDArray[np.float16] = dataclasses.field(kw_only=True)
+    sensed: Mapping[str, float] = dataclasses.field(kw_only=True, default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -96,7 +113,7 @@ class SeamFeatures:
     def without(self, kinds: Set[str]) -> "SeamFeatures":
         """The same, as if the streams of these kinds had given nothing."""
         changes: dict[str, Any] = {}
-        for kind, name in (("video", "video_known"), ("audio", "audio_known"), ("welder", "sensor_known")):
+        for kind, name in MASKS:
             if kind in kinds:
                 changes[name] = np.zeros_like(getattr(self, name))
         if "result" in kinds:
@@ -116,6 +133,7 @@ class SeamExtractor:
         video = next((s.name for s in streams if s.kind == "video"), None)
         audio = next((s for s in streams if s.kind == "audio"), None)
         self._sensor = SensorSteps(seam.arc_on_ns, streams)
+        self._waves = WaveTokens(seam.arc_on_ns, streams)
         self._finite = FiniteCounts(seam.arc_on_ns, streams)
         self._frames = FrameTokens(video, seam.arc_on_ns, backbone)
         self._audio = AudioTokens(audio, seam.arc_on_ns, backbone)
@@ -139,6 +157,7 @@ class SeamExtractor:
         begin = time.perf_counter()
         self._finite.push(chunk)
         part.push(chunk)
+        self._waves.push(chunk)
         self._spent(kind, begin)
 
     def steps_ready(self) -> int:
@@ -162,9 +181,12 @@ class SeamExtractor:
         tokens = (seam.arc_off_ns - seam.arc_on_ns) // TOKEN_NS
         if tokens < 1:
             raise ValueError(f"seam {seam.seam_id}: its arc is shorter than one token of {TOKEN_NS // 10**6} ms")
-        self._finite.check(seam.seam_id, tokens)
+        broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE} | set(window.missing)
+        self._finite.check(seam.seam_id, tokens, {name for name, kind in self._kinds.items() if kind in broken})
         sensor, sensor_known = self.steps(0, tokens * STEPS_PER_TOKEN)
+        waves, waves_known = self._waves.get(0, tokens)
         video, video_known = self._frames.get(0, tokens)
+        scene = self._frames.scenes(0, tokens)
         audio, audio_known = self._audio.get(0, tokens)
         begin = time.perf_counter()
         views = {name: result_map(view.jpeg, self._backbone) for name, view in sorted(window.views.items())}
@@ -187,9 +209,31 @@ class SeamExtractor:
             geo=geo,
             frame=window.frame,
             tier=self._tier,
+            waves=waves,
+            waves_known=waves_known,
+            scene=scene.astype(np.float16),
         )
-        broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE}
-        return found.without(broken | set(window.missing))
+        usable = found.without(broken)
+        return dataclasses.replace(usable, sensed=self._sensed(usable, broken))
+
+    def _sensed(self, found: SeamFeatures, broken: Set[str]) -> dict[str, float]:
+        """`SeamFeatures.sensed`; nothing of streams that are unusable."""
+        out: dict[str, float] = {}
+        if "welder" not in broken:
+            out |= self._waves.idle()
+            for name, of in (("current_noise_a", "current_noise"), ("voltage_noise_v", "voltage_noise")):
+                column = WAVE_FEATURES.index(of)
+                told = found.waves[found.waves_known[:, column], column]
+                out |= {name: float(10 ** np.median(told))} if len(told) else {}
+        if "audio" not in broken:
+            out |= self._audio.idle()
+        if "video" not in broken:
+            out |= self._frames.glass()
+            scene = found.scene[found.video_known].astype(np.float64)
+            if len(scene):
+                for axis in ("x", "y"):
+                    out[f"arc_{axis}"] = float(np.median(scene[:, SCENE_FEATURES.index(f"{axis}_250")]))
+        return out
 
     def _geometry(self, window: SeamWindow) -> GeoMap | None:
         """None without a scan, or where nobody said which part of the seam it shows."""
@@ -201,7 +245,9 @@ class SeamExtractor:
         self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (time.perf_counter() - begin) * 1e3
 
 
-ARRAYS = ("sensor", "sensor_known", "video", "video_known", "audio", "audio_known")
+ARRAYS = (
+    "sensor", "sensor_known", "waves", "waves_known", "video", "video_known", "scene", "audio", "audio_known"
+)  # fmt: skip
 VIEW_ARRAYS = (*LEVELS, "profile")
 GEO_ARRAYS = tuple(field.name for field in dataclasses.fields(GeoMap))
 
@@ -224,6 +270,7 @@ def save_features(features: SeamFeatures, path: Path) -> None:
         "program": features.program,
         "session": features.session,
         "travel_speed_mm_s": "" if speed is None else repr(speed),
+        "sensed": json.dumps(dict(features.sensed), sort_keys=True),
         "frame": "" if features.frame is None else json.dumps(dataclasses.asdict(features.frame), sort_keys=True),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -270,6 +317,7 @@ def load_features(path: Path, tier: Tier = "default") -> SeamFeatures:
         geo=GeoMap(*(tensors[f"geo.{part}"] for part in GEO_ARRAYS)) if "geo.fine" in tensors else None,
         frame=_frame(json.loads(about["frame"])) if about["frame"] else None,
         tier=tier,
+        sensed=json.loads(about["sensed"]),
         **{name: tensors[name] for name in ARRAYS},
     )
 

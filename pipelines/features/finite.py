@@ -5,6 +5,8 @@ that the count does not depend on how a stream was cut. Drivers refuse lines tha
 broken sensor or a wrong scaling.
 """
 
+from collections.abc import Set
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,9 +46,14 @@ class FiniteCounts:
         counts[:, 1] += np.bincount(token[inside][bad], minlength=length)
         self._counts[chunk.stream] = counts
 
-    def check(self, seam_id: str, tokens: int) -> None:
-        """Raise ValueError naming the first stream of which more than `MOST_UNUSABLE` is not finite."""
+    def check(self, seam_id: str, tokens: int, unused: Set[str] = frozenset()) -> None:
+        """Raise ValueError naming the first stream of which more than `MOST_UNUSABLE` is not finite.
+
+        `unused`: streams that nothing will be made of, since they are known to be broken.
+        """
         for name, counts in self._counts.items():
+            if name in unused:
+                continue
             total, bad = counts[:tokens].sum(0).tolist()
             if bad > MOST_UNUSABLE * total:
                 raise ValueError(

@@ -3,10 +3,11 @@
 The sound is resampled to 16 kHz, cut into spectra each 50 samples (3.125 ms) from arc-on, and 224 spectra
 make one 224×224 picture; lite0's map has seven columns, so a column is one token of 100 ms. Levels are
 absolute (dB of full scale, no normalisation per seam): how loud an arc is tells its transfer mode.
-A token is `[1280 lite0, 56 mel levels in dB]`. One lite0 pass per 0.7 s of sound is 1–2 % of a core.
+A token is `[1280 lite0, 56 mel levels in dB, 9 figures of loudness]`, the last from the sound at its own rate. One lite0 pass per 0.7 s of sound is 1–2 % of a core.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from drivers.base import Chunk, StreamSpec
 from pipelines.features.grid import TOKEN_NS
 from pipelines.features.lite0 import FEATURES, GRID, INPUT_PX, Backbone
+from pipelines.features.loudness import LOUDNESS, loudness
 
-__all__ = ["AUDIO_FEATURES", "MELS", "AudioTokens", "mel_filters"]
+__all__ = ["AUDIO_FEATURES", "LEVELS", "MELS", "AudioTokens", "mel_filters"]
 
 RATE_HZ = 16_000
 HOP = 50
@@ -26,7 +28,9 @@ FLOOR_DB = -100.0
 WINDOW_S = HOP * INPUT_PX / RATE_HZ  # one picture, 0.7 s
 MARGIN_S = 0.05  # for the resampler's edges and the last spectrum's overhang
 GAP_NS = 1_000_000
-AUDIO_FEATURES = FEATURES + MELS
+LEVELS = MELS + len(LOUDNESS)
+"""Figures of a token that are levels and no output of lite0."""
+AUDIO_FEATURES = FEATURES + LEVELS
 
 
 def mel_filters() -> NDArray[np.float64]:
@@ -50,7 +54,7 @@ class AudioTokens:
     """The sound tokens of one seam.
 
     Samples are counted from the first one at or after arc-on; a gap becomes silence of its own length, so
-    that nothing after it shifts.
+    that nothing after it shifts, and a token of which most is such silence is masked.
     """
 
     def __init__(self, spec: StreamSpec | None, arc_on_ns: int, backbone: Backbone) -> None:
@@ -64,22 +68,25 @@ class AudioTokens:
         self._pieces: list[NDArray[np.float32]] = [np.zeros(self._at(MARGIN_S), np.float32)]
         self._held = len(self._pieces[0])
         self._windows: list[NDArray[np.float32]] = []
+        self._sounded = 0
+        self._gaps: list[tuple[int, int]] = []
+        self._idle: list[NDArray[np.float32]] = []
 
     def push(self, chunk: Chunk) -> None:
         """Take a chunk of sound; several channels are averaged."""
         if self._spec is None or chunk.stream != self._spec.name:
             return
         before = int(np.searchsorted(chunk.times_ns(), self._arc_on_ns))
+        self._hear_idle(chunk, before)
         if before == chunk.n:
             return
         start_ns = self._arc_on_ns if self._end_ns is None else self._end_ns
         late = int((chunk.times_ns()[before] - start_ns) / chunk.dt_ns + 0.01) if before == 0 else 0
         if late * chunk.dt_ns >= GAP_NS:
+            self._gaps.append((self._sounded, self._sounded + late))
             self._append(np.zeros(late, np.float32))
         self._end_ns = chunk.end_ns
-        samples = chunk.data[before:].reshape(chunk.n - before, -1).astype(np.float32)
-        samples[~np.isfinite(samples)] = 0.0  # silence, as a gap
-        self._append(samples.mean(1) / np.float32(self._full_scale))
+        self._append(self._mono(chunk.data[before:]))
         while self._held >= self._at(2 * MARGIN_S + WINDOW_S):
             sound = np.concatenate(self._pieces)
             self._windows.append(self._tokens(sound[: self._at(2 * MARGIN_S + WINDOW_S)]))
@@ -87,7 +94,7 @@ class AudioTokens:
             self._pieces, self._held = [rest], len(rest)
 
     def get(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Tokens `start..stop`: `(n, 1336)` and which there are; an unfinished picture is filled with silence."""
+        """Tokens `start..stop`: `(n, 1345)` and which there are; an unfinished picture is filled with silence."""
         values = np.zeros((stop - start, AUDIO_FEATURES), np.float32)
         known = np.zeros(stop - start, np.bool_)
         windows = list(self._windows)
@@ -100,7 +107,33 @@ class AudioTokens:
         tokens = np.concatenate(windows) if windows else np.zeros((0, AUDIO_FEATURES), np.float32)
         found = tokens[start:stop]
         values[: len(found)], known[: len(found)] = found, True
-        return values, known
+        return values, known & ~self._lost(start, stop)
+
+    def idle(self) -> dict[str, float]:
+        """`sound_idle_db`: RMS level of the 100 ms before arc-on, dB of full scale; empty where nothing came then."""
+        if not self._idle:
+            return {}
+        wave = np.concatenate(self._idle).astype(np.float64)
+        return {"sound_idle_db": float(10 * np.log10(np.mean(wave**2) + 10.0 ** (FLOOR_DB / 10)))}
+
+    def _hear_idle(self, chunk: Chunk, before: int) -> None:
+        first = int(np.searchsorted(chunk.times_ns(), self._arc_on_ns - TOKEN_NS))
+        if first < before:
+            self._idle.append(self._mono(chunk.data[first:before]))
+
+    def _mono(self, data: NDArray[Any]) -> NDArray[np.float32]:
+        samples = data.reshape(len(data), -1).astype(np.float32)
+        samples[~np.isfinite(samples)] = 0.0  # silence, as a gap
+        found: NDArray[np.float32] = samples.mean(1) / np.float32(self._full_scale)
+        return found
+
+    def _lost(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Which tokens are for the most part a gap."""
+        edges = np.arange(start, stop + 1) * self._rate * TOKEN_NS // 1_000_000_000
+        silent = np.zeros(stop - start)
+        for first, last in self._gaps:
+            silent += np.clip(np.minimum(edges[1:], last) - np.maximum(edges[:-1], first), 0, None)
+        return silent * 2 > np.diff(edges)
 
     def _at(self, seconds: float) -> int:
         return round(seconds * self._rate)
@@ -108,9 +141,12 @@ class AudioTokens:
     def _append(self, samples: NDArray[np.float32]) -> None:
         self._pieces.append(samples)
         self._held += len(samples)
+        self._sounded += len(samples)
 
     def _tokens(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One picture's seven tokens `(7, 1336)` from its sound with `MARGIN_S` before and after it."""
+        """One picture's seven tokens `(7, 1345)` from its sound with `MARGIN_S` before and after it."""
+        own = sound[self._at(MARGIN_S) : self._at(MARGIN_S + WINDOW_S)]
+        loud = np.stack([loudness(piece, self._rate) for piece in np.array_split(own, GRID)])
         if self._rate != RATE_HZ:
             from scipy.signal import resample_poly
 
@@ -125,7 +161,7 @@ class AudioTokens:
         picture = np.repeat(grey.T[::-1], INPUT_PX // MELS, axis=0)  # high notes on top, time to the right
         deep = self._backbone(np.repeat(picture[None, :, :, None], 3, axis=3))[0].mean(0)  # (7, 1280)
         levels = level_db.reshape(GRID, INPUT_PX // GRID, MELS).mean(1)
-        return np.concatenate([deep, levels], axis=1).astype(np.float32)
+        return np.concatenate([deep, levels, loud], axis=1).astype(np.float32)
 
 
 def _full_scale(spec: StreamSpec) -> float:

@@ -2,14 +2,19 @@
 
 Fast channels (current, voltage and their product, the instantaneous power) give mean, standard deviation,
 minimum and maximum; slow ones (wire feed, travel speed, gas flow) their mean. The short-circuit fraction is
-the share of samples whose voltage is below `SHORT_V` while current flows. What only raw waveforms of `WAVEFORM_HZ`
+the share of samples of a short circuit while current flows. What only raw waveforms of `WAVEFORM_HZ`
 and more show: how often short circuits begin, peak and base current, RMS values, and how steeply current and voltage
 change. Energy per mm joins power with the travel speed of the motion stream. A step without a sample, as in a 9 Hz
 log, holds the last one, and waveform features are unknown there.
+
+Spreads, extremes and slopes of a waveform are those of means over half a millisecond, less what the noise on single
+samples adds to them (`_Quiet`): a noisy transducer must not look like a rough arc. The noise itself is told by
+`waves.py`.
 Samples that are NaN or infinite count as none (`finite.py` says how many may be).
 """
 
 import abc
+import dataclasses
 import itertools
 
 import numpy as np
@@ -17,6 +22,7 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 from pipelines.features.grid import STEP_NS, cells
+from pipelines.features.waves import FINE_HZ, WAVEFORM_HZ, block_means, noise_std, shorted
 
 __all__ = ["FAST", "SENSOR_FEATURES", "SLOW", "SensorSteps"]
 
@@ -39,10 +45,6 @@ SENSOR_FEATURES: tuple[str, ...] = (
     *WAVEFORM,
     "energy_j_mm",
 )
-SHORT_V = 8.0
-FLOWING_A = 20.0
-WAVEFORM_HZ = 2_000.0
-"""Below this a log holds averages and no waveform."""
 PEAK, BASE = 0.95, 0.05
 """Quantiles of a step's current: those of single samples would be the noise's."""
 LEAST_SPEED_MM_S = 0.5
@@ -147,6 +149,7 @@ class _Track(abc.ABC):
         if self._open:
             samples = np.concatenate(self._open)
             self._rows.append(self._statistics(samples))
+            self._closed(samples)
             self._before, self._open = samples[-1:], []
         elif len(self._rows) == self._open_step:
             self._rows.append(self._held())
@@ -171,43 +174,84 @@ class _Track(abc.ABC):
         first = table[np.flatnonzero(~np.isnan(table[:, 0]))[0]]
         return np.where(np.isnan(table), first, table).astype(np.float32)
 
+    def _closed(self, samples: NDArray[np.float32]) -> None:
+        """A step is over: what its successor must know of it."""
+
     @abc.abstractmethod
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """One row of features from the samples `(n, channels)` of a step."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Quiet:
+    """A step's waves as means over half a millisecond `(m, k)`, drawn to their mean so far as noise spreads them."""
+
+    waves: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    """Variance that noise gives each mean, `(k,)`."""
+
+    @classmethod
+    def of(cls, samples: NDArray[np.float64], rate_hz: float) -> "_Quiet":
+        means = block_means(samples, rate_hz, FINE_HZ)
+        if rate_hz < WAVEFORM_HZ or len(means) < 2:
+            return cls(means, np.zeros(samples.shape[1]))
+        noise = np.array([noise_std(wave) ** 2 for wave in samples.T]) / (len(samples) // len(means))
+        middle, spread = means.mean(0), means.var(0)
+        share = np.sqrt(np.clip(1.0 - noise / np.maximum(spread, 1e-12), 0.0, 1.0))
+        return cls(middle + (means - middle) * share, noise)
+
+    def slopes(self, means: NDArray[np.float64], per_ms: float) -> list[float]:
+        """RMS change per millisecond of means that no noise was taken from, `(k,)`."""
+        if len(means) < 2:
+            return [0.0] * means.shape[1]
+        square = np.mean(np.diff(means, axis=0) ** 2, axis=0) - 2 * self.noise
+        return list(np.sqrt(np.maximum(square, 0.0)) * per_ms)
+
+
 class _Levels(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
         super().__init__(spec, arc_on_ns, ("current", "voltage"))
-        self._current, self._voltage = spec.channel("current"), spec.channel("voltage")
+        self._pair, self._rate_hz, self._short = [spec.channel(n) for n in ("current", "voltage")], spec.rate_hz, False
         self.columns = list(range(len(FAST) * len(STATISTICS) + 1))
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        current = samples[:, self._current].astype(np.float64)
-        voltage = samples[:, self._voltage].astype(np.float64)
+        pair = samples[:, self._pair].astype(np.float64)
         # Instantaneous power: the product of means is not the mean of the product (ISO/TR 18491).
-        waves = np.stack([current, voltage, current * voltage], axis=1)
-        table = np.stack([waves.mean(0), waves.std(0), waves.min(0), waves.max(0)], axis=1)
-        short = float(np.mean((voltage < SHORT_V) & (current > FLOWING_A)))
+        waves = np.concatenate([pair, pair.prod(1, keepdims=True)], axis=1)
+        quiet = _Quiet.of(waves, self._rate_hz).waves
+        table = np.stack([waves.mean(0), quiet.std(0), quiet.min(0), quiet.max(0)], axis=1)
+        short = float(shorted(pair[:, 0], pair[:, 1], self._short).mean())
         return np.append(table.ravel(), short).astype(np.float32)
+
+    def _closed(self, samples: NDArray[np.float32]) -> None:
+        self._short = _ends_shorted(samples[:, self._pair], self._short)
 
 
 class _Waveforms(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
         super().__init__(spec, arc_on_ns, ("current", "voltage"))
-        self._current, self._voltage, self._rate_hz = spec.channel("current"), spec.channel("voltage"), spec.rate_hz
+        self._pair, self._rate_hz, self._short = [spec.channel(n) for n in ("current", "voltage")], spec.rate_hz, False
         self.columns = [SENSOR_FEATURES.index(name) for name in WAVEFORM]
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        current = samples[:, self._current].astype(np.float64)
-        voltage = samples[:, self._voltage].astype(np.float64)
-        short = (voltage < SHORT_V) & (current > FLOWING_A)
-        begins = np.count_nonzero(short[1:] & ~short[:-1]) / len(samples) * self._rate_hz
-        base, peak = np.quantile(current, (BASE, PEAK))
-        rms = (np.sqrt(np.mean(wave**2)) for wave in (current, voltage))
-        per_ms = self._rate_hz / 1e3
-        slopes = (np.sqrt(np.mean(np.diff(w) ** 2)) * per_ms if len(w) > 1 else 0.0 for w in (current, voltage))
-        return np.array([*rms, begins, peak, base, *slopes], np.float32)
+        pair = samples[:, self._pair].astype(np.float64)
+        short = shorted(pair[:, 0], pair[:, 1], self._short)
+        # With the sample before the step's first one: a short circuit may begin exactly on the border.
+        begins = np.count_nonzero(short & ~np.concatenate([[self._short], short[:-1]]))
+        quiet = _Quiet.of(pair, self._rate_hz)
+        base, peak = np.quantile(quiet.waves[:, 0], (BASE, PEAK))
+        rms = np.sqrt(np.mean(pair**2, axis=0))
+        fine = block_means(pair, self._rate_hz, FINE_HZ)
+        per_ms = self._rate_hz / max(len(pair) // max(len(fine), 1), 1) / 1e3
+        rate = begins / len(samples) * self._rate_hz
+        return np.array([*rms, rate, peak, base, *quiet.slopes(fine, per_ms)], np.float32)
+
+    def _closed(self, samples: NDArray[np.float32]) -> None:
+        self._short = _ends_shorted(samples[:, self._pair], self._short)
+
+
+def _ends_shorted(pair: NDArray[np.float32], before: bool) -> bool:
+    return bool(shorted(pair[:, 0].astype(np.float64), pair[:, 1].astype(np.float64), before)[-1])
 
 
 class _Mean(_Track):

@@ -8,7 +8,9 @@ from pipelines.features.extractor import SeamFeatures
 from pipelines.features.lite0 import FEATURES
 from pipelines.features.logmel import AUDIO_FEATURES
 from pipelines.features.result import LEVELS, ResultMap
+from pipelines.features.scene import SCENE_FEATURES
 from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.features.waves import WAVE_FEATURES
 
 RNG = np.random.default_rng(99)
 VIDEO_FROM_HEAT = RNG.standard_normal(FEATURES)
@@ -38,9 +40,12 @@ def law_seam(
     view["fine"][9, 30] += spot * np.sign(PLACES["fine"][3, 5])
     top = ResultMap(**{part: cells.astype(np.float16) for part, cells in view.items()}, located=False)
     ones = np.ones(TOKENS, np.bool_)
+    waves = rng.standard_normal((TOKENS, len(WAVE_FEATURES))).astype(np.float32)
+    scene = rng.standard_normal((TOKENS, len(SCENE_FEATURES))).astype(np.float16)
     return SeamFeatures(
         f"seam-{i:04d}", program, session, sensor.astype(np.float32), np.ones(sensor.shape, np.bool_),
         video.astype(np.float16), ones, audio.astype(np.float16), ones, {"top": top}, 6.0,
+        waves=waves, waves_known=np.ones(waves.shape, np.bool_), scene=scene,
     )  # fmt: skip
 
 
@@ -54,5 +59,4 @@ def without(features: SeamFeatures, kind: str) -> SeamFeatures:
     """The same seam with a stream missing."""
     if kind == "result":
         return dataclasses.replace(features, views={})
-    known = f"{kind}_known"
-    return dataclasses.replace(features, **{known: np.zeros_like(getattr(features, known))})
+    return features.without({"welder" if kind == "sensor" else kind})

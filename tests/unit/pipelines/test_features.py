@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.base import Chunk
-from pipelines.features.extractor import SeamExtractor, SeamFeatures, load_features, save_features
+from pipelines.features.extractor import ARRAYS, SeamExtractor, SeamFeatures, load_features, save_features
 from pipelines.features.logmel import AUDIO_FEATURES, AudioTokens, mel_filters
 from pipelines.features.sensor import SENSOR_FEATURES
 from tests.support import seam_chunks as cell
@@ -29,12 +29,13 @@ WHOLE = features([c for stream in CHUNKS.values() for c in stream])
 
 
 def assert_same(a: SeamFeatures, b: SeamFeatures) -> None:
-    for field in ("sensor", "sensor_known", "video", "video_known", "audio", "audio_known"):
+    for field in ARRAYS:
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field), err_msg=field)
     for name, view in a.views.items():
         for part in ("fine", "coarse", "profile"):
             np.testing.assert_array_equal(getattr(view, part), getattr(b.views[name], part))
         assert view.located == b.views[name].located
+    assert a.sensed == b.sensed
 
 
 @settings(max_examples=40, deadline=None)
