@@ -15,9 +15,11 @@ from pipelines.bead_rows import BEAD_FEATURES, bead_rows
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import FEATURES
-from pipelines.features.logmel import MELS
+from pipelines.features.logmel import LEVELS
 from pipelines.features.result import RESULT_ROWS
+from pipelines.features.scene import SCENE_FEATURES
 from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.features.waves import WAVE_FEATURES
 
 __all__ = ["Normaliser", "Process", "fit_normaliser"]
 
@@ -25,6 +27,20 @@ Array = NDArray[np.float32]
 VIDEO_DIMS = 32
 AUDIO_DIMS = 32
 RESULT_DIMS = 48
+PATTERN_DIMS = 24
+LEVEL_COLUMNS = [
+    SENSOR_FEATURES.index(name)
+    for name in ("current_mean", "voltage_mean", "power_mean", "short_circuit", "wire_feed_speed", "tcp_speed",
+                 "gas_flow", "short_rate_hz", "energy_j_mm")
+]  # fmt: skip
+ARC_COLUMNS = [WAVE_FEATURES.index(name) for name in ("arc_voltage", "arc_current")]
+"""What noise on single samples does not move: means, and how long the arc is shorted."""
+PATTERN_COLUMNS = [k for k, name in enumerate(SCENE_FEATURES) if name.startswith(("cell_", "rows_", "columns_"))]
+PLACE_COLUMNS = [k for k in range(len(SCENE_FEATURES)) if k not in PATTERN_COLUMNS]
+FIGURES = (
+    "sensor_mean", "sensor_std", "mel_mean", "mel_std", "wave_mean", "wave_std", "place_mean", "place_std"
+)  # fmt: skip
+"""Arrays of a `Normaliser` that are stored as they are."""
 SCAN_END_ROWS = 2
 """Rows at either end of a scan that nothing is asked of: a scan begins a row early or late, by the PLC's and the
 profiler's clocks, and where the bead rises or ends a quarter of a millimetre is a large difference."""
@@ -33,12 +49,18 @@ CLIP = 8.0
 MAX_PCA_ROWS = 20_000
 
 
+Table = tuple[Array, NDArray[np.bool_]]
+TABLES = {"levels": "welder", "waves": "welder", "places": "video", "pattern": "video"}
+"""Further figures per token → the kind of stream behind them."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Process:
     """A seam's standardised process.
 
-    steps (S, sensor values then their mask); steps_known (S, sensor); video (T, 32); audio (T, 56 + 32);
-    masks (T,) bool.
+    steps (S, sensor values then their mask); video (T, 32); audio (T, 65 + 32); masks (T,) bool. tables: further
+    figures per token `(T, D)` and which tokens have them `(T,)`, by name, of `TABLES`; noise_a: of the current's
+    samples, None where it could not be told.
     """
 
     steps: Array
@@ -46,6 +68,8 @@ class Process:
     video_known: NDArray[np.bool_]
     audio: Array
     audio_known: NDArray[np.bool_]
+    tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+    noise_a: float | None = None
 
     @property
     def tokens(self) -> int:
@@ -63,7 +87,8 @@ class Process:
             found = dataclasses.replace(
                 found, audio=np.zeros_like(self.audio), audio_known=np.zeros_like(self.audio_known)
             )
-        return found
+        left = {name: table for name, table in self.tables.items() if TABLES[name] not in kinds}
+        return dataclasses.replace(found, tables=left)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +112,11 @@ class Normaliser:
     sensor_std: Array
     mel_mean: Array
     mel_std: Array
+    wave_mean: Array
+    wave_std: Array
+    place_mean: Array
+    place_std: Array
+    pattern: Projection
     video: Projection
     audio: Projection
     result: Projection
@@ -96,7 +126,7 @@ class Normaliser:
     """Whether the views that it was fitted on stood between markers; others cannot be compared with them."""
 
     def steps(self, sensor: Array, known: NDArray[np.bool_]) -> Array:
-        """Sensor steps `(S, 16)` → `(S, 32)`: z-scores (0 where not measured), then the mask."""
+        """Sensor steps `(S, 24)` → `(S, 48)`: z-scores (0 where not measured), then the mask."""
         z = np.where(known, (sensor - self.sensor_mean) / self.sensor_std, 0.0)
         return np.concatenate([z, known], axis=1).astype(np.float32)
 
@@ -111,7 +141,25 @@ class Normaliser:
             video_known=features.video_known,
             audio=sound * features.audio_known[:, None],
             audio_known=features.audio_known,
+            tables=self._tables(features),
+            noise_a=features.sensed.get("current_noise_a"),
         )
+
+    def _tables(self, features: SeamFeatures) -> dict[str, Table]:
+        known = features.waves_known
+        waves = np.where(known, (features.waves - self.wave_mean) / self.wave_std, 0.0).astype(np.float32)
+        steps = self.steps(features.sensor, features.sensor_known)[:, LEVEL_COLUMNS]
+        means = steps.reshape(features.tokens, STEPS_PER_TOKEN, -1).mean(1)
+        levels = np.concatenate([means, waves[:, ARC_COLUMNS]], axis=1)
+        welded = features.sensor_known[::STEPS_PER_TOKEN, 0]
+        scene, seen = features.scene.astype(np.float32), features.video_known
+        places = (scene[:, PLACE_COLUMNS] - self.place_mean) / self.place_std
+        return {
+            "levels": (levels, welded),
+            "waves": (waves, known.mean(1) > 0.5),
+            "places": (places * seen[:, None], seen),
+            "pattern": (self.pattern(scene[:, PATTERN_COLUMNS]) * seen[:, None], seen),
+        }
 
     def scanned(self, features: SeamFeatures) -> tuple[Array, NDArray[np.bool_]]:
         """Rows of the laser scan `(28, 48)` and which there are `(28,)`; no rows where the model knows no scans."""
@@ -136,9 +184,9 @@ class Normaliser:
 
     def tensors(self) -> dict[str, Array]:
         """Named arrays for the model file."""
-        found = {name: getattr(self, name) for name in ("sensor_mean", "sensor_std", "mel_mean", "mel_std")}
+        found = {name: getattr(self, name) for name in FIGURES}
         found["located"] = np.array([self.located], np.float32)
-        for name in ("video", "audio", "result", "scan"):
+        for name in ("pattern", "video", "audio", "result", "scan"):
             projection: Projection | None = getattr(self, name)
             if projection is None:
                 continue
@@ -149,10 +197,8 @@ class Normaliser:
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "Normaliser":
         """What `tensors` gave."""
         return cls(
-            sensor_mean=tensors["sensor_mean"],
-            sensor_std=tensors["sensor_std"],
-            mel_mean=tensors["mel_mean"],
-            mel_std=tensors["mel_std"],
+            **{name: tensors[name] for name in FIGURES},
+            pattern=Projection(tensors["pattern.mean"], tensors["pattern.components"]),
             video=Projection(tensors["video.mean"], tensors["video.components"]),
             audio=Projection(tensors["audio.mean"], tensors["audio.components"]),
             result=Projection(tensors["result.mean"], tensors["result.components"]),
@@ -162,7 +208,7 @@ class Normaliser:
 
 
 def token_statistics(process: Process) -> Array:
-    """Per token `(T, 32)`: mean and standard deviation over its ten steps of every sensor feature."""
+    """Per token `(T, 48)`: mean and standard deviation over its ten steps of every sensor feature."""
     steps = process.steps[:, : len(SENSOR_FEATURES)].reshape(process.tokens, STEPS_PER_TOKEN, -1)
     return np.concatenate([steps.mean(1), steps.std(1)], axis=1)
 
@@ -172,10 +218,11 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
     rng = np.random.default_rng(seed)
     sensor = np.concatenate([f.sensor for f in features]).astype(np.float64)
     known = np.concatenate([f.sensor_known for f in features])
-    count = np.maximum(known.sum(0), 1)
-    mean = np.where(known, sensor, 0).sum(0) / count
-    std = np.sqrt((np.where(known, sensor - mean, 0) ** 2).sum(0) / count)
-    audio = _rows([f.audio[f.audio_known] for f in features], FEATURES + MELS, rng)
+    mean, std = _moments(sensor, known)
+    waves, told = (np.concatenate(x) for x in zip(*((f.waves, f.waves_known) for f in features), strict=True))
+    wave_mean, wave_std = _moments(waves.astype(np.float64), told)
+    scene = _rows([f.scene[f.video_known] for f in features], len(SCENE_FEATURES), rng)
+    audio = _rows([f.audio[f.audio_known] for f in features], FEATURES + LEVELS, rng)
     video = _rows([f.video[f.video_known] for f in features], FEATURES, rng)
     views = [(f.program, name, view) for f in features for name, view in sorted(f.views.items())]
     if not views:
@@ -186,12 +233,26 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
         sensor_std=_spread(std),
         mel_mean=audio[:, FEATURES:].mean(0),
         mel_std=_spread(audio[:, FEATURES:].std(0)),
+        wave_mean=wave_mean.astype(np.float32),
+        wave_std=_spread(wave_std),
+        place_mean=scene[:, PLACE_COLUMNS].mean(0),
+        place_std=_spread(scene[:, PLACE_COLUMNS].std(0)),
+        pattern=_pca(scene[:, PATTERN_COLUMNS], PATTERN_DIMS),
         video=_pca(video, VIDEO_DIMS),
         audio=_pca(audio[:, :FEATURES], AUDIO_DIMS),
         result=_pca(_deviations([(p, n, v.rows()) for p, n, v in views if v.located == located]), RESULT_DIMS),
         scan=_scan_projection(features),
         located=located,
     )
+
+
+def _moments(
+    values: NDArray[np.float64], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of what is known in each column."""
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, values, 0).sum(0) / count
+    return mean, np.sqrt((np.where(known, values - mean, 0) ** 2).sum(0) / count)
 
 
 def _bead_rows(features: SeamFeatures) -> Array:

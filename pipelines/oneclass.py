@@ -25,13 +25,13 @@ from pipelines.gaussian import (
     standards_to_tensors,
     to_tensors,
 )
-from pipelines.normaliser import Process, token_statistics
+from pipelines.normaliser import TABLES, Process, token_statistics
 from pipelines.window import TimelinePoint
 
 __all__ = ["GROUPS", "ProcessOneClass", "ResultDistances", "fit_process", "fit_result", "timeline_points"]
 
 Array = NDArray[np.float64]
-GROUPS = {"sensor": "welder", "audio": "audio", "video": "video"}
+GROUPS = {"sensor": "welder", "audio": "audio", "video": "video"} | TABLES
 """Group of features → the kind of stream it needs."""
 SLIDING = {"window_2s": 20, "window_05s": 5}
 EDGE_TOKENS = 5
@@ -47,6 +47,9 @@ def _group(process: Process, group: str) -> tuple[Array, NDArray[np.bool_]]:
     """Tokens `(T, D)` of a group and which there are."""
     if group == "sensor":
         return token_statistics(process).astype(np.float64), np.ones(process.tokens, np.bool_)
+    if group in TABLES:
+        values, known = process.tables.get(group, (np.zeros((process.tokens, 0)), np.zeros(process.tokens, np.bool_)))
+        return values.astype(np.float64), known
     values, known = (process.audio, process.audio_known) if group == "audio" else (process.video, process.video_known)
     return values.astype(np.float64), known
 

@@ -62,11 +62,12 @@ MAX_TOKENS = 36_000
 class SeamFeatures:
     """Everything a detector knows of one seam, for T tokens of 100 ms.
 
-    sensor, sensor_known: `(10 T, 24)` float32 and bool; waves, waves_known: `(T, 39)` float32 and bool, the waveform
+    sensor, sensor_known: `(10 T, 24)` float32 and bool; waves, waves_known: `(T, 41)` float32 and bool, the waveform
     below a millisecond and its noise (`waves.WAVE_FEATURES`); video: `(T, 1280)` float16, audio: `(T, 1345)`
     float16, each with a `(T,)` mask; scene: `(T, 296)` float16, where things stand in the camera's frames
-    (`scene.SCENE_FEATURES`), masked as video; views: name → map of the post-weld image; geo: map of the laser scan,
-    None without one; frame: where both lie on the seam, None where nobody said; tier: of the backbone behind all of it.
+    (`scene.SCENE_FEATURES`), masked as video; views: name → map of the post-weld image; geo: map of the laser
+    scan, None without one; frame: where both lie on the seam, None where nobody said; tier: of the backbone behind
+    all of it.
 
     sensed: what the sensors say of themselves rather than of the weld, each only where its stream gave it:
     `current_idle_a`, `current_idle_std_a` and `sound_idle_db` of the 100 ms before arc-on; `current_noise_a`,

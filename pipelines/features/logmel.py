@@ -3,7 +3,8 @@
 The sound is resampled to 16 kHz, cut into spectra each 50 samples (3.125 ms) from arc-on, and 224 spectra
 make one 224×224 picture; lite0's map has seven columns, so a column is one token of 100 ms. Levels are
 absolute (dB of full scale, no normalisation per seam): how loud an arc is tells its transfer mode.
-A token is `[1280 lite0, 56 mel levels in dB, 9 figures of loudness]`, the last from the sound at its own rate. One lite0 pass per 0.7 s of sound is 1–2 % of a core.
+A token is `[1280 lite0, 56 mel levels in dB, 9 figures of loudness]`, the last from the sound at its own rate. One
+lite0 pass per 0.7 s of sound is 1–2 % of a core.
 """
 
 import math

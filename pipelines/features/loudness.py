@@ -5,6 +5,8 @@ everything louder or fainter. Levels are in dB of full scale; bands that a micro
 floor.
 """
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +38,7 @@ def loudness(sound: NDArray[np.float32], rate_hz: float) -> NDArray[np.float32]:
     power = np.abs(np.fft.rfft(pieces * window, axis=1)) ** 2 / np.sum(window) ** 2
     hz = np.fft.rfftfreq(pieces.shape[1], 1 / rate_hz)
     hiss = power[:, hz >= HISS_HZ]
-    bands = [power[:, (hz >= low) & (hz < high)] for low, high in zip(BANDS_HZ[:-1], BANDS_HZ[1:], strict=True)]
+    bands = [power[:, (hz >= low) & (hz < high)] for low, high in itertools.pairwise(BANDS_HZ)]
     levels = [hiss.mean(1).min() if hiss.size else 0.0, *(band.mean() if band.size else 0.0 for band in bands)]
     found = [
         20 * np.log10(rms),

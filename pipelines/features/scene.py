@@ -18,7 +18,7 @@ __all__ = ["SCENE_FEATURES", "SMALL_PX", "glass_figures", "scene_figures", "smal
 
 Array = NDArray[np.float64]
 SMALL_PX = 192
-"""Width of the grey picture that everything is measured in; spots and joints of a millimetre are still pixels wide."""
+"""Width of the grey picture that everything is measured in; a joint of a millimetre is still pixels wide."""
 CELLS = (6, 8)
 PROFILE_ROWS, ROW_BANDS = 30, 4
 PROFILE_COLUMNS, COLUMN_BANDS = 32, 3
@@ -80,7 +80,7 @@ def _log(levels: Array) -> Array:
 
 
 def _blocks(grey: NDArray[np.uint8], high: int, wide: int) -> Array:
-    """Mean grey level in `(high, wide)` blocks; what does not fill a block at the lower and right edge is left out."""
+    """Mean grey level in `(high, wide)` blocks; an edge that fills none is left out."""
     rows, columns = grey.shape
     h, w = rows // high, columns // wide
     whole = grey[: h * high, : w * wide].reshape(high, h, wide, w)
@@ -125,7 +125,7 @@ def _line(grey: NDArray[np.uint8], side: str, arc_y: float) -> Array:
 
 
 def _streaks(grey: NDArray[np.uint8]) -> float:
-    """How much of the picture's upper half differs sharply from its neighbours: spatter in flight; log10 of a share."""
+    """Share of the upper half that differs sharply from its neighbours: spatter in flight; log10."""
     upper = grey[: len(grey) // 2].astype(np.int16)
     sharp = np.abs(upper[2:] - upper[:-2]) > STREAK
     return float(np.log10(sharp.mean() + 1e-4))

@@ -108,7 +108,7 @@ def _tracks(spec: StreamSpec, arc_on_ns: int) -> list["_Track"]:
 class _Track(abc.ABC):
     """Accumulates one group of features; the open step's samples wait until a later sample closes it."""
 
-    columns: list[int]
+    columns: tuple[int, ...]
 
     def __init__(self, spec: StreamSpec, arc_on_ns: int, used: tuple[str, ...]) -> None:
         self._spec, self._arc_on_ns = spec, arc_on_ns
@@ -149,7 +149,6 @@ class _Track(abc.ABC):
         if self._open:
             samples = np.concatenate(self._open)
             self._rows.append(self._statistics(samples))
-            self._closed(samples)
             self._before, self._open = samples[-1:], []
         elif len(self._rows) == self._open_step:
             self._rows.append(self._held())
@@ -173,9 +172,6 @@ class _Track(abc.ABC):
         # Before the first sample of a slow log there is nothing to hold: take the first one.
         first = table[np.flatnonzero(~np.isnan(table[:, 0]))[0]]
         return np.where(np.isnan(table), first, table).astype(np.float32)
-
-    def _closed(self, samples: NDArray[np.float32]) -> None:
-        """A step is over: what its successor must know of it."""
 
     @abc.abstractmethod
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -208,15 +204,24 @@ class _Quiet:
         return list(np.sqrt(np.maximum(square, 0.0)) * per_ms)
 
 
-class _Levels(_Track):
+class _Pair(_Track):
+    """Current and voltage, and whether the step before the open one ended within a short circuit."""
+
     def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
         super().__init__(spec, arc_on_ns, ("current", "voltage"))
-        self._pair, self._rate_hz, self._short = (
-            [spec.channel(n) for n in ("current", "voltage")],
-            spec.rate_hz,
-            False,
-        )
-        self.columns = list(range(len(FAST) * len(STATISTICS) + 1))
+        self._pair, self._rate_hz = [spec.channel(name) for name in ("current", "voltage")], spec.rate_hz
+        self._short = False
+
+    def _close(self) -> None:
+        open_ = [piece[:, self._pair].astype(np.float64) for piece in self._open]
+        super()._close()
+        if open_:
+            pair = np.concatenate(open_)
+            self._short = bool(shorted(pair[:, 0], pair[:, 1], self._short)[-1])
+
+
+class _Levels(_Pair):
+    columns = tuple(range(len(FAST) * len(STATISTICS) + 1))
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         pair = samples[:, self._pair].astype(np.float64)
@@ -227,19 +232,9 @@ class _Levels(_Track):
         short = float(shorted(pair[:, 0], pair[:, 1], self._short).mean())
         return np.append(table.ravel(), short).astype(np.float32)
 
-    def _closed(self, samples: NDArray[np.float32]) -> None:
-        self._short = _ends_shorted(samples[:, self._pair], self._short)
 
-
-class _Waveforms(_Track):
-    def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
-        super().__init__(spec, arc_on_ns, ("current", "voltage"))
-        self._pair, self._rate_hz, self._short = (
-            [spec.channel(n) for n in ("current", "voltage")],
-            spec.rate_hz,
-            False,
-        )
-        self.columns = [SENSOR_FEATURES.index(name) for name in WAVEFORM]
+class _Waveforms(_Pair):
+    columns = tuple(SENSOR_FEATURES.index(name) for name in WAVEFORM)
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         pair = samples[:, self._pair].astype(np.float64)
@@ -254,19 +249,12 @@ class _Waveforms(_Track):
         rate = begins / len(samples) * self._rate_hz
         return np.array([*rms, rate, peak, base, *quiet.slopes(fine, per_ms)], np.float32)
 
-    def _closed(self, samples: NDArray[np.float32]) -> None:
-        self._short = _ends_shorted(samples[:, self._pair], self._short)
-
-
-def _ends_shorted(pair: NDArray[np.float32], before: bool) -> bool:
-    return bool(shorted(pair[:, 0].astype(np.float64), pair[:, 1].astype(np.float64), before)[-1])
-
 
 class _Mean(_Track):
     def __init__(self, spec: StreamSpec, arc_on_ns: int, channel: str) -> None:
         super().__init__(spec, arc_on_ns, (channel,))
         self._index = spec.channel(channel)
-        self.columns = [SENSOR_FEATURES.index(channel)]
+        self.columns = (SENSOR_FEATURES.index(channel),)
 
     def _statistics(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.array([samples[:, self._index].astype(np.float64).mean()], np.float32)

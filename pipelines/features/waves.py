@@ -1,7 +1,7 @@
 """Current and voltage per token of 100 ms, as fine as the waveform is sampled, and how much of them is noise.
 
-The steps of `sensor.py` are made of means over a millisecond or more, which noise on single samples hardly moves. What
-lives below a millisecond (a flickering contact tip, the ripple of a source, how droplets let go) needs the samples
+The steps of `sensor.py` are made of means over half a millisecond, and less what noise adds to them. What
+lives below that (a flickering contact tip, the ripple of a source, how droplets let go) needs the samples
 themselves; it is kept apart here, with the noise floor beside it, so that a model can tell a noisy sensor from a bad
 weld. Noise is told from the waveform by third differences: their median is that of the noise, since bridges and
 ruptures are rare among ten thousand samples a second.
@@ -38,7 +38,7 @@ WAVE_FEATURES: tuple[str, ...] = (
     "arc_voltage", "arc_current", "arc_voltage_spread", "short_share", "short_rate_hz", "short_ms", "restrike_hz",
     "slope_mohm", "current_peak_hz", "current_noise", "voltage_noise",
 )  # fmt: skip
-"""Bands in log10 of units²/Hz, steps, spreads and noise in log10 of units; the others as named, quantiles in A and V."""
+"""Bands in log10 of units²/Hz, steps, spreads and noise in log10 of units; quantiles in A and V."""
 
 
 def noise_std(samples: Array) -> float:
@@ -50,7 +50,7 @@ def noise_std(samples: Array) -> float:
 
 
 def block_means(samples: Array, rate_hz: float, to_hz: float) -> Array:
-    """Means over stretches of 1 / to_hz; the samples themselves where they are no finer. The last short one is left."""
+    """Means over stretches of 1 / to_hz; the samples themselves where they are no finer."""
     per = min(max(round(rate_hz / to_hz), 1), max(len(samples), 1))
     n = len(samples) // per
     found: Array = samples[: n * per].reshape(n, per, *samples.shape[1:]).mean(1)
@@ -162,7 +162,7 @@ def _bands(samples: Array, rate_hz: float) -> list[float]:
 
 def _arc(samples: Array, fine: Array, short: NDArray[np.bool_], before: bool, rate_hz: float) -> list[float]:
     """From arc voltage to the current's strongest frequency, as `WAVE_FEATURES` has them."""
-    current, voltage = samples[:, 0], samples[:, 1]
+    current = samples[:, 0]
     burning = ~short & (current > FLOWING_A)
     arc = samples[burning] if burning.any() else samples
     begins = np.diff(np.concatenate([[before], short]).astype(np.int8)) == 1
