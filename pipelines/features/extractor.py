@@ -28,8 +28,9 @@ from pipelines.features.scene import SCENE_FEATURES
 from pipelines.features.sensor import SensorSteps
 from pipelines.features.table import Tier
 from pipelines.features.waves import WAVE_FEATURES, WaveTokens
+from pipelines.rectify import ViewGeometry
 from pipelines.scan_place import laid_by_bead
-from pipelines.window import ResultView, Seam, SeamFrame, SeamWindow, ViewGeometry
+from pipelines.window import ResultView, Seam, SeamFrame, SeamWindow
 
 __all__ = [
     "BLOCK_STEPS",
