@@ -70,7 +70,8 @@ def measure(seams: int, rounds: int, console: Console, *, with_peers: bool = Tru
     from edged.bench.sync_run import follow, rate_error_ppm, tracks_of
     from edged.bench.sync_world import NOISES, World
 
-    rendered, usual, faulted, rates, others = [], [], [], [], _Others()
+    rendered: list[RenderedSeam] = []
+    usual, faulted, rates, others = [], [], [], _Others()
     with progress_bars(console) as bar:
         rendered += bar.track(_seams(seams), total=seams, description="welding")
         for number in bar.track(range(rounds), description="rounds"):
@@ -89,8 +90,7 @@ def measure(seams: int, rounds: int, console: Console, *, with_peers: bool = Tru
                     for kind in ("audio", "video"):
                         for pairing in ("nearest_50ms", "approximate_time"):
                             others.add(pairing, case, kind, pair_errors_ms(world, found, kind, pairing))
-                        if number == 0:
-                            others.lsl(pylsl_errors_ms, case, kind, world, found)
+                        others.lsl(pylsl_errors_ms, case, kind, world, found)
     return _report(usual, faulted, rates, others, len(rendered), rounds)
 
 
@@ -106,7 +106,7 @@ class _Others:
         self.errors.setdefault(peer, {}).setdefault(f"{case}_{kind}", []).extend(errors)
 
     def lsl(self, measured: Any, case: str, kind: str, world: "World", tracks: Any) -> None:
-        """pylsl in the first round only: it takes a minute."""
+        """pylsl, where it is installed and finds itself on loopback."""
         try:
             self.add("pylsl", case, kind, measured(world, tracks, kind))
         except (ImportError, RuntimeError) as error:
@@ -222,6 +222,6 @@ def sync_markdown(report: dict[str, Any]) -> str:
         f"are strikes after the first {LEARNING}. Truth: {report['truth']}. One strike alone is off by "
         f"{report['detector_error_ms']['video']['p50']:.1f} ms (p50) for a camera, by "
         f"{report['detector_error_ms']['audio']['p50']:.2f} for sound. Peers know the constant delays, edged finds "
-        "them; pylsl ran one round.\n"
+        "them.\n"
     )
     return "\n".join(lines) + "\n" + text
