@@ -54,7 +54,7 @@ def test_peers_match_as_they_say() -> None:
 def test_only_strikes_after_the_learning_ones_are_judged() -> None:
     strikes = [Strike(k, "mic", "audio", 9.0 if k < 20 else 0.5, None, min(k, 20)) for k in range(30)]
     strikes += [Strike(k, "arccam", "video", 3.0, 3.5, min(k, 20)) for k in range(30)]
-    report = _report(strikes, strikes, [("mic", -0.4), ("mic", 0.2)], _Others(), 30, 1)
+    report = _report(strikes, strikes, strikes, [("mic", -0.4), ("mic", 0.2)], _Others(), 30, 1)
     assert (report["audio_residual_ms_p50"], report["audio_residual_ms_p99"]) == (0.5, 0.5)
     assert report["rate_error_ppm"] == 0.4
     assert report["strikes_not_seen"] == 30
