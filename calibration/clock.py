@@ -53,11 +53,10 @@ class _LateStep:
 LATE_STEPS = (
     _LateStep(bins=2, beyond_ns=20e6, within_ns=5e6),
     _LateStep(bins=6, beyond_ns=3e6, within_ns=1e6),
-    _LateStep(bins=10, beyond_ns=20e6, within_ns=float("inf")),
+    _LateStep(bins=10, beyond_ns=20e6, within_ns=20e6),
 )
-"""A backlog is late too, but it is worked off: its minima fall. After a pause of the device they stay alike."""
-WORKED_OFF_NS = 10e6
-"""Minima whose later half lies this much lower than the earlier one are those of a backlog."""
+"""A backlog is late too, but its minima rise while a starved reader falls behind and fall while it is worked off.
+After a pause of the device they stay alike, more or less."""
 
 
 class StreamClock(Protocol):
@@ -199,10 +198,7 @@ class ClockModel:
     def _is_late_step(self) -> bool:
         for rule in LATE_STEPS:
             late = list(islice(self._late, max(len(self._late) - rule.bins, 0), None))
-            if len(late) < rule.bins or min(late) <= rule.beyond_ns or max(late) - min(late) >= rule.within_ns:
-                continue
-            half = len(late) // 2
-            if sum(late[half:]) / (len(late) - half) > sum(late[:half]) / half - WORKED_OFF_NS:
+            if len(late) == rule.bins and min(late) > rule.beyond_ns and max(late) - min(late) < rule.within_ns:
                 return True
         return False
 

@@ -29,6 +29,8 @@ SEARCH_NS = {"audio": 250_000_000, "video": 300_000_000, "welder": 100_000_000}
 NEVER_NS = 2**62
 TOUCH_NS, STEADY_NS = 30_000_000, 500_000
 """What burns for half a ms on end within thirty is an arc that shines; shorter is the touch bouncing."""
+MIN_ARC_NS = 50_000_000
+"""A failed start that is over sooner shows neither two frames nor enough sound."""
 MIN_VARIANCE_RATIO = 4.0
 MIN_SIDE_S = 0.02
 MIN_BRIGHTNESS_STEP = 8.0
@@ -41,7 +43,7 @@ def strike_residual_ms(
     spec: StreamSpec, chunks: Sequence[Chunk], arc_on_ns: int, arc_off_ns: int = NEVER_NS
 ) -> float | None:
     """This stream's strike minus the current's, ms; None where none is seen or the kind shows none."""
-    if not chunks:
+    if not chunks or arc_off_ns - arc_on_ns < MIN_ARC_NS:
         return None
     if spec.kind == "audio":
         return audio_residual_ms(chunks, arc_on_ns, arc_off_ns)

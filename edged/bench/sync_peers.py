@@ -7,6 +7,7 @@ knows a constant delay, so each is given those of the devices, as the configurat
 import contextlib
 import os
 import tempfile
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = ["NEAREST_MS", "approximate_time", "nearest", "nearest_within", "pair_
 NEAREST_MS = 50.0
 LSL_CONFIG = "[multicast]\nResolveScope = machine\n[lab]\nKnownPeers = {127.0.0.1}\n"
 LSL_TIMEOUT_S = 60.0
+LSL_PULL_S = 0.5
 
 Array = NDArray[np.float64]
 Pairs = list[tuple[int, int]]
@@ -145,9 +147,12 @@ def _dejittered(times_s: Sequence[float] | Array, rate_hz: float) -> Array:
         # Its time stamps are its own clock's; only differences count, so the world is laid at an hour of it.
         for at_s in times_s:
             outlet.push_sample([0], 3600.0 + float(at_s))
+        deadline_s = time.monotonic() + LSL_TIMEOUT_S
         while len(stamps) < len(times_s):
-            _, pulled = inlet.pull_chunk(timeout=LSL_TIMEOUT_S, max_samples=4096)
-            if not pulled:
+            # Waits for as many as it may return, so it must not be asked for more than are there.
+            _, pulled = inlet.pull_chunk(timeout=LSL_PULL_S, max_samples=min(4096, len(times_s) - len(stamps)))
+            deadline_s = time.monotonic() + LSL_TIMEOUT_S if pulled else deadline_s
+            if time.monotonic() > deadline_s:
                 raise RuntimeError(f"pylsl gave {len(stamps)} of {len(times_s)} samples")
             stamps += pulled
         inlet.close_stream()

@@ -304,7 +304,14 @@ def test_a_drift_that_changes_is_followed_within_two_windows() -> None:
 
 def test_a_backlog_that_takes_long_to_be_worked_off_is_no_step() -> None:
     model = ClockModel(RATE_HZ)
-    stamped = run(model, 70.0, delay=lambda t: max(0.0, 10.0 - (t - 30.0)) if t >= 30.0 else 0.0)
+    stamped = run(model, 70.0, delay=lambda t: max(0.0, 8.0 - (t - 30.0) / 2) if t >= 30.0 else 0.0)
+    assert model.steps == 0
+    assert np.abs(errors(stamped)[500:]).max() < 300_000
+
+
+def test_a_starved_reader_that_falls_behind_is_no_step() -> None:
+    model = ClockModel(RATE_HZ)
+    stamped = run(model, 70.0, delay=lambda t: max(0.0, min(t - 30.0, 50.0 - t) / 5))
     assert model.steps == 0
     assert np.abs(errors(stamped)[500:]).max() < 300_000
 

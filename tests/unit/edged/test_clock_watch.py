@@ -83,9 +83,9 @@ def test_a_strike_missing_in_sound_leaves_trend_and_verdict_alone() -> None:
 
 
 def test_of_two_strikes_within_a_second_the_first_is_measured_within_its_own_arc() -> None:
-    cell = Cell(config({"fillet": {"views": [], "min_arc_s": 0.1, "expected_arcs": 2}}))
+    cell = Cell(config({"fillet": {"views": [], "min_arc_s": 0.05, "expected_arcs": 2}}))
     cell.say(0.5, "expect", program="fillet")
-    cell.weld([(2.0, 2.15), (2.6, 4.0)], 8.0)
+    cell.weld([(2.0, 2.08), (2.17, 4.0)], 8.0)
     cell.run(8.0)
     assert len(cell.verdict.seam.arcs) == 2
     assert cell.verdict.integrity["mic"].sync_residual_ms == pytest.approx(0.0, abs=1.0)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.base import Chunk, ClockParams
-from edged.strike import strike_residual_ms
-from tests.support.cell import BRIGHT, DARK, audio_spec, camera_spec, stream_chunks, t
+from edged.strike import ignition_ns, strike_residual_ms
+from tests.support.cell import BRIGHT, DARK, audio_spec, camera_spec, stream_chunks, t, welder_spec
 
 
 def sound(onset_s: float, hiss_from_s: float, hiss: float, seed: int) -> list[Chunk]:
@@ -84,3 +84,60 @@ def test_light_that_does_not_change_has_no_strike(image: np.ndarray) -> None:
 def test_kinds_without_a_strike() -> None:
     spec = dataclasses.replace(audio_spec(), kind="motion")
     assert strike_residual_ms(spec, sound(2.0, 1.0, 30.0, 1), t(2.0)) is None
+
+
+@pytest.mark.parametrize("first_s", [0.07, 0.1, 0.15])
+def test_a_second_strike_within_the_search_is_not_taken_for_the_first(first_s: float) -> None:
+    """A failed start of little light and sound, then the arc itself: only what lies before its end is looked at."""
+    on, off = 2.0, 2.0 + first_s
+    rng = np.random.default_rng(1)
+    at_s = 1 + np.arange(16000) / 8000
+    level = np.where(at_s >= off + 0.05, 8000.0, np.where((at_s >= on) & (at_s < off), 300.0, 30.0))
+    data = (rng.standard_normal(16000) * level).clip(-32768, 32767).astype(np.int16)[:, None]
+    clock = ClockParams(0, t(1.0), 125_000.0)
+    heard = [Chunk("mic", k, 160 * k, 0, 0, data[160 * k : 160 * k + 160], clock) for k in range(100)]
+    assert strike_residual_ms(audio_spec(), heard, t(on)) > 1e3 * first_s, "without the end it would be"
+    assert strike_residual_ms(audio_spec(), heard, t(on), t(off)) == pytest.approx(0.0, abs=1.5)
+    spec = camera_spec("arc_camera")
+    seen = [
+        dataclasses.replace(c, data=grey(60 if on <= s < off else 200 if s >= off + 0.05 else 10))
+        for c in stream_chunks(spec, [(on, 4.0)], 1.5, 3.0)
+        if (s := (c.t_ns - t(0.0)) / 1e9) is not None
+    ]
+    assert strike_residual_ms(spec, seen, t(on), t(off)) == pytest.approx(0.0, abs=17.0)
+
+
+def test_an_arc_too_short_to_be_seen_has_no_strike() -> None:
+    assert strike_residual_ms(audio_spec(), sound(2.0, 1.0, 30.0, 1), t(2.0), t(2.01)) is None
+
+
+def test_light_is_held_against_the_end_of_the_first_short_circuit() -> None:
+    spec = welder_spec(rate_hz=10_000.0)
+    n = 2_000
+    at_ms = (np.arange(n) - 1_000) / 10
+    volts = np.where(at_ms < 0, 30.0, np.where(at_ms < 6, 3.0, 22.0))
+    volts[(at_ms >= 2.0) & (at_ms < 2.3)] = 20.0  # the touch bounces
+    raw = np.stack([np.where(at_ms < 0, 0, 1800), volts * 100], axis=1).astype(np.int16)
+    chunk = Chunk("welder", 0, 0, 0, 0, raw, ClockParams(1_000, t(2.0), 100_000.0))
+    assert ignition_ns(spec, [chunk], t(2.0)) == t(2.006)
+    assert ignition_ns(spec, [], t(2.0)) == t(2.0)
+    assert ignition_ns(dataclasses.replace(spec, channels=("current", "wire")), [chunk], t(2.0)) == t(2.0)
+
+
+def test_with_a_rolling_shutter_the_rows_of_the_arc_tell() -> None:
+    """Arc in the lowest quarter of the image, exposed 9 ms after the first row: a strike at 8 ms fills its rows."""
+    import cv2
+
+    spec = dataclasses.replace(camera_spec("arc_camera"), exposure_ms=18.0, readout_ms=12.0)
+    frames = []
+    for k in range(12):
+        t_ms, image = (k - 6) * 33.3, np.full((160, 64), 10, np.uint8)
+        rows = t_ms + 12 * (np.arange(160) + 0.5) / 160
+        lit = np.clip((rows + 6 - 8.0) / 6, 0, 1) * (np.arange(160) >= 120)
+        image += (150 * lit).astype(np.uint8)[:, None]
+        clock = ClockParams(k, t(2.0) + round(t_ms * 1e6), 33_300_000.0)
+        frames.append(Chunk("arc_camera", k, k, 0, 0, cv2.imencode(".jpg", image)[1].ravel(), clock))
+    found = strike_residual_ms(spec, frames, t(2.0))
+    assert found is not None
+    # Before the arc's rows opened at 9 to 12 ms, after they had closed in the frame before.
+    assert found == pytest.approx((10.5 + 10.5 - 33.3 + 6) / 2, abs=1.5)
