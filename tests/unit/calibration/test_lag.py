@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calibration.files import CalibrationError
-from calibration.lag import GRID_MM, LaidSeam, arc_lanes, bead_lanes, fit_lag
+from calibration.lag import GRID_MM, SMOOTH_MM, LaidSeam, arc_lanes, bead_lanes, fit_lag
 
 LENGTH_MM = 30.0
 ROWS = round(LENGTH_MM / GRID_MM)
@@ -46,6 +46,12 @@ def test_a_bead_that_follows_nothing_explains_nothing() -> None:
     fit = fit_lag(mixed)
     assert fit.explained < 0.05
     assert fit.interval_mm[1] - fit.interval_mm[0] > 3.0
+
+
+def test_places_are_as_wide_as_a_grid_detectors() -> None:
+    from pipelines.seam_grid import PROCESS_REACH_MM
+
+    assert SMOOTH_MM == 2 * PROCESS_REACH_MM
 
 
 def test_too_few_seams_say_how_many_more() -> None:
