@@ -2,6 +2,7 @@
 
 import typer
 
+from edged.calibrate.lag import lag
 from edged.calibrate.listing import show
 from edged.calibrate.microphone import microphone
 from edged.calibrate.welder import welder
@@ -9,6 +10,7 @@ from edged.calibrate.welder import welder
 __all__ = ["calibrate_app"]
 
 calibrate_app = typer.Typer(name="calibrate", no_args_is_help=True, help="Measure the cell's devices, one at a time.")
+calibrate_app.command("lag")(lag)
 calibrate_app.command("microphone")(microphone)
 calibrate_app.command("show")(show)
 calibrate_app.command("welder")(welder)
