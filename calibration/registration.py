@@ -12,19 +12,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize
 
 from calibration.files import CalibrationError
+from pipelines.scan_place import bead_ends
 
 __all__ = ["Registration", "Together", "register", "register_all"]
 
-CELL_MM, COARSE_CELL_MM = 0.25, 0.5
+CELL_MM, COARSE_CELL_MM, ALONG_STEP_MM = 0.15, 0.4, 0.1
 REACH_MM = (2.5, 2.0)
 """Along and across: so far from the nominal place a scan is looked for."""
 AROUND_MM = 9.0
 """Half width of the strip that is compared; beyond it lies plate and its dirt."""
 BEYOND_MM = 4.0
+INSIDE_MM = 1.5
+"""From the bead's ends nothing is taken: a scan may be cut off there, and the light falls from the front."""
+SMOOTH_MM = {False: 0.25, True: 0.12}
+SLOW_MM = 0.7
 METAL_MM = 0.25
+LEAST_OVERLAP = 0.1
 LEAST_TOLD = 0.08
 """Share of the photograph's variance that the scan must tell, else they do not show the same bead."""
 LEAST_SEAMS = 5
@@ -68,21 +75,35 @@ class Together:
 
 
 class _Heights:
-    """A scan on its own grid, with the pictures of it from which a photograph is told."""
+    """A scan on its own grid, with the pictures of it from which a photograph is told.
 
-    def __init__(self, height_mm: NDArray[np.float32], scan: Scan, length_mm: float) -> None:
+    `fine`: without what changes slowly along the seam. The section of a bead is much the same all along and tells
+    where the scan lies across; ripples and wavering tell where it lies along.
+    """
+
+    def __init__(self, height_mm: NDArray[np.float32], scan: Scan, length_mm: float, fine: bool) -> None:
         import cv2
 
         self.scan = scan
         self.middle_mm = length_mm / 2
         z = _levelled(np.asarray(height_mm, np.float64), scan[2])
         step = 2 * scan[2] / (z.shape[1] - 1)
-        smooth: Any = cv2.GaussianBlur(z, (0, 0), 1.2)
+        smooth: Any = cv2.GaussianBlur(z, (0, 0), SMOOTH_MM[fine] / step, sigmaY=SMOOTH_MM[fine] / scan[1])
         along, across = np.gradient(smooth, scan[1], step)
         metal = np.clip((smooth - METAL_MM) / METAL_MM + 0.5, 0, 1)
         steep = np.hypot(along, across)
         self.step_mm = step
-        self.pictures = [p.astype(np.float32) for p in (smooth, along, across, metal, steep)]
+        pictures = np.stack([smooth, along, across, metal, steep]).astype(np.float32)
+        margin_mm = INSIDE_MM
+        if fine:
+            margin_mm += 2 * SLOW_MM
+            pictures -= np.stack([_slow(p, SLOW_MM / scan[1], 0) for p in pictures])
+            pictures[:, smooth < METAL_MM] = np.nan
+        ends = bead_ends(height_mm, scan)
+        if ends is not None:
+            row_mm = scan[0] + np.arange(len(z)) * scan[1]
+            pictures[:, (row_mm < ends[0] + margin_mm) | (row_mm > ends[1] - margin_mm)] = np.nan
+        self.pictures = list(pictures)
 
     def at(self, x: Array, y: Array) -> Array:
         """The pictures `(…, 5)` at places of the nominal scan; NaN beyond it."""
@@ -102,20 +123,25 @@ def register(
 
     `height_mm` `(rows, points)`; `scan`: its nominal place.
     """
-    heights = _Heights(height_mm, scan, length_mm)
-    _, dx, dy = _nearest(heights, _Photo(photo, area, COARSE_CELL_MM, length_mm))
-    fine = _Photo(photo, area, CELL_MM, length_mm)
+    rough = _Heights(height_mm, scan, length_mm, fine=False)
+    _, dx, dy = _nearest(rough, _Photo(photo, area, COARSE_CELL_MM, length_mm, fine=False))
+    whole = _Photo(photo, area, CELL_MM, length_mm, fine=False)
+    ripples = _Photo(photo, area, CELL_MM, length_mm, fine=True)
+    rippled = _Heights(height_mm, scan, length_mm, fine=True)
+    along = np.arange(-REACH_MM[0], REACH_MM[0] + 0.01, ALONG_STEP_MM)
+    dx = float(max(along, key=lambda shift: ripples.told(rippled, (float(shift), dy, 0.0, 0.0))))
+
+    def lost(place: NDArray[Any]) -> float:
+        at = tuple(float(v) for v in place)
+        return -whole.told(rough, at) - ripples.told(rippled, at)
+
     # Steps of the first simplex: mm, mm, rad, share; a milliradian is some 0.02 mm at the seam's ends.
     start = np.array([dx, dy, 0.0, 0.0])
-    simplex = np.concatenate([start[None], start + np.diag([0.25, 0.25, 0.01, 0.01])])
-    found = minimize(
-        lambda p: -fine.told(heights, tuple(p)),
-        start,
-        method="Nelder-Mead",
-        options={"initial_simplex": simplex, "xatol": 5e-4, "fatol": 2e-5, "maxfev": 140},
-    )
-    along, across, turn, stretch = (float(v) for v in found.x)
-    return Registration(along, across, turn, stretch, -float(found.fun))
+    simplex = np.concatenate([start[None], start + np.diag([0.1, 0.2, 0.008, 0.004])])
+    options = {"initial_simplex": simplex, "xatol": 5e-4, "fatol": 2e-5, "maxfev": 140}
+    found = minimize(lost, start, method="Nelder-Mead", options=options)
+    x, y, turn, stretch = (float(v) for v in found.x)
+    return Registration(x, y, turn, stretch, ripples.told(rippled, (x, y, turn, stretch)))
 
 
 def _nearest(heights: "_Heights", photo: "_Photo") -> tuple[float, float, float]:
@@ -128,7 +154,7 @@ def _nearest(heights: "_Heights", photo: "_Photo") -> tuple[float, float, float]
 class _Photo:
     """A photograph's tones at the cells of a mm grid around the seam, light and shade of the lamp taken out."""
 
-    def __init__(self, photo: NDArray[np.uint8], area: Area, cell_mm: float, length_mm: float) -> None:
+    def __init__(self, photo: NDArray[np.uint8], area: Area, cell_mm: float, length_mm: float, fine: bool) -> None:
         import cv2
 
         rows, cols = photo.shape[:2]
@@ -141,7 +167,8 @@ class _Photo:
         at_x = ((self.x - area[0]) / (area[1] - area[0]) * cols - 0.5).astype(np.float32)
         at_y = ((self.y - area[2]) / (area[3] - area[2]) * rows - 0.5).astype(np.float32)
         tone: Any = cv2.remap(soft, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        self.tone = np.asarray(tone, np.float64)
+        tone = np.asarray(tone, np.float64)
+        self.tone = tone - _slow(tone, SLOW_MM / cell_mm, 1) if fine else tone
 
     def told(self, heights: _Heights, place: tuple[float, ...]) -> float:
         """Share of the tones' variance that the scan tells when it lies at `place`: dx, dy, turn, stretch."""
@@ -152,7 +179,7 @@ class _Photo:
         y = v - turn * u
         pictures = heights.at(x, y)
         seen = np.isfinite(pictures).all(axis=-1)
-        if seen.mean() < 0.5:
+        if seen.mean() < LEAST_OVERLAP:
             return 0.0
         basis = np.column_stack([pictures[seen], np.ones(seen.sum()), self.x[seen], self.y[seen]])
         tone = self.tone[seen]
@@ -199,10 +226,10 @@ def _not_flipped(
     parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]], area: Area, scan: Scan, length_mm: float
 ) -> None:
     """Raises CalibrationError where the scans fit the photographs better when they are turned round."""
-    photos = [_Photo(photo, area, COARSE_CELL_MM, length_mm) for photo, _ in parts]
+    photos = [_Photo(photo, area, COARSE_CELL_MM, length_mm, fine=False) for photo, _ in parts]
 
     def told(rows: slice, points: slice) -> float:
-        turned = [_Heights(np.ascontiguousarray(h[rows, points]), scan, length_mm) for _, h in parts]
+        turned = [_Heights(np.ascontiguousarray(h[rows, points]), scan, length_mm, fine=False) for _, h in parts]
         return float(np.median([_nearest(h, p)[0] for h, p in zip(turned, photos, strict=True)]))
 
     same, back = slice(None), slice(None, None, -1)
@@ -211,6 +238,11 @@ def _not_flipped(
         raise CalibrationError("the scan runs from the seam's end to its start; let it run with the weld")
     if told(same, back) > least:
         raise CalibrationError("the scan's points run from right to left of the travel; turn its rows round")
+
+
+def _slow(picture: NDArray[Any], sigma: float, axis: int) -> NDArray[Any]:
+    """What changes slowly along an axis."""
+    return np.asarray(gaussian_filter1d(picture, sigma, axis=axis, mode="nearest"))
 
 
 def _left(basis: Array, tone: Array) -> float:
