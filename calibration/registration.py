@@ -32,7 +32,7 @@ SMOOTH_MM = {False: 0.25, True: 0.12}
 SLOW_MM = 0.7
 METAL_MM = 0.25
 LEAST_OVERLAP = 0.1
-LEAST_TOLD = 0.08
+LEAST_TOLD = 0.03
 """Share of the photograph's variance that the scan must tell, else they do not show the same bead."""
 LEAST_SEAMS = 5
 FLIPPED_BETTER = 1.15

@@ -145,8 +145,8 @@ def _nominal(path: Path, window: SeamWindow) -> tuple[Scan, float]:
     frame = window.frame
     if frame is None or frame.scan is None:
         raise CalibrationError(
-            f"{path}: its configuration has no frame with a scan for program {window.seam.program!r}; give the robot's "
-            "nominal values there first (docs/calibration-vision.md)"
+            f"{path}: its configuration has no frame with a scan for program {window.seam.program!r}; give the "
+            "robot's nominal values there first (docs/calibration-vision.md)"
         )
     return frame.scan, frame.length_mm
 
