@@ -20,12 +20,12 @@ from pipelines.scan_place import bead_ends
 
 __all__ = ["Registration", "Together", "register", "register_all"]
 
-CELL_MM, COARSE_CELL_MM, ALONG_STEP_MM = 0.15, 0.4, 0.1
+COARSE_CELL_MM, CELL_MM, FINE_CELL_MM, ALONG_STEP_MM = 0.4, 0.25, 0.15, 0.1
 REACH_MM = (2.5, 2.0)
 """Along and across: so far from the nominal place a scan is looked for."""
-AROUND_MM = 9.0
-"""Half width of the strip that is compared; beyond it lies plate and its dirt."""
-BEYOND_MM = 4.0
+AROUND_MM = {False: 9.0, True: 6.0}
+"""Half width of the strip that is compared, and of that with ripples; beyond it lies plate and its dirt."""
+BEYOND_MM = {False: 4.0, True: 0.0}
 INSIDE_MM = 1.5
 """From the bead's ends nothing is taken: a scan may be cut off there, and the light falls from the front."""
 SMOOTH_MM = {False: 0.25, True: 0.12}
@@ -126,7 +126,7 @@ def register(
     rough = _Heights(height_mm, scan, length_mm, fine=False)
     _, dx, dy = _nearest(rough, _Photo(photo, area, COARSE_CELL_MM, length_mm, fine=False))
     whole = _Photo(photo, area, CELL_MM, length_mm, fine=False)
-    ripples = _Photo(photo, area, CELL_MM, length_mm, fine=True)
+    ripples = _Photo(photo, area, FINE_CELL_MM, length_mm, fine=True)
     rippled = _Heights(height_mm, scan, length_mm, fine=True)
     along = np.arange(-REACH_MM[0], REACH_MM[0] + 0.01, ALONG_STEP_MM)
     dx = float(max(along, key=lambda shift: ripples.told(rippled, (float(shift), dy, 0.0, 0.0))))
@@ -138,7 +138,7 @@ def register(
     # Steps of the first simplex: mm, mm, rad, share; a milliradian is some 0.02 mm at the seam's ends.
     start = np.array([dx, dy, 0.0, 0.0])
     simplex = np.concatenate([start[None], start + np.diag([0.1, 0.2, 0.008, 0.004])])
-    options = {"initial_simplex": simplex, "xatol": 5e-4, "fatol": 2e-5, "maxfev": 140}
+    options = {"initial_simplex": simplex, "xatol": 5e-4, "fatol": 2e-5, "maxfev": 110}
     found = minimize(lost, start, method="Nelder-Mead", options=options)
     x, y, turn, stretch = (float(v) for v in found.x)
     return Registration(x, y, turn, stretch, ripples.told(rippled, (x, y, turn, stretch)))
@@ -160,8 +160,8 @@ class _Photo:
         rows, cols = photo.shape[:2]
         per_cell = cell_mm * cols / (area[1] - area[0])
         soft: Any = cv2.GaussianBlur(photo.astype(np.float32), (0, 0), max(0.5 * per_cell, 0.3))
-        x = np.arange(-BEYOND_MM, length_mm + BEYOND_MM, cell_mm)
-        y = np.arange(-AROUND_MM, AROUND_MM, cell_mm)
+        x = np.arange(-BEYOND_MM[fine], length_mm + BEYOND_MM[fine], cell_mm)
+        y = np.arange(-AROUND_MM[fine], AROUND_MM[fine], cell_mm)
         self.middle_mm = length_mm / 2
         self.x, self.y = np.meshgrid(x, y)
         at_x = ((self.x - area[0]) / (area[1] - area[0]) * cols - 0.5).astype(np.float32)
