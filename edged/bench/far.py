@@ -15,7 +15,7 @@ from edged.simulate import session_names_of
 from edged.types import Label
 from pipelines.metrics import false_alarm_rate
 
-__all__ = ["bench_far"]
+__all__ = ["bench_far", "write_between"]
 
 FAR_SEED = 20_260_301
 FAR_SEAMS = 300
@@ -35,7 +35,7 @@ def bench_far(
     try:
         report = real_time_goods(out / "far", seams, model, console)
         if results is not None:
-            _replace(results, "far", far_markdown(report))
+            write_between(results, "far", far_markdown(report))
     except DemoError as error:
         console.print(f"[red]edged bench far:[/red] {error}")
         raise typer.Exit(1) from error
@@ -103,7 +103,7 @@ def _save(path: Path, report: dict[str, Any]) -> None:
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _replace(path: Path, part: str, text: str) -> None:
+def write_between(path: Path, part: str, text: str) -> None:
     """Put `text` between the markers of `part`. Raises DemoError when the file has none."""
     begin, end = f"<!-- begin {part} -->", f"<!-- end {part} -->"
     whole = path.read_text(encoding="utf-8") if path.exists() else ""

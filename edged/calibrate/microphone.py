@@ -44,8 +44,8 @@ EDGE_NS = 200_000_000
 """Strike and crater belong to no level."""
 ECHO_NS = 250_000_000
 """After an arc the hall still rings."""
-LIMITS = {"level_spread": 3.0, "gain_spread": 2.0, "delay_spread": 0.2}
-"""dB, dB, ms: beyond these the seams, or the programs, do not agree with each other."""
+LIMITS = {"level_spread": 4.0, "gain_interval": 2.0, "delay_spread": 0.2}
+"""dB, dB, ms: beyond these the seams do not agree with each other, or are too few for a gain."""
 FLOOR_BELOW_DB = 6.0
 """An arc that stands out by less is not heard."""
 HALF_YEAR_DAYS = 180.0
@@ -184,7 +184,7 @@ def _residuals(fit: MicrophoneFit) -> list[Residual]:
     above_db = min(fit.levels_db.values()) - fit.quiet_db
     return [
         Residual("level_spread_db", fit.level_spread_db, "dB within a program", LIMITS["level_spread"]),
-        Residual("gain_spread_db", fit.gain_spread_db, "dB between programs", LIMITS["gain_spread"]),
+        Residual("gain_interval_db", fit.gain_interval_db, "± dB; more seams", LIMITS["gain_interval"]),
         Residual("delay_spread_ms", fit.delay_spread_ms, "ms", LIMITS["delay_spread"]),
         Residual("floor_above_db", fit.quiet_db - min(fit.levels_db.values()), "dB of the arc", -FLOOR_BELOW_DB),
         Residual("arc_above_floor_db", above_db, "dB"),

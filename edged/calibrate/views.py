@@ -64,7 +64,6 @@ def views(
         pictures = _pictures(view, images, recording or [], config)
         known = _with_camera(read_layout(layout), camera)
         result = calibrate_view(pictures, known, seam_mm, say)
-        _same_size(result, camera)
         calibration = Calibration(
             kind="views",
             device=view,
@@ -112,16 +111,10 @@ def _camera_values(path: Path) -> CameraValues:
 
 
 def _with_camera(layout: ViewGeometry, path: Path | None) -> ViewGeometry:
-    return layout if path is None else dataclasses.replace(layout, camera=_camera_values(path).intrinsics)
-
-
-def _same_size(result: ViewResult, path: Path | None) -> None:
-    if path is not None and _camera_values(path).image_px != result.size_px:
-        has = "×".join(map(str, _camera_values(path).image_px))
-        raise CalibrationError(
-            f"{path}: holds for pictures of {has} px, these have {result.size_px[0]}×{result.size_px[1]}; calibrate "
-            "the camera at the size at which it is used"
-        )
+    if path is None:
+        return layout
+    values = _camera_values(path)
+    return dataclasses.replace(layout, camera=values.intrinsics, size_px=values.image_px)
 
 
 def _values(result: ViewResult) -> dict[str, object]:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from calibration.boards import parse_board
 from calibration.camera import PARAMETERS, calibrate_camera
-from calibration.registration import register, register_all
+from calibration.registration import register
 from calibration.views import calibrate_view
 from pipelines.rectify import ViewGeometry, pose_of
 from pipelines.scan_place import bead_ends, scan_place

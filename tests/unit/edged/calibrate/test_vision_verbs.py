@@ -143,7 +143,7 @@ def test_a_view_with_a_camera_of_another_size_is_refused(
     camera = ("--camera", tmp_path / "camera-resultcam.toml")
     code, told = edged("views", "top", "--images", view_folder, *options, *camera)
     assert code == 2
-    assert "holds for pictures of 640×480 px, these have 960×400" in told
+    assert "is 960×400 px, the camera was calibrated with pictures of 640×480" in told
 
 
 def test_a_layout_that_does_not_fit_is_refused(view_folder: Path, tmp_path: Path) -> None:
