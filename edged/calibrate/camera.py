@@ -1,6 +1,7 @@
 """`edged calibrate camera STREAM`: what a camera's lens does, from pictures of a board; and `calibrate board`."""
 
 import datetime
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ from edged.calibrate.report import (
     software,
 )
 from edged.config import load_config
+from edged.logs import configure_logging
 
 __all__ = ["board", "camera"]
 
@@ -71,6 +73,7 @@ def camera(
     dry_run: DryRunOption = False,
 ) -> None:
     """Measure a camera's intrinsics; pictures that cannot be used are named with the reason."""
+    configure_logging("calibrate", level=logging.WARNING)
     console = Console()
     with bad_input():
         wanted = parse_board(board)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ from edged.calibrate.report import (
     software,
 )
 from edged.calibrate.windows import recorded_windows
+from edged.logs import configure_logging
 from pipelines.rectify import ViewGeometry, find_and_place, rectify
 from pipelines.scan_place import Scan, bead_ends, scan_place
 from pipelines.window import SeamWindow
@@ -71,6 +73,7 @@ def profile(
     dry_run: DryRunOption = False,
 ) -> None:
     """Measure a profiler: heights with --gauge, place on the seam with --recording; either or both."""
+    configure_logging("calibrate", level=logging.WARNING)
     with bad_input():
         if gauge is None and not recording:
             raise CalibrationError("give --gauge FILE, --recording FILE, or both")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ from edged.calibrate.report import (
 )
 from edged.calibrate.windows import recorded_photographs
 from edged.config import load_config
+from edged.logs import configure_logging
 from pipelines.rectify import ViewGeometry
 
 __all__ = ["views"]
@@ -54,6 +56,7 @@ def views(
     dry_run: DryRunOption = False,
 ) -> None:
     """Measure a view: its pose, how it keeps it, and its scale on the bead."""
+    configure_logging("calibrate", level=logging.WARNING)
     console = Console()
 
     def say(name: str, reason: str | None) -> None:
