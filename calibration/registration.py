@@ -112,8 +112,10 @@ class _Heights:
 
         column = ((y + self.scan[2]) / self.step_mm).astype(np.float32)
         row = ((x - self.scan[0]) / self.scan[1]).astype(np.float32)
-        nowhere = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": [np.nan]}
-        found: list[Any] = [cv2.remap(p, column, row, cv2.INTER_LINEAR, **nowhere) for p in self.pictures]
+        found: list[Any] = [
+            cv2.remap(p, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=[np.nan])
+            for p in self.pictures
+        ]
         return np.stack(found, axis=-1).astype(np.float64)
 
 

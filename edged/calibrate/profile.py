@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from calibration.files import Calibration, CalibrationError, read_calibration
+from calibration.files import Calibration, CalibrationError, load_calibrations, read_calibration
 from calibration.kinds import ViewValues
 from calibration.profile_height import HeightFit, fit_heights
 from calibration.registration import Area, Registration, Together, register_all
@@ -81,12 +81,16 @@ def profile(
         heights = None if rows is None else fit_heights(rows, half_width_mm, _steps(steps))
         laid = _lay(recording, program, view_calibration) if recording else None
         residuals = [*_height_residuals(heights), *_place_residuals(laid)]
+        values, kept = _earlier(directory, stream, half_width_mm)
+        values |= _height_values(heights, rows)
+        if laid is not None and program is not None:
+            values["programs"] = {**values.get("programs", {}), program: _place_values(laid)}
         calibration = Calibration(
             kind="profile",
             device=stream,
             created_utc=datetime.datetime.now(datetime.UTC),
-            values={**_height_values(heights, rows, half_width_mm), **_place_values(laid)},
-            residuals={item.name: item.value for item in residuals},
+            values=values,
+            residuals={**kept, **{item.name: item.value for item in residuals}},
             valid_days=valid_days or None,
             software=software(),
             notes=notes,
@@ -158,7 +162,7 @@ def _photograph(window: SeamWindow, view: str, values: ViewValues, area: Area) -
     if view not in window.views or (image := decoded(window.views[view].jpeg)) is None or window.frame is None:
         return None
     plain = dataclasses.replace(window.frame, geometry={})
-    geometry: ViewGeometry = values.of_frame(plain, view).geometry[view]
+    geometry: ViewGeometry = values.of_frame(plain, view, window.seam.program).geometry[view]
     _, placed = find_and_place(image, geometry)
     if placed is None:
         return None
@@ -166,21 +170,26 @@ def _photograph(window: SeamWindow, view: str, values: ViewValues, area: Area) -
     return rectify(image, placed, area, shape, geometry.above_mm)
 
 
-def _height_values(fit: HeightFit | None, rows: NDArray[np.float32] | None, half_width_mm: float) -> dict[str, Any]:
+def _earlier(directory: Path, stream: str, half_width_mm: float) -> tuple[dict[str, Any], dict[str, float]]:
+    """Values and residuals of the file that is there: what is not measured again is kept."""
+    item = load_calibrations(directory).get("profile", stream)
+    if item is None:
+        return {"half_width_mm": half_width_mm}, {}
+    if item.values["half_width_mm"] != half_width_mm:
+        raise CalibrationError(
+            f"{item.name}: was measured with --half-width-mm {item.values['half_width_mm']:g}, now it is "
+            f"{half_width_mm:g}; give the same, or take the old file away"
+        )
+    return dict(item.values), dict(item.residuals)
+
+
+def _height_values(fit: HeightFit | None, rows: NDArray[np.float32] | None) -> dict[str, Any]:
     if fit is None or rows is None:
-        return {"half_width_mm": half_width_mm}
-    return {
-        "scale": fit.scale,
-        "offset_mm": fit.offset_mm,
-        "tilt": fit.tilt,
-        "points": rows.shape[1],
-        "half_width_mm": half_width_mm,
-    }
-
-
-def _place_values(laid: _Laid | None) -> dict[str, Any]:
-    if laid is None:
         return {}
+    return {"scale": fit.scale, "offset_mm": fit.offset_mm, "tilt": fit.tilt, "points": rows.shape[1]}
+
+
+def _place_values(laid: _Laid) -> dict[str, Any]:
     middle = laid.together.middle
     return {
         "scan": list(laid.together.scan),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from calibration.kinds import CameraValues, ProfileValues, ViewValues
+from calibration.kinds import CameraValues, ProfileValues, ScanValues, ViewValues
 from drivers.base import StreamSpec
 from pipelines.window import SeamFrame
 from tests.support.marked_plate import LAYOUT
@@ -19,18 +19,21 @@ VIEW = ViewValues(
     px_per_mm=10.0,
     pictures=5,
 )
-PROFILE = ProfileValues(half_width_mm=12.0, scan=(-2.4, 0.251, 12.0), bead=(-0.1, 39.8), seams=9)
+PROFILE = ProfileValues(
+    half_width_mm=12.0,
+    programs={"lap": ScanValues(scan=(-2.4, 0.251, 12.0), across_mm=0.1, turn_deg=0.0, bead=(-0.1, 39.8), seams=9)},
+)
 
 
 def test_a_view_brings_its_geometry_and_extent() -> None:
-    frame = VIEW.of_frame(SeamFrame(40.0), "top")
+    frame = VIEW.of_frame(SeamFrame(40.0), "top", "lap")
     assert frame.views == {"top": (-12.0, 52.0, -10.0, 10.0)}
     assert frame.geometry["top"] == dataclasses.replace(LAYOUT, steady=VIEW.steady, size_px=(960, 320))
 
 
 def test_where_the_program_says_where_the_view_lies_the_markers_go_there() -> None:
     """One calibrated camera serves programs whose seams begin at other places of the fixture."""
-    frame = VIEW.of_frame(SeamFrame(40.0, views={"top": (-7.0, 57.0, -11.0, 9.0)}), "top")
+    frame = VIEW.of_frame(SeamFrame(40.0, views={"top": (-7.0, 57.0, -11.0, 9.0)}), "top", "lap")
     geometry = frame.geometry["top"]
     assert geometry.extent == (-7.0, 57.0, -11.0, 9.0)
     assert geometry.steady is not None
@@ -39,11 +42,11 @@ def test_where_the_program_says_where_the_view_lies_the_markers_go_there() -> No
     assert onto[:2] / onto[2] == pytest.approx([200.0, 150.0])
 
 
-def test_a_profile_says_where_scans_lie_and_where_the_bead_is() -> None:
-    frame = PROFILE.of_frame(SeamFrame(40.0, scan=(-2.5, 0.25, 12.0)), "profiler")
-    assert (frame.scan, frame.bead) == ((-2.4, 0.251, 12.0), (-0.1, 39.8))
-    bare = ProfileValues(half_width_mm=12.0).of_frame(SeamFrame(40.0, scan=(-2.5, 0.25, 12.0)), "profiler")
-    assert (bare.scan, bare.bead) == ((-2.5, 0.25, 12.0), None)
+def test_a_profile_says_where_a_programs_scans_lie_and_where_its_bead_is() -> None:
+    frame = SeamFrame(40.0, scan=(-2.5, 0.25, 12.0))
+    laid = PROFILE.of_frame(frame, "profiler", "lap")
+    assert (laid.scan, laid.bead) == ((-2.4, 0.251, 12.0), (-0.1, 39.8))
+    assert PROFILE.of_frame(frame, "profiler", "butt") == frame
 
 
 def test_heights_become_those_of_the_gauge() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.scan_place import bead_ends, laid_by_bead, scan_place
@@ -23,6 +23,8 @@ def plain(first: int, last: int, height_mm: float = 2.0, wide_mm: float = 6.0, t
 
 
 @settings(deadline=None, max_examples=50)
+@example(late=3, height_mm=0.8, wide_mm=4.0, tilt=0.05)
+@example(late=3, height_mm=0.8, wide_mm=4.0, tilt=-0.05)
 @given(
     late=st.integers(-7, 7), height_mm=st.floats(0.8, 4.0), wide_mm=st.floats(4.0, 12.0), tilt=st.floats(-0.05, 0.05)
 )

@@ -171,7 +171,11 @@ def test_a_profilers_heights_are_written(tmp_path: Path) -> None:
     values = read_calibration(tmp_path / "profile-profiler.toml").checked
     assert isinstance(values, ProfileValues)
     assert values.scale == pytest.approx(0.99, abs=0.003)
-    assert (values.points, values.scan) == (60, None)
+    assert (values.points, values.programs) == (60, {})
+    options = ("--half-width-mm", 10, "--gauge", tmp_path / "gauge.csv", "--directory", tmp_path)
+    code, told = edged("profile", "profiler", *options, "--steps", "0,1,2,5")
+    assert code == 2, "rows of another width are of another set-up"
+    assert "was measured with --half-width-mm 12" in told
 
 
 def test_steps_that_do_not_fit_end_with_1_and_write_nothing(tmp_path: Path) -> None:
