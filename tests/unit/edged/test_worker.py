@@ -29,6 +29,7 @@ from edged.worker_link import (
     window_frames,
     window_of,
 )
+from pipelines.rectify import ViewGeometry
 from pipelines.window import Gap, Integrity, ResultView, Seam, SeamFrame, SeamWindow
 from tests.support.models import write_band_model
 from tests.support.verdicts import a_score
@@ -331,12 +332,23 @@ def test_close_leaves_no_process_and_no_socket_file(start: Start, tmp_path: Path
     assert list((tmp_path / "run").iterdir()) == []
 
 
+CALIBRATED = ViewGeometry(
+    ((0, -5.0, -10.0), (3, -5.0, 10.0)),
+    6.0,
+    above_mm=2.0,
+    camera=(900.0, 901.0, 320.0, 240.0, -0.1, 0.02, 0.0, 0.0),
+    steady=(1.0, 0.0, 3.0, 0.0, 1.0, 4.0, 0.0, 0.0, 1.0),
+    size_px=(640, 480),
+)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
         None,
         SeamFrame(52.0),
         SeamFrame(52.0, 3.5, {"top": (-5.0, 57.0, -10.0, 10.0), "end": (40.0, 60.0, -8.0, 8.5)}, (-4.0, 0.25, 12.0)),
+        SeamFrame(52.0, geometry={"top": CALIBRATED}, bead=(-0.1, 51.8)),
     ],
 )
 def test_chunks_and_windows_survive_the_link(frame: SeamFrame | None) -> None:
