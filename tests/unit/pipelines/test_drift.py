@@ -87,7 +87,7 @@ def test_the_expectation_of_its_evidence_is_the_number_of_seams() -> None:
 
 
 def rings(sessions_differ: bool, rho: float) -> int:
-    """In how many of ten cells, whose sessions of 50 differ by 0.4 standard deviations or not at all, the alarm rings."""
+    """In how many of ten cells the alarm rings, whose sessions of 50 differ by 0.4 standard deviations or not at all."""
     found = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ def rings(sessions_differ: bool, rho: float) -> int:
         goods = np.concatenate([rng.normal(rng.normal(0, between), within, 10) for _ in range(30)])
         seams = np.concatenate([rng.normal(rng.normal(0, between), within, 50) for _ in range(20)])
         test = DriftTest.of(goods.tolist(), 9.0, rho)
-        found += any([test.add(float(raw), str(i), str(i // 50)) for i, raw in enumerate(seams)])
+        found += any(test.add(float(raw), str(i), str(i // 50)) for i, raw in enumerate(seams))
     return found
 
 
