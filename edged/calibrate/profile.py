@@ -39,7 +39,7 @@ __all__ = ["profile"]
 
 HALF_YEAR_DAYS = 180.0
 LIMIT_STEP_MM = 0.05
-LIMIT_REGISTRATION_MM = 0.4
+LIMIT_REGISTRATION_MM = 0.5
 """Half width of the interval: some of a bead's width, and two rows of a scan."""
 AROUND_MM = (6.0, 11.0)
 """Beyond the seam's ends and beside it."""
