@@ -9,6 +9,7 @@ any lag. Width forms over the whole pool and height mostly near the arc, so each
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ Array = NDArray[np.float64]
 
 GRID_MM = 0.25
 """Width of a row; finer than any pool moves."""
-SMOOTH_MM = 1.0
-"""Of process and bead alike: droplets and ripples are no part of it."""
+SMOOTH_MM = 3.0
+"""Of process and bead alike: the stretch over which grid detectors take a place's process (`pipelines.seam_grid`)."""
 LONGEST_MM = 12.0
 LONGEST_SHARE = 0.4
 """Of the seam's length; beyond, too few rows are left."""
@@ -86,7 +87,7 @@ def arc_lanes(times_s: Array, channels: Array, at_s: Array, at_mm: Array, length
     return np.concatenate([over / GRID_MM, over[:, 1:] / took_s, took_s / GRID_MM], axis=1)
 
 
-def bead_lanes(columns: Mapping[str, Array], rows_mm: Array, length_mm: float) -> Array:
+def bead_lanes(columns: Mapping[str, Array], rows_mm: NDArray[np.floating[Any]], length_mm: float) -> Array:
     """The bead on rows `(rows, 3)`: means of its measured rows at `rows_mm`, NaN where there is none."""
     edges = np.arange(0.0, length_mm + 0.5 * GRID_MM, GRID_MM)
     middles = 0.5 * (edges[1:] + edges[:-1])
@@ -111,7 +112,7 @@ def fit_lag(seams: Sequence[LaidSeam], seed: int = 0) -> LagFit:
     groups = [[i for i, seam in enumerate(seams) if seam.session == name] for name in sessions]
     if len(groups) < 4:
         groups = [[i] for i in range(len(seams))]
-    lags_mm = shifts * GRID_MM
+    lags_mm = (shifts * GRID_MM).astype(np.float64)
     share = _explained(moments, np.arange(len(seams)))
     total = share.mean(1)
     rng = np.random.default_rng(seed)
@@ -197,7 +198,7 @@ def _explained(moments: _Moments, picked: NDArray[np.int_]) -> Array:
     return found
 
 
-def _peak(lags_mm: Array, share: Array) -> float:
+def _peak(lags_mm: Array, share: NDArray[np.floating[Any]]) -> float:
     """The best lag, by parabola between the trial lags."""
     k = int(np.clip(np.argmax(share), 1, len(share) - 2))
     before, at, after = share[k - 1 : k + 2]

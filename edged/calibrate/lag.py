@@ -1,6 +1,5 @@
 """`edged calibrate lag PROGRAM`: how far the bead lags the arc, from recordings of good seams with a laser scan."""
 
-import datetime
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from calibration.files import Calibration, CalibrationError
+from calibration.files import CalibrationError
 from calibration.lag import LagFit, LaidSeam, arc_lanes, bead_lanes, check_enough, fit_lag
 from drivers.base import Chunk, StreamSpec
 from drivers.mcap_codec import RecordingReader
@@ -26,7 +25,7 @@ from edged.calibrate.report import (
     ValidOption,
     bad_input,
     conclude,
-    software,
+    measured,
 )
 from edged.logs import configure_logging
 from edged.null_scorer import NullScorer
@@ -68,16 +67,8 @@ def lag(
         with progress_bars(Console(stderr=True)) as bars:
             seams = [_laid(path) for path in bars.track(files, description="laying seams")]
         fit = fit_lag(seams)
-        calibration = Calibration(
-            kind="lag",
-            device=program,
-            created_utc=datetime.datetime.now(datetime.UTC),
-            values={"lag_mm": max(fit.lag_mm, 0.0), "interval_mm": list(fit.interval_mm), "seams": fit.seams},
-            residuals={item.name: item.value for item in _residuals(fit)},
-            valid_days=valid_days or None,
-            software=software(),
-            notes=notes,
-        )
+        values = {"lag_mm": max(fit.lag_mm, 0.0), "interval_mm": list(fit.interval_mm), "seams": fit.seams}
+        calibration = measured("lag", program, values, _residuals(fit), valid_days, notes)
     conclude(
         calibration,
         _residuals(fit),

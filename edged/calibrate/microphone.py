@@ -1,6 +1,5 @@
 """`edged calibrate microphone STREAM`: level, noise floor and distance, from recordings of good seams."""
 
-import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from calibration.files import Calibration, CalibrationError, read_calibration
+from calibration.files import CalibrationError, read_calibration
 from calibration.kinds import MicrophoneValues
 from calibration.microphone import (
     SOUND_M_S,
@@ -32,7 +31,7 @@ from edged.calibrate.report import (
     ValidOption,
     bad_input,
     conclude,
-    software,
+    measured,
 )
 from edged.progress import progress_bars
 from edged.recording import recorded_calibration, recorded_config
@@ -76,16 +75,7 @@ def microphone(
             raise CalibrationError(f"{files[0]} …: no arc in any of {len(files)} recordings; give good seams")
         fit = fit_microphone(heard, None if earlier is None else _levels(earlier))
         values = _values(fit, earlier, measured_distance_m)
-        calibration = Calibration(
-            kind="microphone",
-            device=stream,
-            created_utc=datetime.datetime.now(datetime.UTC),
-            values=values,
-            residuals={item.name: item.value for item in _residuals(fit)},
-            valid_days=valid_days or None,
-            software=software(),
-            notes=notes,
-        )
+        calibration = measured("microphone", stream, values, _residuals(fit), valid_days, notes)
     conclude(
         calibration,
         _residuals(fit),
