@@ -36,6 +36,8 @@ LEAST_OVERLAP = 0.1
 LEAST_TOLD = 0.03
 """Share of the photograph's variance that the scan must tell, else they do not show the same bead."""
 LEAST_SEAMS = 5
+OUTLIER_MM = 0.8
+"""A part lies no further off in its fixture; beyond this, and three times the usual, another ripple was taken."""
 REVERSED_BETTER = 1.5
 
 Array = NDArray[np.float64]
@@ -209,10 +211,15 @@ def register_all(
             "part, is the scan's nominal place right to 2 mm?"
         )
     values = np.array([(r.along_mm, r.across_mm, r.turn_rad, r.stretch) for r in found])
+    values = values[_agreeing(values)]
+    if len(values) < LEAST_SEAMS:
+        raise CalibrationError(
+            f"{len(values)} of {len(found)} parts agree on where the scan lies, {LEAST_SEAMS} are needed; record more"
+        )
     middle = np.median(values, axis=0)
     spread = 1.4826 * np.median(np.abs(values - middle), axis=0)
     # Of a median: √(π/2) wider than of a mean; of few parts by Student's t.
-    wide = float(stats.t.ppf(0.975, len(found) - 1)) * np.sqrt(np.pi / 2 / len(found))
+    wide = float(stats.t.ppf(0.975, len(values) - 1)) * np.sqrt(np.pi / 2 / len(values))
     interval = wide * values.std(axis=0, ddof=1)
     along, across, turn, stretch = (float(v) for v in middle)
     first = length_mm / 2 + (scan[0] - length_mm / 2) * (1 + stretch) + along
@@ -221,9 +228,16 @@ def register_all(
         (float(interval[0]), float(interval[1])),
         float(interval[2]),
         (float(spread[0]), float(spread[1])),
-        len(found),
+        len(values),
         (first, scan[1] * (1 + stretch), scan[2]),
     )
+
+
+def _agreeing(values: Array) -> NDArray[np.bool_]:
+    """Parts `(n,)` that were not laid by a wrong ripple: those near the median of all, along and across."""
+    off = np.abs(values[:, :2] - np.median(values[:, :2], axis=0))
+    usual = 1.4826 * np.median(off, axis=0)
+    return np.asarray((off <= np.maximum(3 * usual, OUTLIER_MM)).all(axis=1))
 
 
 def _not_reversed(
