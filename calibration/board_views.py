@@ -159,7 +159,7 @@ def _misfit(board: Board, centres: NDArray[np.float32], ids: NDArray[np.int64]) 
         return np.inf
     corners = np.asarray([np.asarray(c)[:, :2] for c in charuco_board(board).getObjPoints()])
     places = corners.mean(1)[ids].astype(np.float32)
-    onto, _ = cv2.findHomography(centres, places, cv2.LMEDS)
+    onto: Any = cv2.findHomography(centres, places, cv2.LMEDS)[0]
     if onto is None:
         return np.inf
     there: NDArray[Any] = cv2.perspectiveTransform(centres[:, None], onto)[:, 0]
@@ -192,15 +192,7 @@ def _chessboard(grey: Grey, board: Board) -> Found:
     if sorted(shape) != sorted(size):
         columns, rows = max(shape) + 1, min(shape) + 1
         return f"a chessboard of {columns} × {rows} squares is seen, not all of a {board}; is --board right?"
-    grid = np.asarray(corners, np.float32).reshape(*shape, 2)
-    return np.arange(board.corners), _upright(grid if shape == size[::-1] else grid.transpose(1, 0, 2))
-
-
-def _upright(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Corners `(rows, columns, 2)` as `(n, 2)` in the order of `corners_mm`: seen from the front, either end up."""
-    along, down = grid[0, -1] - grid[0, 0], grid[-1, 0] - grid[0, 0]
-    seen_from_behind = along[0] * down[1] - along[1] * down[0] < 0
-    return np.ascontiguousarray(grid[:, ::-1] if seen_from_behind else grid).reshape(-1, 2)
+    return np.arange(board.corners), np.asarray(corners, np.float32).reshape(-1, 2)
 
 
 def _hull(corners: NDArray[np.float32]) -> NDArray[Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "MicrophoneValues",
     "Noun",
     "ProfileValues",
+    "ScanValues",
     "Values",
     "ViewValues",
     "WelderValues",
@@ -44,8 +45,8 @@ class Values(BaseModel):
         """The spec whose physical values are the calibrated ones. Raises ValueError where it does not fit."""
         return spec
 
-    def of_frame(self, frame: SeamFrame, device: str) -> SeamFrame:
-        """The frame with what was measured of `device` in the place of what the configuration says."""
+    def of_frame(self, frame: SeamFrame, device: str, program: str) -> SeamFrame:
+        """A program's frame with what was measured of `device` in the place of what the configuration says."""
         return frame
 
 
@@ -114,7 +115,7 @@ class LagValues(Values):
     """95 % interval, clustered by session where there are sessions."""
     seams: Annotated[int, Field(ge=1)]
 
-    def of_frame(self, frame: SeamFrame, device: str) -> SeamFrame:
+    def of_frame(self, frame: SeamFrame, device: str, program: str) -> SeamFrame:
         """The lag."""
         return dataclasses.replace(frame, lag_mm=self.lag_mm)
 
@@ -168,7 +169,7 @@ class ViewValues(Values):
             self.markers, self.marker_mm, self.dictionary, self.above_mm, self.camera, self.steady, self.image_px
         )
 
-    def of_frame(self, frame: SeamFrame, device: str) -> SeamFrame:
+    def of_frame(self, frame: SeamFrame, device: str, program: str) -> SeamFrame:
         """The view's geometry; where the program says where the view lies, the markers are laid there."""
         geometry = self.geometry
         if device in frame.views:
@@ -181,8 +182,21 @@ class ViewValues(Values):
         )
 
 
+class ScanValues(Values):
+    """Where the scans of one program lie on its seam; `calibration.registration`."""
+
+    scan: tuple[Finite, Annotated[Finite, Field(gt=0)], Annotated[Finite, Field(gt=0)]]
+    """Place of the first row, mm a row, half width."""
+    across_mm: Finite
+    """How far the rows' middle lies from the joint, and by how much they are turned against the photographs."""
+    turn_deg: Finite
+    bead: tuple[Finite, Finite]
+    """Where good beads begin and end in a scan, mm."""
+    seams: Annotated[int, Field(ge=1)]
+
+
 class ProfileValues(Values):
-    """`profile`, of a laser profiler's stream: its heights, and where its scans lie on the seam.
+    """`profile`, of a laser profiler's stream: its heights, and by program where its scans lie.
 
     A point reads `scale * raw + offset_mm + tilt * y`, y from −`half_width_mm` to it across the rows.
     """
@@ -192,14 +206,7 @@ class ProfileValues(Values):
     tilt: Annotated[Finite, Field(ge=-0.5, le=0.5)] = 0.0
     points: Annotated[int, Field(ge=2)] | None = None
     half_width_mm: Annotated[Finite, Field(gt=0)]
-    scan: tuple[Finite, Annotated[Finite, Field(gt=0)], Annotated[Finite, Field(gt=0)]] | None = None
-    """Place of the first row, mm a row, half width; None where no photographs were compared."""
-    across_mm: Finite = 0.0
-    """How far the rows' middle lies from the joint, and by how much they are turned against the photographs."""
-    turn_deg: Finite = 0.0
-    bead: tuple[Finite, Finite] | None = None
-    """Where good beads begin and end in a scan, mm."""
-    seams: Annotated[int, Field(ge=0)] = 0
+    programs: dict[str, ScanValues] = Field(default_factory=dict)
 
     def of_stream(self, spec: StreamSpec) -> StreamSpec:
         """The heights of a gauge."""
@@ -214,9 +221,10 @@ class ProfileValues(Values):
         offset = self.scale * offset + self.offset_mm + self.tilt * y_mm
         return dataclasses.replace(spec, scale=tuple((self.scale * scale).tolist()), offset=tuple(offset.tolist()))
 
-    def of_frame(self, frame: SeamFrame, device: str) -> SeamFrame:
+    def of_frame(self, frame: SeamFrame, device: str, program: str) -> SeamFrame:
         """Where a scan lies, and where the bead should begin and end in it."""
-        return dataclasses.replace(frame, scan=self.scan or frame.scan, bead=self.bead or frame.bead)
+        laid = self.programs.get(program)
+        return frame if laid is None else dataclasses.replace(frame, scan=laid.scan, bead=laid.bead)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

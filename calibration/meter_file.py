@@ -87,7 +87,9 @@ def read_meter(path: Path, channels: Sequence[str]) -> Meter:
         found = [_number(path, line, name, cell) for line, cell in zip(lines, cells[name], strict=True)]
         return np.array(found)
 
-    values, readings, units = {}, {}, {}
+    values: dict[str, Array] = {}
+    readings: dict[str, Array] = {}
+    units: dict[str, str] = {}
     for name, column in columns.items():
         (readings if column.is_reading else values)[column.name] = numbers(name) * column.factor
         units[column.name] = column.unit

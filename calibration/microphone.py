@@ -27,6 +27,8 @@ BAND_HZ = (100.0, 5000.0)
 LONGEST_S = 3.0
 """Of a weld; more makes nothing sharper."""
 BLOCK_S = 0.02
+USUAL_SPREAD_DB = 2.5
+"""How much one program's seams differ in loudness; the arc is no loudspeaker."""
 QUIET_SHARE = 0.1
 MIN_WELDER_HZ = 1000.0
 SOUND_M_S = 343.2
@@ -51,7 +53,8 @@ class MicrophoneFit:
     levels_db: Mapping[str, float]
     quiet_db: float
     gain_db: float
-    gain_spread_db: float
+    gain_interval_db: float
+    """Half width, 95 %; 0 where there is no reference."""
     level_spread_db: float
     delay_ms: float | None
     delay_interval_ms: tuple[float, float] | None
@@ -122,6 +125,7 @@ def fit_microphone(heard: Sequence[Heard], reference_db: Mapping[str, float] | N
             f"in none of {len(heard)} seams 0.1 s were recorded without an arc; lengthen programs.X.pre_roll_s"
         )
     gains = _gains(levels, reference_db)
+    level_spread = _level_spread_db(list(by_program.values()))
     delays = np.array([item.delay_ms for item in heard if item.delay_ms is not None])
     delay = float(np.median(delays)) if len(delays) else None
     spread = float(1.4826 * np.median(np.abs(delays - delay))) if delay is not None else 0.0
@@ -131,14 +135,27 @@ def fit_microphone(heard: Sequence[Heard], reference_db: Mapping[str, float] | N
         levels_db=levels,
         quiet_db=float(np.median(quiet)),
         gain_db=float(np.median(gains)),
-        gain_spread_db=float(np.ptp(gains)),
-        level_spread_db=float(max(values.std() for values in by_program.values())),
+        gain_interval_db=0.0 if reference_db is None else _gain_interval_db(level_spread, len(heard)),
+        level_spread_db=level_spread,
         delay_ms=delay,
         delay_interval_ms=None if delay is None else (delay - half, delay + half),
         delay_spread_ms=spread,
         seams=len(heard),
         heard=len(delays),
     )
+
+
+def _level_spread_db(by_program: Sequence[Array]) -> float:
+    """Standard deviation of the level from seam to seam of one program, pooled; `USUAL_SPREAD_DB` with too few."""
+    free = sum(len(values) - 1 for values in by_program)
+    if free < 4:
+        return USUAL_SPREAD_DB
+    return float(np.sqrt(sum(float(np.square(values - values.mean()).sum()) for values in by_program) / free))
+
+
+def _gain_interval_db(spread_db: float, seams: int) -> float:
+    """Of a difference of two medians over about as many seams."""
+    return float(1.96 * 1.2533 * spread_db * np.sqrt(2 / seams))
 
 
 def _gains(levels: Mapping[str, float], reference: Mapping[str, float] | None) -> Array:

@@ -12,23 +12,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize
 
 from calibration.files import CalibrationError
+from pipelines.scan_place import bead_ends
 
 __all__ = ["Registration", "Together", "register", "register_all"]
 
-CELL_MM, COARSE_CELL_MM = 0.25, 0.5
+COARSE_CELL_MM, CELL_MM, FINE_CELL_MM, ALONG_STEP_MM = 0.4, 0.25, 0.15, 0.1
 REACH_MM = (2.5, 2.0)
 """Along and across: so far from the nominal place a scan is looked for."""
-AROUND_MM = 9.0
-"""Half width of the strip that is compared; beyond it lies plate and its dirt."""
-BEYOND_MM = 4.0
+AROUND_MM = {False: 9.0, True: 6.0}
+"""Half width of the strip that is compared, and of that with ripples; beyond it lies plate and its dirt."""
+BEYOND_MM = {False: 4.0, True: 0.0}
+INSIDE_MM = 1.5
+"""From the bead's ends nothing is taken: a scan may be cut off there, and the light falls from the front."""
+SMOOTH_MM = {False: 0.25, True: 0.12}
+SLOW_MM = 0.7
 METAL_MM = 0.25
-LEAST_TOLD = 0.08
+LEAST_OVERLAP = 0.1
+LEAST_TOLD = 0.03
 """Share of the photograph's variance that the scan must tell, else they do not show the same bead."""
 LEAST_SEAMS = 5
-FLIPPED_BETTER = 1.15
+REVERSED_BETTER = 1.5
 
 Array = NDArray[np.float64]
 Area = tuple[float, float, float, float]
@@ -68,21 +76,35 @@ class Together:
 
 
 class _Heights:
-    """A scan on its own grid, with the pictures of it from which a photograph is told."""
+    """A scan on its own grid, with the pictures of it from which a photograph is told.
 
-    def __init__(self, height_mm: NDArray[np.float32], scan: Scan, length_mm: float) -> None:
+    `fine`: without what changes slowly along the seam. The section of a bead is much the same all along and tells
+    where the scan lies across; ripples and wavering tell where it lies along.
+    """
+
+    def __init__(self, height_mm: NDArray[np.float32], scan: Scan, length_mm: float, fine: bool) -> None:
         import cv2
 
         self.scan = scan
         self.middle_mm = length_mm / 2
         z = _levelled(np.asarray(height_mm, np.float64), scan[2])
         step = 2 * scan[2] / (z.shape[1] - 1)
-        smooth: Any = cv2.GaussianBlur(z, (0, 0), 1.2)
+        smooth: Any = cv2.GaussianBlur(z, (0, 0), SMOOTH_MM[fine] / step, sigmaY=SMOOTH_MM[fine] / scan[1])
         along, across = np.gradient(smooth, scan[1], step)
         metal = np.clip((smooth - METAL_MM) / METAL_MM + 0.5, 0, 1)
         steep = np.hypot(along, across)
         self.step_mm = step
-        self.pictures = [p.astype(np.float32) for p in (smooth, along, across, metal, steep)]
+        pictures = np.stack([smooth, along, across, metal, steep]).astype(np.float32)
+        margin_mm = INSIDE_MM
+        if fine:
+            margin_mm += 2 * SLOW_MM
+            pictures -= np.stack([_slow(p, SLOW_MM / scan[1], 0) for p in pictures])
+            pictures[:, smooth < METAL_MM] = np.nan
+        ends = bead_ends(height_mm, scan)
+        if ends is not None:
+            row_mm = scan[0] + np.arange(len(z)) * scan[1]
+            pictures[:, (row_mm < ends[0] + margin_mm) | (row_mm > ends[1] - margin_mm)] = np.nan
+        self.pictures = list(pictures)
 
     def at(self, x: Array, y: Array) -> Array:
         """The pictures `(…, 5)` at places of the nominal scan; NaN beyond it."""
@@ -90,8 +112,10 @@ class _Heights:
 
         column = ((y + self.scan[2]) / self.step_mm).astype(np.float32)
         row = ((x - self.scan[0]) / self.scan[1]).astype(np.float32)
-        nowhere = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": [np.nan]}
-        found: list[Any] = [cv2.remap(p, column, row, cv2.INTER_LINEAR, **nowhere) for p in self.pictures]
+        found: list[Any] = [
+            cv2.remap(p, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=[np.nan])
+            for p in self.pictures
+        ]
         return np.stack(found, axis=-1).astype(np.float64)
 
 
@@ -102,20 +126,25 @@ def register(
 
     `height_mm` `(rows, points)`; `scan`: its nominal place.
     """
-    heights = _Heights(height_mm, scan, length_mm)
-    _, dx, dy = _nearest(heights, _Photo(photo, area, COARSE_CELL_MM, length_mm))
-    fine = _Photo(photo, area, CELL_MM, length_mm)
+    rough = _Heights(height_mm, scan, length_mm, fine=False)
+    _, dx, dy = _nearest(rough, _Photo(photo, area, COARSE_CELL_MM, length_mm, fine=False))
+    whole = _Photo(photo, area, CELL_MM, length_mm, fine=False)
+    ripples = _Photo(photo, area, FINE_CELL_MM, length_mm, fine=True)
+    rippled = _Heights(height_mm, scan, length_mm, fine=True)
+    along = np.arange(-REACH_MM[0], REACH_MM[0] + 0.01, ALONG_STEP_MM)
+    dx = float(max(along, key=lambda shift: ripples.told(rippled, (float(shift), dy, 0.0, 0.0))))
+
+    def lost(place: NDArray[Any]) -> float:
+        at = tuple(float(v) for v in place)
+        return -whole.told(rough, at) - ripples.told(rippled, at)
+
     # Steps of the first simplex: mm, mm, rad, share; a milliradian is some 0.02 mm at the seam's ends.
     start = np.array([dx, dy, 0.0, 0.0])
-    simplex = np.concatenate([start[None], start + np.diag([0.25, 0.25, 0.01, 0.01])])
-    found = minimize(
-        lambda p: -fine.told(heights, tuple(p)),
-        start,
-        method="Nelder-Mead",
-        options={"initial_simplex": simplex, "xatol": 5e-4, "fatol": 2e-5, "maxfev": 140},
-    )
-    along, across, turn, stretch = (float(v) for v in found.x)
-    return Registration(along, across, turn, stretch, -float(found.fun))
+    simplex = np.concatenate([start[None], start + np.diag([0.1, 0.2, 0.008, 0.004])])
+    options = {"initial_simplex": simplex, "xatol": 5e-4, "fatol": 2e-5, "maxfev": 110}
+    found = minimize(lost, start, method="Nelder-Mead", options=options)
+    x, y, turn, stretch = (float(v) for v in found.x)
+    return Registration(x, y, turn, stretch, ripples.told(rippled, (x, y, turn, stretch)))
 
 
 def _nearest(heights: "_Heights", photo: "_Photo") -> tuple[float, float, float]:
@@ -128,20 +157,21 @@ def _nearest(heights: "_Heights", photo: "_Photo") -> tuple[float, float, float]
 class _Photo:
     """A photograph's tones at the cells of a mm grid around the seam, light and shade of the lamp taken out."""
 
-    def __init__(self, photo: NDArray[np.uint8], area: Area, cell_mm: float, length_mm: float) -> None:
+    def __init__(self, photo: NDArray[np.uint8], area: Area, cell_mm: float, length_mm: float, fine: bool) -> None:
         import cv2
 
         rows, cols = photo.shape[:2]
         per_cell = cell_mm * cols / (area[1] - area[0])
         soft: Any = cv2.GaussianBlur(photo.astype(np.float32), (0, 0), max(0.5 * per_cell, 0.3))
-        x = np.arange(-BEYOND_MM, length_mm + BEYOND_MM, cell_mm)
-        y = np.arange(-AROUND_MM, AROUND_MM, cell_mm)
+        x = np.arange(-BEYOND_MM[fine], length_mm + BEYOND_MM[fine], cell_mm)
+        y = np.arange(-AROUND_MM[fine], AROUND_MM[fine], cell_mm)
         self.middle_mm = length_mm / 2
         self.x, self.y = np.meshgrid(x, y)
         at_x = ((self.x - area[0]) / (area[1] - area[0]) * cols - 0.5).astype(np.float32)
         at_y = ((self.y - area[2]) / (area[3] - area[2]) * rows - 0.5).astype(np.float32)
         tone: Any = cv2.remap(soft, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        self.tone = np.asarray(tone, np.float64)
+        tone = np.asarray(tone, np.float64)
+        self.tone = tone - _slow(tone, SLOW_MM / cell_mm, 1) if fine else tone
 
     def told(self, heights: _Heights, place: tuple[float, ...]) -> float:
         """Share of the tones' variance that the scan tells when it lies at `place`: dx, dy, turn, stretch."""
@@ -152,7 +182,7 @@ class _Photo:
         y = v - turn * u
         pictures = heights.at(x, y)
         seen = np.isfinite(pictures).all(axis=-1)
-        if seen.mean() < 0.5:
+        if seen.mean() < LEAST_OVERLAP:
             return 0.0
         basis = np.column_stack([pictures[seen], np.ones(seen.sum()), self.x[seen], self.y[seen]])
         tone = self.tone[seen]
@@ -172,7 +202,7 @@ def register_all(
         raise CalibrationError(f"{len(parts)} parts with photograph and scan, {LEAST_SEAMS} are needed")
     found = [register(photo, area, heights, scan, length_mm) for photo, heights in parts]
     told = float(np.median([item.told for item in found]))
-    _not_flipped(parts[:3], area, scan, length_mm)
+    _not_reversed(parts[:3], area, scan, length_mm, float(np.median([item.told for item in found[:3]])))
     if told < LEAST_TOLD:
         raise CalibrationError(
             f"the scans tell {told:.0%} of the photographs, {LEAST_TOLD:.0%} are needed; do both show the same "
@@ -181,8 +211,9 @@ def register_all(
     values = np.array([(r.along_mm, r.across_mm, r.turn_rad, r.stretch) for r in found])
     middle = np.median(values, axis=0)
     spread = 1.4826 * np.median(np.abs(values - middle), axis=0)
-    # Of a median: √(π/2) wider than of a mean.
-    interval = 1.96 * np.sqrt(np.pi / 2 / len(found)) * spread
+    # Of a median: √(π/2) wider than of a mean; of few parts by Student's t.
+    wide = float(stats.t.ppf(0.975, len(found) - 1)) * np.sqrt(np.pi / 2 / len(found))
+    interval = wide * values.std(axis=0, ddof=1)
     along, across, turn, stretch = (float(v) for v in middle)
     first = length_mm / 2 + (scan[0] - length_mm / 2) * (1 + stretch) + along
     return found, Together(
@@ -195,22 +226,25 @@ def register_all(
     )
 
 
-def _not_flipped(
-    parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]], area: Area, scan: Scan, length_mm: float
+def _not_reversed(
+    parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    area: Area,
+    scan: Scan,
+    length_mm: float,
+    told: float,
 ) -> None:
-    """Raises CalibrationError where the scans fit the photographs better when they are turned round."""
-    photos = [_Photo(photo, area, COARSE_CELL_MM, length_mm) for photo, _ in parts]
+    """Raises CalibrationError where the scans' ripples fit the photographs' better from the end to the start.
 
-    def told(rows: slice, points: slice) -> float:
-        turned = [_Heights(np.ascontiguousarray(h[rows, points]), scan, length_mm) for _, h in parts]
-        return float(np.median([_nearest(h, p)[0] for h, p in zip(turned, photos, strict=True)]))
-
-    same, back = slice(None), slice(None, None, -1)
-    least = FLIPPED_BETTER * told(same, same)
-    if told(back, same) > least:
+    A mirrored scan cannot be told so: a bead is much the same to either side, and which side is lit is the lamp's.
+    """
+    back = [register(photo, area, np.ascontiguousarray(h[::-1]), scan, length_mm).told for photo, h in parts]
+    if float(np.median(back)) > REVERSED_BETTER * told:
         raise CalibrationError("the scan runs from the seam's end to its start; let it run with the weld")
-    if told(same, back) > least:
-        raise CalibrationError("the scan's points run from right to left of the travel; turn its rows round")
+
+
+def _slow(picture: NDArray[Any], sigma: float, axis: int) -> NDArray[Any]:
+    """What changes slowly along an axis."""
+    return np.asarray(gaussian_filter1d(picture, sigma, axis=axis, mode="nearest"))
 
 
 def _left(basis: Array, tone: Array) -> float:

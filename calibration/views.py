@@ -96,6 +96,11 @@ def calibrate_view(
             assert image is not None
             size_px = (image.shape[1], image.shape[0])
             seen[name] = found
+            if layout.size_px not in (None, size_px):
+                raise CalibrationError(
+                    f"{name}: is {size_px[0]}×{size_px[1]} px, the camera was calibrated with pictures of "
+                    f"{layout.size_px[0]}×{layout.size_px[1]}; calibrate it at the size at which it is used"
+                )
         looked(name, found if isinstance(found, str) else None)
     if seen:
         _check_size(list(seen.values()), layout)

@@ -102,24 +102,24 @@ def _asked(
 
 
 def _table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table("program", "is", "streams", "goods", "sessions", "needed", "budget", "false alarms", "since", "by")
-    table.add_column("drift", justify="right")
+    table = Table("program", "is", "streams", "goods", "false alarms, budget: really (95 %)", "since, by", "drift")
     for program, line in found.items():
         style = MODE_STYLES.get(line["mode"], "white")
-        who = [_day(line["since_utc_ns"]), line["by"] or "config", f"{line['drift']:.1g}"]
+        by = f"{_day(line['since_utc_ns'])} {line['by']}" if line["by"] else "config"
         for first, row in enumerate(line["thresholds"] or [None]):
             head = [program, f"[{style}]{line['mode']}[/{style}]"] if first == 0 else ["", ""]
-            table.add_row(*head, *_cells(row, line), *(who if first == 0 else ["", "", ""]))
+            table.add_row(*head, *_cells(row, line), *([by, f"{line['drift']:.1g}"] if first == 0 else ["", ""]))
     return table
 
 
 def _cells(row: Mapping[str, Any] | None, line: Mapping[str, Any]) -> Sequence[str]:
     if row is None:
-        return ("–", "0", "–", str(line["needed"]), "–", "–")
+        return ("–", f"0 of {line['needed']}", "–")
     low, high = row["interval_by_session"] or row["interval"] or (None, None)
-    shown = "–" if low is None else f"{low:.2%} … {high:.2%}"
-    sessions = "–" if row["sessions"] is None else str(row["sessions"])
-    return (_of(row), str(row["goods"]), sessions, str(row["needed"]), f"{row['false_alarm_budget']:.2%}", shown)
+    shown = "not known" if low is None else f"{low:.2%} to {high:.2%}"
+    sessions = "?" if row["sessions"] is None else row["sessions"]
+    goods = f"{row['goods']} of {row['needed']}, {sessions} sessions"
+    return (_of(row), goods, f"{row['false_alarm_budget']:.2%}: {shown}")
 
 
 def _day(utc_ns: int | None) -> str:

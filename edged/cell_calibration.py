@@ -70,7 +70,7 @@ class CellCalibration:
         frame = SeamFrame(config.length_mm, config.lag_mm, config.views, config.scan)
         for item in self.found.ordered():
             if scope.concerns(item.name):
-                frame = item.checked.of_frame(frame, item.device)
+                frame = item.checked.of_frame(frame, item.device, scope.program)
         return frame
 
     def problem(self, config: CalibrationConfig, scope: Scope) -> str:

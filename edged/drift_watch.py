@@ -50,16 +50,16 @@ class DriftWatch:
         known = self._tests.get(threshold.threshold_id)
         if known is not None and (known.limit, known.since) == (limit, since):
             return known
-        test = DriftTest.of(threshold.scores, limit)
-        for sequence, raw in self._journal.accepted(threshold.threshold_id, since):
-            test.add(raw, str(sequence))
+        test = DriftTest.of(threshold.scores, limit, threshold.session_correlation)
+        for sequence, raw, session in self._journal.accepted(threshold.threshold_id, since):
+            test.add(raw, str(sequence), session)
         return _Watched(threshold, limit, since, test)
 
     def add(self, verdict: Verdict, sequence: int) -> None:
         """Show a verdict that has just been journaled as `sequence`."""
         good = accepted_score(verdict)
         watched = self._tests.get(good[0]) if good is not None else None
-        if good is not None and watched is not None and watched.test.add(good[1], str(sequence)):
+        if good is not None and watched is not None and watched.test.add(good[1], str(sequence), good[2]):
             log.warning("good seams drift", program=watched.threshold.program, sequence=sequence, text=_text(watched))
 
     def evidence(self, program: str) -> float:

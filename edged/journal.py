@@ -16,6 +16,7 @@ Errors::
 
 import contextlib
 import dataclasses
+import datetime
 import fcntl
 import json
 import math
@@ -68,7 +69,8 @@ CREATE TABLE IF NOT EXISTS arming (
 CREATE TABLE IF NOT EXISTS accepted (
     sequence INTEGER PRIMARY KEY,
     threshold_id TEXT NOT NULL,
-    raw REAL NOT NULL
+    raw REAL NOT NULL,
+    session TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS accepted_by_threshold ON accepted (threshold_id, sequence);
 """
@@ -197,10 +199,10 @@ class Journal:
             for row in found
         }
 
-    def accepted(self, threshold_id: str, after_sequence: int = 0) -> list[tuple[int, float]]:
-        """(sequence, raw score) of the seams that a threshold accepted after a verdict, oldest first."""
+    def accepted(self, threshold_id: str, after_sequence: int = 0) -> list[tuple[int, float, str]]:
+        """(sequence, raw score, session) of the seams that a threshold accepted after a verdict, oldest first."""
         return self._db.execute(
-            "SELECT sequence, raw FROM accepted WHERE threshold_id = ? AND sequence > ? ORDER BY sequence",
+            "SELECT sequence, raw, session FROM accepted WHERE threshold_id = ? AND sequence > ? ORDER BY sequence",
             (threshold_id, after_sequence),
         ).fetchall()
 
@@ -255,7 +257,7 @@ class Journal:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", row)
                 if (good := accepted_score(verdict)) is not None:
-                    self._db.execute("INSERT INTO accepted VALUES (?, ?, ?)", (sequence, *good))
+                    self._db.execute("INSERT INTO accepted VALUES (?, ?, ?, ?)", (sequence, *good))
         except sqlite3.IntegrityError as error:
             raise DuplicateSeam(f"{self.path}: seam {seam_id} already has a verdict ({error})") from error
         self._last = sequence
@@ -288,14 +290,18 @@ class Journal:
         os.truncate(self._reserve_path, 0)
 
 
-def accepted_score(verdict: Verdict | PartVerdict) -> tuple[str, float] | None:
-    """(threshold_id, raw score) of a seam that is OK, or would be if its program were armed; None for any other."""
+def accepted_score(verdict: Verdict | PartVerdict) -> tuple[str, float, str] | None:
+    """(threshold_id, raw score, session) of a seam that is OK, or would be if its program were armed; else None.
+
+    Where nobody names sessions, a day (UTC) is one, as in the manifest.
+    """
     if isinstance(verdict, PartVerdict) or verdict.score is None or verdict.score.threshold_id is None:
         return None
     label = verdict.label if verdict.shadow_label is None else verdict.shadow_label
     if label is not Label.OK or not math.isfinite(verdict.score.raw):
         return None
-    return verdict.score.threshold_id, verdict.score.raw
+    day = datetime.datetime.fromtimestamp(verdict.decided_utc_ns / 1e9, datetime.UTC).date().isoformat()
+    return verdict.score.threshold_id, verdict.score.raw, verdict.seam.session or day
 
 
 def _lock(path: Path) -> IO[str]:

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from pipelines.metrics import Rate, false_alarm_rate
 from pipelines.thresholds import Threshold
 
-__all__ = ["across_sessions", "clustered_interval", "effective_goods", "exchangeable_interval", "with_intervals"]
+__all__ = [
+    "across_sessions",
+    "clustered_interval",
+    "effective_goods",
+    "exchangeable_interval",
+    "session_correlation",
+    "with_intervals",
+]
 
 TAILS = (0.025, 0.975)
 
@@ -34,24 +41,28 @@ def exchangeable_interval(goods: float, alpha: float) -> tuple[float, float]:
 
 
 def effective_goods(scores: Sequence[float], sessions: Sequence[str]) -> float:
-    """How many independent goods these are worth; `sessions` names each score's session.
+    """How many independent goods these are worth; `sessions` names each score's session."""
+    n, sizes = len(scores), np.unique(np.asarray(sessions), return_counts=True)[1]
+    return n / (1.0 + (float((sizes**2).sum()) / n - 1.0) * session_correlation(scores, sessions))
 
-    ρ is the intra-session correlation (analysis of variance, not below 0) of the scores' normal ranks, so that it
-    does not hang on their units or on one of them.
+
+def session_correlation(scores: Sequence[float], sessions: Sequence[str]) -> float:
+    """ρ: the share of variance between sessions (analysis of variance, not below 0) of the scores' normal ranks.
+
+    Ranks, so that it does not hang on the scores' units or on one of them; 0 where there is one session only.
     """
     from scipy.stats import norm, rankdata
 
     _, index, sizes = np.unique(np.asarray(sessions), return_inverse=True, return_counts=True)
     n, groups = len(scores), len(sizes)
     if groups < 2 or n <= groups:
-        return float(n)
+        return 0.0
     z: NDArray[np.float64] = norm.ppf((rankdata(scores) - 0.5) / n)
     means = np.bincount(index, z) / sizes
     between = float((sizes * (means - z.mean()) ** 2).sum() / (groups - 1))
     within = float(((z - means[index]) ** 2).sum() / (n - groups))
     typical = (n - float((sizes**2).sum()) / n) / (groups - 1)
-    rho = max((between - within) / (between + (typical - 1.0) * within), 0.0) if between > 0.0 else 0.0
-    return n / (1.0 + (float((sizes**2).sum()) / n - 1.0) * rho)
+    return max((between - within) / (between + (typical - 1.0) * within), 0.0) if between > 0.0 else 0.0
 
 
 def clustered_interval(scores: Sequence[float], sessions: Sequence[str], alpha: float) -> tuple[float, float]:
@@ -71,6 +82,7 @@ def with_intervals(threshold: Threshold, scores: Sequence[float], sessions: Sequ
         sessions=len(set(sessions)),
         interval=exchangeable_interval(len(scores), threshold.alpha),
         interval_by_session=clustered_interval(scores, sessions, threshold.alpha),
+        session_correlation=session_correlation(scores, sessions),
     )
 
 

@@ -30,6 +30,8 @@ LEAST_SPREAD = 0.02
 """Of a feature's spread over all programs: what a program holds constant must not blow up."""
 PREFIXES = 8
 """Random prefixes of each good that standardise the two signals."""
+MIN_SESSIONS = 3
+"""For the result path, whose directions are chosen out of fold within a fold."""
 MIN_GOODS = 8
 """Of a name; with fewer it is left out."""
 
@@ -154,6 +156,8 @@ def _fit_part(name: str, goods: _Goods, places: int) -> tuple[tuple[Gaussian, St
         values = np.concatenate([rows[i][1] for i in some])
         if is_head:
             return _fit_head(np.concatenate([rows[i][0] for i in some]), values, owner, goods.programs)
+        if ".start_" in name:
+            return _fit_once_a_seam(values, owner, goods.programs)
         return fit_gaussian(values, owner, goods.programs, least=LEAST_SPREAD)
 
     def measure(gaussian: Gaussian, i: int) -> Array:
@@ -182,20 +186,29 @@ def _fit_head(at: NDArray[np.int64], values: Array, owner: NDArray[np.int64], pr
     return Gaussian(mean, around.whiten)
 
 
+def _fit_once_a_seam(values: Array, owner: NDArray[np.int64], programs: int) -> Gaussian:
+    """Each program's mean, and the covariance around them of all programs: one row a seam is too few for its own."""
+    pooled = values.mean(0)
+    mean = np.stack([values[owner == p].mean(0) if (owner == p).any() else pooled for p in range(programs)])
+    zero = np.zeros((1, values.shape[1]))
+    around = fit_gaussian(values - mean[owner], np.zeros(len(owner), np.int64), 1, mean=zero, least=LEAST_SPREAD)
+    return Gaussian(mean, np.repeat(around.whiten, programs, axis=0))
+
+
 def _fit_path(goods: _Goods) -> tuple[ResultPath | None, dict[str, Standard], dict[str, Array]]:
     """The path, the standards of its two distances and their out-of-fold z (n, places); none without results."""
     have = np.array(
         [i for i, good in enumerate(goods.each) if good.result is not None and good.path and good.body is not None],
         np.int64,
     )
-    if len(have) < MIN_GOODS or len(np.unique(goods.session[have])) < 2:
+    if len(have) < MIN_GOODS or len(np.unique(goods.session[have])) < MIN_SESSIONS:
         return None, {}, {}
     own = goods.take(have)
     body = np.stack([good.body for good in own.each if good.body is not None])
     result = np.stack([good.result for good in own.each if good.result is not None])
 
     def fit(some: NDArray[np.int64]) -> ResultPath:
-        return fit_result_path(body[some], result[some], own.program[some], own.programs)
+        return fit_result_path(body[some], result[some], own.program[some], own.session[some], own.programs)
 
     standards, held = {}, {}
     for name in sorted({name for good in own.each for name in good.path}):

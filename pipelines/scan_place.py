@@ -98,8 +98,12 @@ def _section_mm2(heights: NDArray[np.float64], half_mm: float) -> NDArray[np.flo
     usable = seen & (known.mean(1) >= HALF)
     if usable.sum() < 2:
         return np.zeros(len(heights))
-    level = np.nanmedian(plate[usable], axis=1)[:, None]
-    above = heights[usable] - level
+    plate = plate[usable]
+    columns = np.isfinite(plate).any(0)
+    # The head hangs alike over all rows; how high it hangs may change from row to row.
+    slope = np.polyfit(y[margin][columns], np.nanmedian(plate[:, columns], axis=0), 1)[0]
+    level = np.nanmedian(plate - slope * y[margin], axis=1)[:, None]
+    above = heights[usable] - slope * y - level
     step = y[1] - y[0]
     section = np.where(above > METAL_MM, above, 0.0).sum(1) * step / known[usable].mean(1)
     rows = np.arange(len(heights))

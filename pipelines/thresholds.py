@@ -63,8 +63,8 @@ class Threshold:
 
     `sessions` is of how many sessions they are, None where nobody noted it. `interval` is the 95 % interval of the
     false-alarm rate that the limit will really have if seams are exchangeable, `interval_by_session` the wider one
-    where seams of a session are alike (`pipelines.false_alarms`). `learned_utc` (ISO 8601) is set where the cell
-    itself learned it from its own goods.
+    where seams of a session are alike, `session_correlation` how alike (`pipelines.false_alarms`). `learned_utc`
+    (ISO 8601) is set where the cell itself learned it from its own goods.
     """
 
     model_id: str
@@ -78,6 +78,7 @@ class Threshold:
     sessions: int | None = None
     interval: Interval | None = None
     interval_by_session: Interval | None = None
+    session_correlation: float = 0.0
     learned_utc: str | None = None
 
     @property

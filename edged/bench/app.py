@@ -4,6 +4,7 @@ import typer
 
 from edged.bench.align import bench_align
 from edged.bench.battery import bench_battery
+from edged.bench.calibrate import bench_calibrate
 from edged.bench.cell import cell
 from edged.bench.corruption import bench_corruption
 from edged.bench.detect import bench_detect
@@ -22,6 +23,7 @@ __all__ = ["bench_app"]
 bench_app = typer.Typer(name="bench", no_args_is_help=True, help="Measure edged itself, and the virtual cell.")
 bench_app.command("align")(bench_align)
 bench_app.command("battery")(bench_battery)
+bench_app.command("calibrate")(bench_calibrate)
 bench_app.command("cell")(cell)
 bench_app.command("corruption")(bench_corruption)
 bench_app.command("detect")(bench_detect)

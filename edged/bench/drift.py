@@ -22,6 +22,7 @@ from rich.table import Table
 from edged.bench.far import replace_part
 from edged.demo import DemoError
 from pipelines.drift import ALARM, DriftTest
+from pipelines.false_alarms import session_correlation
 from pipelines.thresholds import calibrate
 
 __all__ = ["bench_drift"]
@@ -31,7 +32,8 @@ YEAR_SEAMS = 50_000
 """Of one program: a seam each five minutes, two shifts, 250 days, would be 48 000."""
 AFTER_SHIFT = 2_000
 GOODS = (99, 299)
-BEFORE = (0, 1_000)
+SHIFTED = ((0, 0.0), (1_000, 0.0), (1_000, 0.3))
+"""Good seams before the shift, and the standard deviation between sessions."""
 SESSION_SEAMS = 50
 SESSION_STD = (0.0, 0.1, 0.3)
 SEED = 20_261_130
@@ -77,14 +79,15 @@ def measure_drift(runs: int, year: int, console: Console | None = None) -> dict[
     shifted = [
         _shifted(
             [
-                one_cell(rng, goods, before, AFTER_SHIFT, _shift(), 0.0)
+                one_cell(rng, goods, before, AFTER_SHIFT, _shift(), between)
                 for rng in track(_generators(runs), f"shift, {goods} goods", total=runs, console=quiet)
             ],
             goods,
             before,
+            between,
         )
         for goods in GOODS
-        for before in BEFORE
+        for before, between in SHIFTED
     ]
     silent = [
         _silent(
@@ -130,10 +133,11 @@ def one_cell(rng: np.random.Generator, goods: int, before: int, after: int, shif
     calibration = np.concatenate([rng.normal(rng.normal(0, between), within, n) for n in sizes])
     raw = np.exp(calibration)
     limit = calibrate("m", "p", (), raw.tolist(), BUDGET).value
+    rho = session_correlation(raw.tolist(), [str(k) for k, size in enumerate(sizes) for _ in range(size)])
     n = before + after
     offsets = np.repeat(rng.normal(0, between, n // SESSION_SEAMS + 1), SESSION_SEAMS)[:n]
     scores = np.exp(offsets + rng.normal(0, within, n) + np.where(np.arange(n) >= before, shift, 0.0))
-    test, counting = DriftTest.of(raw.tolist(), limit), 0.0
+    test, counting = DriftTest.of(raw.tolist(), limit, rho), 0.0
     rang: list[int | None] = [None, None]
     flags, at = 0, [0, 0]
     for i, score in enumerate(scores.tolist()):
@@ -141,7 +145,7 @@ def one_cell(rng: np.random.Generator, goods: int, before: int, after: int, shif
         flags += flagged and i >= before
         ratio = SHIFTED_BUDGET / BUDGET if flagged else (1 - SHIFTED_BUDGET) / (1 - BUDGET)
         counting = min((1.0 + counting) * ratio, 1e300)
-        if not flagged and rang[0] is None and test.add(score, str(i)):
+        if not flagged and rang[0] is None and test.add(score, str(i), str(i // SESSION_SEAMS)):
             rang[0], at[0] = i - before + 1, flags
         if rang[1] is None and counting >= ALARM:
             rang[1], at[1] = i - before + 1, flags
@@ -150,7 +154,7 @@ def one_cell(rng: np.random.Generator, goods: int, before: int, after: int, shif
     return Outcome(rang[0], at[0], rang[1], at[1], float((scores[before:] >= limit).mean()))
 
 
-def _shifted(outcomes: Sequence[Outcome], goods: int, before: int) -> dict[str, Any]:
+def _shifted(outcomes: Sequence[Outcome], goods: int, before: int, between: float) -> dict[str, Any]:
     fair = [found for found in outcomes if found.delay is None or found.delay > 0]
     seen = [found for found in fair if found.delay is not None]
     by_count = [found for found in outcomes if found.counting_delay is not None and found.counting_delay > 0]
@@ -159,6 +163,7 @@ def _shifted(outcomes: Sequence[Outcome], goods: int, before: int) -> dict[str, 
     return {
         "goods": goods,
         "before": before,
+        "between_sessions_std": between,
         "too_early": len(outcomes) - len(fair),
         "not_seen": len(fair) - len(seen),
         "delay_p50": _quantile(delays, 0.5),
@@ -194,13 +199,19 @@ def _quantile(values: Sequence[float], q: float) -> float | None:
 
 def _table(report: dict[str, Any]) -> Table:
     table = Table(
-        "goods", "seams before the shift", "seams to the alarm, p50 / p90", "flags till then", "by counting"
+        "goods",
+        "before the shift",
+        "sessions' std",
+        "seams to the alarm, p50 / p90",
+        "flags till then",
+        "by counting",
     )
     for row in report["shifted"]:
         table.add_row(*_cells(row))
     for row in report["silent"]:
-        text = f"{row['rang']} of {row['cells']} cells in a year, sessions' std {row['between_sessions_std']:g}"
-        table.add_row(str(row["goods"]), "no shift", text, "–", f"{row['counting_rang']} of {row['cells']}")
+        rang = f"{row['rang']} of {row['cells']} rang"
+        between = f"{row['between_sessions_std']:g}"
+        table.add_row(str(row["goods"]), "no shift", between, rang, "–", f"{row['counting_rang']} of {row['cells']}")
     return table
 
 
@@ -211,6 +222,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [
         str(row["goods"]),
         str(row["before"]),
+        f"{row['between_sessions_std']:g}",
         f"{_whole(row['delay_p50'])} / {_whole(row['delay_p90'])}{missed}{early}",
         f"{_tenth(row['flags_mean'])} (budget: {_tenth(row['in_budget_mean'])})",
         by_count + (f", {row['counting_not_seen']} not seen" if row["counting_not_seen"] else ""),
@@ -226,21 +238,21 @@ def _tenth(value: float | None) -> str:
 
 
 def _markdown(report: dict[str, Any]) -> str:
-    head = (
-        "| calibration goods | good seams before the shift | seams to the alarm, p50 / p90 | false alarms till then "
-    )
-    lines = [head + "| an alarm that counts flags |", "|---|---|---|---|---|"]
+    head = "| calibration goods | good seams before the shift | sessions' std | seams to the alarm, p50 / p90 "
+    lines = [head + "| false alarms till then | an alarm that counts flags |", "|---|---|---|---|---|---|"]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in report["shifted"]]
-    lines += ["", "| calibration goods | standard deviation between sessions | cells whose alarm rang in a year |"]
-    lines += ["|---|---|---|"]
+    lines += ["", "| calibration goods | sessions' std | cells whose alarm rang in a year, no shift | by counting |"]
+    lines += ["|---|---|---|---|"]
     for row in report["silent"]:
         low, high = row["ci"]
         rate = f"{row['rang']} of {row['cells']}: {row['rate']:.0%} [{low:.0%}, {high:.0%}]"
-        lines.append(f"| {row['goods']} | {row['between_sessions_std']:g} | {rate} |")
+        counted = f"{row['counting_rang']} of {row['cells']}"
+        lines.append(f"| {row['goods']} | {row['between_sessions_std']:g} | {rate} | {counted} |")
     lines += [
         "",
         f"Made by `edged bench drift --runs {report['runs']} --year {report['year_seams']}`: {report['runs']} cells "
         f"a row, {report['year_seams']} good seams a year; the mean moves by {report['shift_std']:.3f} standard "
-        f"deviations. *Too early*: before the shift; *not seen*: not within {AFTER_SHIFT} seams.",
+        f"deviations of a score. *Sessions' std*: how much of that 1 lies between sessions of {SESSION_SEAMS} seams. "
+        f"*Too early*: before the shift; *not seen*: not within {AFTER_SHIFT} seams.",
     ]
     return "\n".join(lines) + "\n"

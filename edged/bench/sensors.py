@@ -187,7 +187,7 @@ def _accused(goods: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "seams": len(goods),
         "with_a_finding": sum(bool(seam) for seam in goods),
-        "with_a_fault": sum("fault" in items.values() for seam in goods for items in seam.values()),
+        "with_a_fault": sum(any("fault" in items.values() for items in seam.values()) for seam in goods),
         "findings": len(states),
         "by_code": codes,
     }

@@ -1,6 +1,5 @@
 """`edged calibrate microphone STREAM`: level, noise floor and distance, from recordings of good seams."""
 
-import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from calibration.files import Calibration, CalibrationError, read_calibration
+from calibration.files import CalibrationError, read_calibration
 from calibration.kinds import MicrophoneValues
 from calibration.microphone import (
     SOUND_M_S,
@@ -32,7 +31,7 @@ from edged.calibrate.report import (
     ValidOption,
     bad_input,
     conclude,
-    software,
+    measured,
 )
 from edged.progress import progress_bars
 from edged.recording import recorded_calibration, recorded_config
@@ -44,8 +43,8 @@ EDGE_NS = 200_000_000
 """Strike and crater belong to no level."""
 ECHO_NS = 250_000_000
 """After an arc the hall still rings."""
-LIMITS = {"level_spread": 3.0, "gain_spread": 2.0, "delay_spread": 0.2}
-"""dB, dB, ms: beyond these the seams, or the programs, do not agree with each other."""
+LIMITS = {"level_spread": 4.0, "gain_interval": 2.0, "delay_spread": 0.2}
+"""dB, dB, ms: beyond these the seams do not agree with each other, or are too few for a gain."""
 FLOOR_BELOW_DB = 6.0
 """An arc that stands out by less is not heard."""
 HALF_YEAR_DAYS = 180.0
@@ -76,16 +75,7 @@ def microphone(
             raise CalibrationError(f"{files[0]} …: no arc in any of {len(files)} recordings; give good seams")
         fit = fit_microphone(heard, None if earlier is None else _levels(earlier))
         values = _values(fit, earlier, measured_distance_m)
-        calibration = Calibration(
-            kind="microphone",
-            device=stream,
-            created_utc=datetime.datetime.now(datetime.UTC),
-            values=values,
-            residuals={item.name: item.value for item in _residuals(fit)},
-            valid_days=valid_days or None,
-            software=software(),
-            notes=notes,
-        )
+        calibration = measured("microphone", stream, values, _residuals(fit), valid_days, notes)
     conclude(
         calibration,
         _residuals(fit),
@@ -184,7 +174,7 @@ def _residuals(fit: MicrophoneFit) -> list[Residual]:
     above_db = min(fit.levels_db.values()) - fit.quiet_db
     return [
         Residual("level_spread_db", fit.level_spread_db, "dB within a program", LIMITS["level_spread"]),
-        Residual("gain_spread_db", fit.gain_spread_db, "dB between programs", LIMITS["gain_spread"]),
+        Residual("gain_interval_db", fit.gain_interval_db, "± dB; more seams", LIMITS["gain_interval"]),
         Residual("delay_spread_ms", fit.delay_spread_ms, "ms", LIMITS["delay_spread"]),
         Residual("floor_above_db", fit.quiet_db - min(fit.levels_db.values()), "dB of the arc", -FLOOR_BELOW_DB),
         Residual("arc_above_floor_db", above_db, "dB"),

@@ -4,9 +4,10 @@ Exit codes: 0 written (or would be, with --dry-run), 1 a residual is beyond its 
 """
 
 import dataclasses
+import datetime
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ __all__ = [
     "ValidOption",
     "bad_input",
     "conclude",
+    "measured",
     "software",
 ]
 
@@ -61,6 +63,22 @@ def software() -> str:
     from edged.daemon import software_version
 
     return f"edged {software_version()}"
+
+
+def measured(
+    kind: str, device: str, values: Mapping[str, Any], residuals: Sequence[Residual], valid_days: float, notes: str
+) -> Calibration:
+    """The calibration made now; `valid_days` 0: for ever. Raises CalibrationError."""
+    return Calibration(
+        kind=kind,
+        device=device,
+        created_utc=datetime.datetime.now(datetime.UTC),
+        values=values,
+        residuals={item.name: item.value for item in residuals},
+        valid_days=valid_days or None,
+        software=software(),
+        notes=notes,
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from calibration.files import Calibration, CalibrationError
+from calibration.files import CalibrationError
 from calibration.meter_file import Meter, read_meter
 from calibration.welder import LIMIT_SHARE, ChannelFit, check_pairs, fit_channel
 from drivers.mcap_codec import RecordingReader
@@ -25,7 +25,7 @@ from edged.calibrate.report import (
     ValidOption,
     bad_input,
     conclude,
-    software,
+    measured,
 )
 
 __all__ = ["welder"]
@@ -62,10 +62,11 @@ def welder(
             fit_channel(name, units[name], reference[name], readings[name], with_offset=not gain_only)
             for name in reference
         ]
-        calibration = _calibration(stream, fits, valid_days, notes)
+        residuals = [item for fit in fits for item in _residuals(fit)]
+        calibration = measured("welder", stream, _values(fits), residuals, valid_days, notes)
     conclude(
         calibration,
-        [item for fit in fits for item in _residuals(fit)],
+        residuals,
         directory,
         dry_run=dry_run,
         json_file=json_file,
@@ -161,21 +162,13 @@ def _utc(seconds: float) -> str:
         return f"{seconds:g} s"
 
 
-def _calibration(stream: str, fits: list[ChannelFit], valid_days: float, notes: str) -> Calibration:
-    channels = {
-        fit.channel: {"gain": fit.gain, "offset": fit.offset, "unit": fit.unit, "range": list(fit.range)}
-        for fit in fits
+def _values(fits: list[ChannelFit]) -> dict[str, Any]:
+    return {
+        "channels": {
+            fit.channel: {"gain": fit.gain, "offset": fit.offset, "unit": fit.unit, "range": list(fit.range)}
+            for fit in fits
+        }
     }
-    return Calibration(
-        kind="welder",
-        device=stream,
-        created_utc=datetime.datetime.now(datetime.UTC),
-        values={"channels": channels},
-        residuals={item.name: item.value for fit in fits for item in _residuals(fit)},
-        valid_days=valid_days or None,
-        software=software(),
-        notes=notes,
-    )
 
 
 def _residuals(fit: ChannelFit) -> list[Residual]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipelines.features.lite0 import INPUT_PX, Backbone
 from pipelines.features.result import COLUMNS, STRIP_PX, TILES
 
-__all__ = ["HEIGHT_SHAPE", "KNOWN_SHAPE", "GeoMap", "geometry_map"]
+__all__ = ["HEIGHT_SHAPE", "KNOWN_SHAPE", "GeoMap", "flat_heights", "geometry_map"]
 
 HEIGHT_SHAPE = (112, COLUMNS, 3)
 KNOWN_SHAPE = (14, 28)
@@ -49,6 +49,23 @@ def geometry_map(
 
     Raises ValueError when the scan does not reach over the seam, or has hardly any return.
     """
+    flat, y, known = flat_heights(height_mm, scan, length_mm)
+    pictures = _pictures(flat, float(y[1] - y[0]), scan[1])
+    image = np.stack([_resized(p, STRIP_PX) for p in _scaled(pictures)], axis=-1).astype(np.uint8)
+    tiles = np.ascontiguousarray(image.reshape(INPUT_PX, TILES, INPUT_PX, 3).swapaxes(0, 1))
+    fine, coarse = (np.concatenate(list(level), axis=1).astype(np.float16) for level in backbone.middle(tiles))
+    kept = np.stack([_resized(p, HEIGHT_SHAPE[:2]) for p in pictures], axis=-1)
+    share = _resized(known.astype(np.float32), KNOWN_SHAPE)
+    return GeoMap(fine, coarse, kept.astype(np.float16), share >= LEAST_KNOWN)
+
+
+def flat_heights(
+    height_mm: NDArray[np.float32], scan: tuple[float, float, float], length_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Heights above the plate `(across, along)` mm, over the seam alone; `(across,)` mm; and which points returned.
+
+    Raises ValueError as `geometry_map` does.
+    """
     first_mm, step_mm, half_mm = scan
     rows = np.arange(len(height_mm)) * step_mm + first_mm
     on_seam = (rows >= -0.5 * step_mm) & (rows <= length_mm + 0.5 * step_mm)
@@ -66,14 +83,7 @@ def geometry_map(
         )
     heights = np.where(known, heights, np.nan)  # an infinite height is no return either
     y = np.linspace(-half_mm, half_mm, len(heights))
-    flat = _filled(heights, known) - _plate(heights, y)
-    pictures = _pictures(flat, float(y[1] - y[0]), step_mm)
-    image = np.stack([_resized(p, STRIP_PX) for p in _scaled(pictures)], axis=-1).astype(np.uint8)
-    tiles = np.ascontiguousarray(image.reshape(INPUT_PX, TILES, INPUT_PX, 3).swapaxes(0, 1))
-    fine, coarse = (np.concatenate(list(level), axis=1).astype(np.float16) for level in backbone.middle(tiles))
-    kept = np.stack([_resized(p, HEIGHT_SHAPE[:2]) for p in pictures], axis=-1)
-    share = _resized(known.astype(np.float32), KNOWN_SHAPE)
-    return GeoMap(fine, coarse, kept.astype(np.float16), share >= LEAST_KNOWN)
+    return _filled(heights, known) - _plate(heights, y), y, known
 
 
 def _filled(heights: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:

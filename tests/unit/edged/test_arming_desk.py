@@ -59,7 +59,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 
 def learned(goods: int = 99, sessions: int | None = 4, streams: tuple[str, ...] = ("welder",)) -> Threshold:
-    row = calibrate(MODEL, "fillet", streams, [1 + i / goods for i in range(goods)], min(0.01 * 99 / goods, 0.4))
+    row = calibrate(MODEL, "fillet", streams, [1 + i / goods for i in range(goods)], max(0.01, 1 / (goods + 1)))
     return dataclasses.replace(
         row, alpha=0.01, sessions=sessions, learned_utc=UTC, interval=(0.0, 0.03), interval_by_session=(0.0, 0.05)
     )
@@ -185,6 +185,7 @@ def test_health_goes_over_the_wire(box: Box) -> None:
 def test_the_interval_of_another_budget_is_not_shown(tmp_path: Path) -> None:
     box = Box(tmp_path, false_alarm_budget=0.05)
     write_cell(box.folder, [learned()])
+    box.desk.tick()
     (row,) = box.desk.programs({})["programs"]["fillet"]["thresholds"]
     assert (row["interval"], row["needed"], row["limit"]) == (None, 19, learned().scores[94])
     box.journal.close()

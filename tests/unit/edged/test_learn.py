@@ -23,6 +23,7 @@ from pipelines.thresholds import Threshold
 from pipelines.window import Score
 from tests.support.cell import Cell, config
 from tests.support.law_seams import law_seam
+from tests.support.models import write_band_model
 
 S = 1_000_000_000
 SEAMS, SESSIONS = 6, 3
@@ -30,19 +31,11 @@ BUDGET = 0.2
 """Needs four goods."""
 
 
-def write_band(folder: Path) -> Path:
-    folder.mkdir()
-    text = 'detector = "energy_band"\n[programs.fillet.mean_current_a]\nmean = 179.0\nstd = 1.0\n'
-    (folder / "model.toml").write_text(text)
-    write_manifest(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six good seams of three sessions and one without its arc's minimal length, recorded through the real engine."""
     root = tmp_path_factory.mktemp("learn")
-    model = write_band(root / "model")
+    model = write_band_model(root / "model", "fillet", 179.0)
     cfg = config({"fillet": {"model": str(model), "views": [], "required": ["welder"], "optional": []}})
     header = RecordingHeader("boot", 0, 1_700_000_000 * S, "0.1.0", True, "cell")
     recorder = SeamRecorder(root / "recordings", lambda: header, config_metadata(cfg))
@@ -120,7 +113,7 @@ def test_bad_seams_are_left_out_as_the_operator_says(root: Path, tmp_path: Path)
 
 
 def test_sessions_that_taught_the_model_are_held_out(root: Path, tmp_path: Path) -> None:
-    model = write_band(tmp_path / "model")
+    model = write_band_model(tmp_path / "model", "fillet", 179.0)
     write_trained_on(model, [("seam-1", "shift-0")])
     write_manifest(model)
     seams = list_recorded(root / "recordings")

@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from drivers.base import Chunk, ClockParams, StreamSpec
 from edged.config import ProgramConfig
 from edged.config_problems import reference_problems
 from edged.decide import Case, decide
@@ -15,7 +17,7 @@ from edged.types import ArcFigures, Label
 from edged.wire import TimePair
 from edged.wire_encode import encode_verdict
 from pipelines.window import Integrity
-from tests.support.cell import Cell, S, config, make_score, welder_spec
+from tests.support.cell import Cell, S, config, make_score, t, welder_spec
 from tests.support.verdicts import a_verdict
 
 ARC = ArcFigures(
@@ -226,6 +228,44 @@ def test_an_extra_weld_alone_makes_a_part_indeterminate() -> None:
     cell = welded(SIMPLE, [(1.0, 2.0), (4.0, 5.0), (7.0, 8.0)], ["A", None, "B"], ["A", "B"])
     (part,) = cell.parts
     assert (part.label, part.reason) == (Label.INDETERMINATE, "seam_extra")
+
+
+def test_a_seam_that_is_welded_once_too_often_is_extra() -> None:
+    cell = welded(SIMPLE, [(1.0, 2.0), (4.0, 5.0)], ["A", "A"], ["A", "B"])
+    (part,) = cell.parts
+    assert (part.missing, part.extra, part.reason) == (("B",), ("A",), "seam_missing")
+
+
+def measured_mm(lost: tuple[int, int]) -> Any:
+    """The arc's figures where the robot moves at 8 mm/s for 1 s, its samples numbered `lost` not arriving."""
+    streams = {
+        "welder": {"driver": "welder.serial", "kind": "welder"},
+        "motion": {"driver": "motion.csv_serial", "kind": "motion", "max_gap_ms": 300.0, "min_coverage": 0.5},
+    }
+    motion = StreamSpec("motion", "motion", 100.0, (1,), "float32", ("tcp_speed",), ("mm/s",))
+    program = SIMPLE | {"optional": ["motion"]}
+    cell = Cell(config({"fillet": program}, streams=streams, views={}), [welder_spec(), motion])
+    cell.say(0.5, "expect", program="fillet", seam_ref="A")
+    cell.weld([(1.0, 2.0)], to_s=4.0, streams=["welder"])
+    clock, moving = ClockParams(0, t(0), 1e7), np.full((1, 1), 8.0, np.float32)
+    for k in range(400):
+        if not lost[0] <= k < lost[1]:
+            cell.add(Chunk("motion", k, k, clock.t_ns(k + 1), 0, moving, clock))
+    cell.run(4.0)
+    return cell.verdict.arc
+
+
+def test_length_and_speed_are_measured_and_made_up_for_short_gaps() -> None:
+    whole, gapped = measured_mm((0, 0)), measured_mm((140, 160))
+    assert (whole.length_is_nominal, whole.travel_speed_mm_s) == (False, pytest.approx(8.0))
+    assert gapped.length_mm == pytest.approx(8.0, rel=0.02)
+    assert whole.arc_energy_j_mm == pytest.approx(180.3 * 22.03 / 8, rel=1e-3)
+
+
+def test_a_broken_motion_stream_measures_no_length() -> None:
+    broken = measured_mm((120, 190))
+    assert (broken.length_is_nominal, broken.travel_speed_mm_s) == (True, None)
+    assert broken.length_mm == pytest.approx(10.0, rel=1e-3)
 
 
 def test_a_weld_without_a_full_arc_is_too_short_without_any_limit() -> None:

@@ -14,7 +14,7 @@ from edged.recording import SeamRecorder, config_metadata, recordings
 from edged.replay import report_line
 from pipelines.models import write_manifest
 from tests.support.cell import Cell, config
-from tests.support.verdicts import a_verdict
+from tests.support.verdicts import a_score, a_verdict
 
 S = 1_000_000_000
 
@@ -138,3 +138,13 @@ def test_recover_saves_what_is_complete(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.open").touch()
     code, output = run("recover", tmp_path / "empty.open")
     assert (code, "nothing to recover" in output) == (1, True)
+
+
+def test_another_limit_is_no_other_score() -> None:
+    """Limits are learned anew; what a detector says of a recording does not change by that."""
+    verdict = a_verdict(score=a_score(raw=1.5, score=0.5, threshold=3.0), model_id="m1")
+    recorded = {"score": 0.75, "raw": 1.5, "model_id": "m1"}
+    assert report_line(verdict, recorded)["diff"] == 0.0
+    assert report_line(verdict, {**recorded, "raw": 1.2, "score": 0.6})["diff"] == pytest.approx(0.25)
+    assert report_line(verdict, {**recorded, "raw": 1.6, "score": 0.533333})["diff"] == pytest.approx(0.0625)
+    assert report_line(verdict, {**recorded, "score": 0.5})["diff"] == 0.0

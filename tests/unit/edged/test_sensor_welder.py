@@ -128,7 +128,10 @@ def test_open_circuit_voltage_before_the_arc_is_none_either() -> None:
 
 
 def test_missing_data_is_not_a_stuck_channel() -> None:
-    raw = np.rint(sound() / SCALE).astype(np.int16)
+    """What stood still for 0.2 s before a gap and for 0.2 s after it did not stand still for 0.4 s."""
+    waves = sound()
+    waves[at(0.8) : at(1.0), 0] = waves[at(1.5) : at(1.7), 0] = 200.0
+    raw = np.rint(waves / SCALE).astype(np.int16)
     meter = WelderMeter(SPEC, ARC[0][0], 15.0)
     for seq, (a, b) in enumerate([(0, at(1.0)), (at(1.5), len(raw))]):
         meter.add(Chunk("welder", seq, a, 0, 0, raw[a:b], ClockParams(0, 0, 1e9 / RATE_HZ)))

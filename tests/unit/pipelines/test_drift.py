@@ -84,3 +84,38 @@ def test_the_expectation_of_its_evidence_is_the_number_of_seams() -> None:
         test.add(float(rng.normal()), f"{run_index}")
         means.append(test.evidence)
     assert np.mean(means) == pytest.approx(1.0, abs=0.1)
+
+
+def rings(sessions_differ: bool, rho: float) -> int:
+    """In how many of ten cells the alarm rings, whose sessions of 50 differ by 0.4 standard deviations or not at all."""
+    found = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        between = 0.4 if sessions_differ else 0.0
+        within = np.sqrt(1 - between**2)
+        goods = np.concatenate([rng.normal(rng.normal(0, between), within, 10) for _ in range(30)])
+        seams = np.concatenate([rng.normal(rng.normal(0, between), within, 50) for _ in range(20)])
+        test = DriftTest.of(goods.tolist(), 9.0, rho)
+        found += any(test.add(float(raw), str(i), str(i // 50)) for i, raw in enumerate(seams))
+    return found
+
+
+def test_sessions_that_are_known_to_differ_are_no_drift() -> None:
+    assert rings(sessions_differ=True, rho=0.0) >= 7, "or this test shows nothing"
+    assert rings(sessions_differ=True, rho=0.16) <= 2
+
+
+def test_within_a_session_the_bet_is_the_ratio_of_two_normal_random_effects() -> None:
+    """The chain of predictive ratios is the joint ratio: N(δ1, Σ) against N(0, Σ), Σ = (1 − ρ)I + ρ11ᵀ."""
+    from scipy.stats import multivariate_normal
+
+    z, rho = np.array([0.4, -1.1, 2.0, 0.7]), 0.3
+    cov = (1 - rho) * np.eye(4) + rho
+    test = DriftTest([0.0] * 10, 1.0, rho)
+    whole = 0.0
+    for value in z:
+        before = list(test.sums)
+        test._bet(float(value), "one")
+        whole += np.log(test.sums[1] / (1 + before[1]))
+    wanted = multivariate_normal.logpdf(z, np.full(4, 0.6), cov) - multivariate_normal.logpdf(z, np.zeros(4), cov)
+    assert whole == pytest.approx(wanted)

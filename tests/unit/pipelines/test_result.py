@@ -1,5 +1,7 @@
 """The post-weld photograph: markers found, pose and light taken out, the place across the seam kept."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from drivers.sim.programs import PROGRAMS
 from drivers.sim.seam import IMAGE_PRESETS
 from drivers.sim.sessions import session_named
 from drivers.sim.variation import draw_latents
+from drivers.sim.views import VIEWS, marker_centres_mm
 from pipelines.features.frames import decode_rgb
 from pipelines.features.result import RESULT_ROWS, ROW_FEATURES, result_map, seam_strip
+from pipelines.rectify import ViewGeometry, find_and_place
 from tests.support.backbone import TinyBackbone
 
 
@@ -64,3 +68,44 @@ def test_rows_keep_the_place_across_the_seam() -> None:
     across = np.flatnonzero(differs.max(0) > 0.05)
     assert set(across) <= {9, 10, 17, 18}
     assert len(across) >= 2
+
+
+def calibrated() -> ViewGeometry:
+    centres = marker_centres_mm(PROGRAMS["short-butt-3"].length_mm)
+    return ViewGeometry(tuple((k, x, y) for k, (x, y) in centres.items()), VIEWS["top"].marker_mm)
+
+
+def test_a_calibrated_view_shows_the_same_strip() -> None:
+    plain, calibrated_strip = seam_strip(photograph())[0], seam_strip(photograph(), calibrated())
+    assert calibrated_strip[1]
+    assert np.abs(plain.astype(float) - calibrated_strip[0]).mean() < 4
+
+
+def test_a_calibrated_view_does_with_two_markers() -> None:
+    image = photograph()
+    whole, _ = seam_strip(image, calibrated())
+    found, _ = find_and_place(image, calibrated())
+    for ident in (1, 3):
+        centre = found[ident].mean(0).astype(int)
+        image[centre[1] - 50 : centre[1] + 50, max(centre[0] - 50, 0) : centre[0] + 50] = 90
+    assert not seam_strip(image)[1], "without a calibration all four are needed"
+    strip, located = seam_strip(image, calibrated())
+    assert located
+    assert np.abs(whole.astype(float) - strip)[60:-60, 100:-100].mean() < 8
+
+
+def test_a_camera_that_stays_does_with_one_marker_and_none_is_not_located() -> None:
+    image = photograph()
+    _, placed = find_and_place(image, calibrated())
+    assert placed is not None
+    steady = dataclasses.replace(calibrated(), steady=tuple(placed.onto.ravel().tolist()))
+    image[:, 200:] = 90
+    image[200:] = 90
+    assert not seam_strip(image, calibrated())[1]
+    assert seam_strip(image, steady)[1]
+    assert not seam_strip(np.full_like(image, 90), steady)[1]
+
+
+def test_a_picture_of_another_size_is_not_located() -> None:
+    other = dataclasses.replace(calibrated(), size_px=(1920, 640))
+    assert not seam_strip(photograph(), other)[1]

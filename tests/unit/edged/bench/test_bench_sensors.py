@@ -1,4 +1,4 @@
-"""`edged bench sensors`: what is injected is what is found at its highest level, and the table says what was counted."""
+"""`edged bench sensors`: what is injected at its highest level is found, and the table says what was counted."""
 
 import numpy as np
 import pytest
