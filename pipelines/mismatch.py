@@ -126,8 +126,8 @@ def fit_mismatch(
     sessions: NDArray[np.int64],
     programs: int,
 ) -> tuple[Mismatch, Array, list[Evidence]]:
-    """Fit on goods (n, Q, K), predicted out of fold, each in the directions of `blind[i]`, which its own session did not teach: in
-    directions that a seam helped to choose, it fits its process better than the next one will.
+    """Fit on goods (n, Q, K), predicted out of fold, each in the directions of `blind[i]`, which its session did not
+    teach: in directions that a seam helped to choose, it fits its process better than the next one will.
 
     Returns it, the share of variance explained per direction (M, R) and the goods' evidence, out of fold; none where
     the process tells nothing.

@@ -161,8 +161,8 @@ def fit_told(
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FittedPart:
-    """The part; the share of variance explained per direction (M, R); goods' evidence by row, out of fold; and all goods'
-    z-scores of s_R by signal `(n,)`, out of fold, NaN without such a result."""
+    """The part; the share of variance explained per direction (M, R); goods' evidence by row and their z-scores
+    of s_R by signal `(n,)`, both out of fold, NaN without such a result."""
 
     part: ResultPart
     explained: Array
@@ -184,8 +184,8 @@ def fit_part(
 ) -> "FittedPart":
     """Fit on goods' rows (all of them, `(n, Q, 48)`).
 
-    `blind[i]`: the path that seam i's session did not teach; `predicted[i]`: what was predicted without it. The mismatch
-    takes them all: goods of a few sessions alone differ less than those of the next ones will (ADR 0010).
+    `blind[i]`: the path that seam i's session did not teach; `predicted[i]`: what was predicted without it. The
+    mismatch takes them all: goods of a few sessions differ less than those of the next ones will (ADR 0010).
     """
     own = slice(*place)
     seen = np.flatnonzero(known[:, own].any(1))
