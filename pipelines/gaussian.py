@@ -1,9 +1,9 @@
 """Normal distributions of good welds: distance from a program's mean, standardised to a z-score.
 
 Each program has its own covariance, shrunk after Ledoit & Wolf (2004); a program with fewer goods than dimensions
-takes that of all programs. Distances become z-scores by a parametric fit: the
-logarithm of a Mahalanobis distance of good welds is close to normal, and its upper tail sets the scale. The fit
-uses distances of welds whose sessions had no part in the mean and covariance; otherwise large dimensions would
+takes that of all programs, or theirs so far as its seams are few (`lend`). Distances become z-scores by a parametric
+fit: the logarithm of a Mahalanobis distance of good welds is close to normal, and its upper tail sets the scale. The
+fit uses distances of welds whose sessions had no part in the mean and covariance; otherwise large dimensions would
 look calmer than they are.
 """
 
@@ -21,6 +21,8 @@ FOLDS = 5
 M = TypeVar("M")
 TAIL = {0.9: 1.2816, 0.95: 1.6449, 0.98: 2.0537}
 """Quantiles of goods that set the scale → where they lie for a normal distribution."""
+LEAST_VARIANCE = 0.02
+"""Of a scaled direction, where correlations are mixed: what goods never do must not weigh without limit."""
 PRIOR_SEAMS = 10.0
 """A program's own location counts as much as this many seams of the pooled one."""
 
@@ -40,11 +42,18 @@ class Gaussian:
 
 
 def fit_gaussian(
-    x: Array, program: NDArray[np.int64], programs: int, mean: Array | None = None, least: float = 0.0
+    x: Array,
+    program: NDArray[np.int64],
+    programs: int,
+    mean: Array | None = None,
+    least: float = 0.0,
+    lend: NDArray[np.int64] | None = None,
 ) -> Gaussian:
     """Fit on goods `x` `(n, D)` or `(n, positions, D)`; `mean` fixes the means, as for residuals around 0.
 
     `least`: no dimension's spread is taken as less; one that goods hardly move in would make noise an anomaly.
+    `lend`: seams of each program `(P,)`; with it a program keeps its own spreads, and its correlations count as its
+    seams against its dimensions, the rest being those of all programs.
     """
     if mean is None:
         pooled = x.mean(0)
@@ -53,10 +62,31 @@ def fit_gaussian(
     size = x.shape[-1]
     floor = max(least, 1e-6 * (np.abs(mean).max() + 1e-6))
     groups = [off[program == p].reshape(-1, size) for p in range(programs)]
+    if lend is not None:
+        return Gaussian(mean, _lent(groups, lend, floor))
     # Where goods are few, all programs lend theirs; where they suffice, others would only blur.
     every = None if all(len(own) >= size for own in groups) else _whitening(off.reshape(-1, size), floor)
     whiten = [_whitening(own, floor) if every is None or len(own) >= size else every for own in groups]
     return Gaussian(mean, np.stack(whiten))
+
+
+def _lent(groups: list[Array], seams: NDArray[np.int64], floor: float) -> Array:
+    """Whitenings `(P, D, D)` from each program's own spreads and a mixture of its correlations and everybody's."""
+    from sklearn.covariance import ledoit_wolf
+
+    size = groups[0].shape[1]
+    every = np.maximum(np.concatenate(groups).std(0), floor)
+    scales = [np.maximum(own.std(0), floor) if len(own) > 1 else every for own in groups]
+    scaled = [own / scale for own, scale in zip(groups, scales, strict=True)]
+    pooled = ledoit_wolf(np.concatenate(scaled), assume_centered=True)[0]
+    found = []
+    for own, scale, n in zip(scaled, scales, seams.tolist(), strict=True):
+        share = n / (n + size)
+        mixed = share * (own.T @ own / len(own)) + (1 - share) * pooled if n else pooled
+        mixed = mixed + LEAST_VARIANCE * np.eye(size)
+        values, vectors = np.linalg.eigh(mixed)
+        found.append((vectors / np.sqrt(values)).T / scale)
+    return np.stack(found)
 
 
 def _whitening(rows: Array, floor: float) -> Array:

@@ -5,7 +5,7 @@ With v the result's deviation in such a direction and v̂ what the process predi
     residual   √Σ w (v − βv̂)² / σ_r²            as published, each direction weighted by what a swapped result adds
     mismatch   Σ (v − βv̂)² / σ_r² − v² / σ_v²   log p(R|P) against log p(R): zero gain from being odd by itself
 
-β, σ_r and σ_v are fitted on goods that trained neither the network nor the skip path.
+β, σ_r and σ_v are fitted on goods with predictions that they did not teach: out of fold.
 """
 
 import dataclasses
@@ -126,8 +126,8 @@ def fit_mismatch(
     sessions: NDArray[np.int64],
     programs: int,
 ) -> tuple[Mismatch, Array, list[Evidence]]:
-    """Fit on held-out goods (n, Q, K), each in the directions of `blind[i]`, which its own session did not teach: in
-    directions that a seam helped to choose, it fits its process better than the next one will.
+    """Fit on goods (n, Q, K), predicted out of fold, each in the directions of `blind[i]`, which its session did not
+    teach: in directions that a seam helped to choose, it fits its process better than the next one will.
 
     Returns it, the share of variance explained per direction (M, R) and the goods' evidence, out of fold; none where
     the process tells nothing.

@@ -27,7 +27,6 @@ Array = NDArray[np.float32]
 VIDEO_DIMS = 32
 AUDIO_DIMS = 32
 RESULT_DIMS = 48
-PATTERN_DIMS = 24
 LEVEL_COLUMNS = [
     SENSOR_FEATURES.index(name)
     for name in ("current_mean", "voltage_mean", "power_mean", "short_circuit", "wire_feed_speed", "tcp_speed",
@@ -35,8 +34,7 @@ LEVEL_COLUMNS = [
 ]  # fmt: skip
 ARC_COLUMNS = [WAVE_FEATURES.index(name) for name in ("arc_voltage", "arc_current")]
 """What noise on single samples does not move: means, and how long the arc is shorted."""
-PATTERN_COLUMNS = [k for k, name in enumerate(SCENE_FEATURES) if name.startswith(("cell_", "rows_", "columns_"))]
-PLACE_COLUMNS = [k for k in range(len(SCENE_FEATURES)) if k not in PATTERN_COLUMNS]
+PLACE_COLUMNS = [k for k, name in enumerate(SCENE_FEATURES) if not name.startswith(("cell_", "rows_", "columns_"))]
 FIGURES = (
     "sensor_mean", "sensor_std", "mel_mean", "mel_std", "wave_mean", "wave_std", "place_mean", "place_std"
 )  # fmt: skip
@@ -50,7 +48,7 @@ MAX_PCA_ROWS = 20_000
 
 
 Table = tuple[Array, NDArray[np.bool_]]
-TABLES = {"levels": "welder", "waves": "welder", "places": "video", "pattern": "video"}
+TABLES = {"levels": "welder", "waves": "welder", "places": "video"}
 """Further figures per token → the kind of stream behind them."""
 
 
@@ -116,7 +114,6 @@ class Normaliser:
     wave_std: Array
     place_mean: Array
     place_std: Array
-    pattern: Projection
     video: Projection
     audio: Projection
     result: Projection
@@ -158,7 +155,6 @@ class Normaliser:
             "levels": (levels, welded),
             "waves": (waves, known.mean(1) > 0.5),
             "places": (places * seen[:, None], seen),
-            "pattern": (self.pattern(scene[:, PATTERN_COLUMNS]) * seen[:, None], seen),
         }
 
     def scanned(self, features: SeamFeatures) -> tuple[Array, NDArray[np.bool_]]:
@@ -186,7 +182,7 @@ class Normaliser:
         """Named arrays for the model file."""
         found = {name: getattr(self, name) for name in FIGURES}
         found["located"] = np.array([self.located], np.float32)
-        for name in ("pattern", "video", "audio", "result", "scan"):
+        for name in ("video", "audio", "result", "scan"):
             projection: Projection | None = getattr(self, name)
             if projection is None:
                 continue
@@ -198,7 +194,6 @@ class Normaliser:
         """What `tensors` gave."""
         return cls(
             **{name: tensors[name] for name in FIGURES},
-            pattern=Projection(tensors["pattern.mean"], tensors["pattern.components"]),
             video=Projection(tensors["video.mean"], tensors["video.components"]),
             audio=Projection(tensors["audio.mean"], tensors["audio.components"]),
             result=Projection(tensors["result.mean"], tensors["result.components"]),
@@ -237,7 +232,6 @@ def fit_normaliser(features: Sequence[SeamFeatures], seed: int = 0) -> Normalise
         wave_std=_spread(wave_std),
         place_mean=scene[:, PLACE_COLUMNS].mean(0),
         place_std=_spread(scene[:, PLACE_COLUMNS].std(0)),
-        pattern=_pca(scene[:, PATTERN_COLUMNS], PATTERN_DIMS),
         video=_pca(video, VIDEO_DIMS),
         audio=_pca(audio[:, :FEATURES], AUDIO_DIMS),
         result=_pca(_deviations([(p, n, v.rows()) for p, n, v in views if v.located == located]), RESULT_DIMS),

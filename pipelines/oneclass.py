@@ -1,9 +1,13 @@
 """s_P and the distances behind s_R and s_R|P: how far a good program's normal range is left, and where.
 
-The process is looked at through groups of features (waveforms, sound, picture) on several scales: the whole
-seam, sliding stretches of 2 s and 0.5 s (a fault may begin in mid-seam), its first and its last half second
-(ignition, crater), and how far a second of it leaves the seam's own course: a step within a seam is small against
-what seams differ by. Each (group, scale) is a Gaussian of good welds; a sliding scale's figure is its maximum.
+The waveform is looked at on several scales: the whole seam, sliding stretches of 3 s and 0.5 s (a fault may begin in
+mid-seam), its last half second (crater), and how far a second of it leaves the seam's own course: a step within a
+seam is small against what seams differ by. Of sound and picture only the last is asked: where a microphone and a lamp
+stand, and what lies on the lens, changes from session to session and is no weld's fault (ADR 0010). Each
+(group, scale) is a Gaussian of good welds; a sliding scale's figure is its maximum.
+
+The waveform below a millisecond tells most, and only as long as it is the arc's: where the current is noisier than a
+sensor of the program ever was, or logged too slowly for waveforms, "levels" stand in.
 """
 
 import dataclasses
@@ -25,18 +29,25 @@ from pipelines.gaussian import (
     standards_to_tensors,
     to_tensors,
 )
-from pipelines.normaliser import TABLES, Process, token_statistics
+from pipelines.normaliser import Process
 from pipelines.window import TimelinePoint
 
 __all__ = ["GROUPS", "ProcessOneClass", "ResultDistances", "fit_process", "fit_result", "timeline_points"]
 
 Array = NDArray[np.float64]
-GROUPS = {"sensor": "welder", "audio": "audio", "video": "video"} | TABLES
+GROUPS = {"waveform": "welder", "levels": "welder", "audio": "audio", "places": "video"}
 """Group of features → the kind of stream it needs."""
-SLIDING = {"window_2s": 20, "window_05s": 5}
+SLIDING = {"window_3s": 30, "window_05s": 5}
 EDGE_TOKENS = 5
 CHANGE_TOKENS = 10
-SCALES = ("seam", *SLIDING, "head", "tail", "change_1s")
+WAVEFORM_SCALES = ("seam", *SLIDING, "tail", "change_1s")
+SCALES = {"waveform": WAVEFORM_SCALES, "levels": WAVEFORM_SCALES} | dict.fromkeys(("audio", "places"), ("change_1s",))
+"""Which scales of a group the score asks for; of every group `LIVE` is there, for the score while the arc burns."""
+LIVE = "window_05s"
+NOISE_FACTOR = 3.0
+"""Times the noisiest of the program's goods. An arc's inductance keeps its current smooth from sample to sample, so
+noise there is the sensor's: health says so, and the weld is judged by what noise does not move."""
+MOST_NOISE = "most_noise_a"
 LEAST_SPREAD = 0.02
 """Of a feature's spread over all programs: what a program holds constant must not blow up."""
 STRIDE = 3
@@ -45,13 +56,11 @@ STRIDE = 3
 
 def _group(process: Process, group: str) -> tuple[Array, NDArray[np.bool_]]:
     """Tokens `(T, D)` of a group and which there are."""
-    if group == "sensor":
-        return token_statistics(process).astype(np.float64), np.ones(process.tokens, np.bool_)
-    if group in TABLES:
-        values, known = process.tables.get(group, (np.zeros((process.tokens, 0)), np.zeros(process.tokens, np.bool_)))
-        return values.astype(np.float64), known
-    values, known = (process.audio, process.audio_known) if group == "audio" else (process.video, process.video_known)
-    return values.astype(np.float64), known
+    if group == "audio":
+        return process.audio.astype(np.float64), process.audio_known
+    names = ("levels", "waves") if group == "waveform" else (group,)
+    tables = [process.tables[name] for name in names]
+    return np.concatenate([t[0] for t in tables], 1).astype(np.float64), np.all([t[1] for t in tables], axis=0)
 
 
 def _stretches(process: Process, group: str, scale: str) -> tuple[Array, NDArray[np.int64]]:
@@ -60,12 +69,10 @@ def _stretches(process: Process, group: str, scale: str) -> tuple[Array, NDArray
     total = process.tokens
     if scale == "change_1s":
         return _changes(values, known)
-    length = {"seam": total, "head": EDGE_TOKENS, "tail": EDGE_TOKENS}.get(scale) or SLIDING[scale]
+    length = {"seam": total, "tail": EDGE_TOKENS}.get(scale) or SLIDING[scale]
     length = min(length, total)
     ends = np.arange(length, total + 1)
-    if scale in ("head", "seam"):
-        ends = ends[:1]
-    elif scale == "tail":
+    if scale == "tail":
         ends = ends[-1:]
     sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values * known[:, None], 0)])
     count = np.concatenate([[0], np.cumsum(known)])
@@ -92,9 +99,13 @@ def _changes(values: Array, known: NDArray[np.bool_]) -> tuple[Array, NDArray[np
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class ProcessOneClass:
-    """The fitted Gaussians, keyed "group.scale"."""
+    """The fitted Gaussians, keyed "group.scale".
+
+    most_noise_a: `(P,)`, standard deviation of the current's samples above which they are not asked.
+    """
 
     parts: Mapping[str, tuple[Gaussian, Standard]]
+    most_noise_a: Array
 
     def score(self, process: Process, program: int) -> tuple[dict[str, float], Array]:
         """z-score of every (group, scale) that the seam has, and the live score per token `(T,)`.
@@ -103,20 +114,29 @@ class ProcessOneClass:
         """
         found: dict[str, float] = {}
         timeline = np.full(process.tokens, -np.inf)
+        asked = self.asked(process, program)
         for key, (gaussian, standard) in self.parts.items():
             group, scale = key.split(".")
+            if group not in asked:
+                continue
             means, ends = _stretches(process, group, scale)
             if len(means) == 0:
                 continue
             distance = gaussian.distance(means, program)
-            found[key] = float(standard.z(float(distance.max()), program))
-            if scale == "window_05s":
+            if scale in SCALES[group]:
+                found[key] = float(standard.z(float(distance.max()), program))
+            if scale == LIVE:
                 np.maximum.at(timeline, ends - 1, standard.z(distance, program))
         return found, timeline
 
+    def asked(self, process: Process, program: int) -> tuple[str, ...]:
+        """The groups that this seam is judged by: its waveform, or where that cannot be trusted its levels."""
+        noisy = process.noise_a is not None and process.noise_a > self.most_noise_a[program]
+        return _asked(process, noisy)
+
     def tensors(self) -> dict[str, Array]:
         """Named arrays for the model file."""
-        found: dict[str, Array] = {}
+        found: dict[str, Array] = {MOST_NOISE: self.most_noise_a}
         for key, (gaussian, standard) in self.parts.items():
             found |= to_tensors(key, gaussian, standard)
         return found
@@ -124,8 +144,8 @@ class ProcessOneClass:
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> "ProcessOneClass":
         """What `tensors` gave."""
-        keys = {name.rpartition(".")[0] for name in tensors}
-        return cls({key: from_tensors(key, tensors) for key in sorted(keys)})
+        keys = {name.rpartition(".")[0] for name in tensors if name != MOST_NOISE}
+        return cls({key: from_tensors(key, tensors) for key in sorted(keys)}, tensors[MOST_NOISE])
 
 
 def fit_process(
@@ -135,9 +155,11 @@ def fit_process(
 
     Returns every signal's z-scores of these goods too, `(n,)`, as sessions say that did not teach it; NaN without it.
     """
-    parts, signals = {}, {}
+    parts: dict[str, tuple[Gaussian, Standard]] = {}
+    signals: dict[str, Array] = {}
+    asked = [_asked(process, noisy=False) for process in processes]
     for group in GROUPS:
-        for scale in SCALES:
+        for scale in dict.fromkeys((*SCALES[group], LIVE)):
             stretches = [_stretches(p, group, scale)[0] for p in processes]
             have = np.array([i for i, s in enumerate(stretches) if len(s)], np.int64)
             if len(np.unique(sessions[have])) < 2:
@@ -145,9 +167,28 @@ def fit_process(
             own = [stretches[i] for i in have]
             gaussian, standard, distance = _fit_part(own, program[have], sessions[have], programs)
             key = f"{group}.{scale}"
-            parts[key], signals[key] = (gaussian, standard), np.full(len(processes), np.nan)
-            signals[key][have] = standard.z(distance, program[have])
-    return ProcessOneClass(parts), signals
+            parts[key] = gaussian, standard
+            if scale in SCALES[group]:
+                z = standard.z(distance, program[have])
+                judged = np.array([group in asked[i] for i in have])
+                signals[key] = np.full(len(processes), np.nan)
+                signals[key][have[judged]] = z[judged]
+    return ProcessOneClass(parts, _most_noise(processes, program, programs)), signals
+
+
+def _asked(process: Process, noisy: bool) -> tuple[str, ...]:
+    fine = not noisy and 2 * int(process.tables["waves"][1].sum()) > process.tokens
+    return ("waveform" if fine else "levels", "audio", "places")
+
+
+def _most_noise(processes: Sequence[Process], program: NDArray[np.int64], programs: int) -> Array:
+    found = np.full(programs, np.inf)
+    for p in range(programs):
+        told = [one.noise_a for one, own in zip(processes, program, strict=True) if own == p]
+        known = [noise for noise in told if noise is not None]
+        if known:
+            found[p] = NOISE_FACTOR * max(known)
+    return found
 
 
 def _fit_part(
@@ -157,7 +198,9 @@ def _fit_part(
 
     def fit(rows: NDArray[np.int64]) -> Gaussian:
         owner = np.repeat(program[rows], [len(thinned[i]) for i in rows])
-        return fit_gaussian(np.concatenate([thinned[i] for i in rows]), owner, programs, least=LEAST_SPREAD)
+        seams = np.bincount(program[rows], minlength=programs)
+        stack = np.concatenate([thinned[i] for i in rows])
+        return fit_gaussian(stack, owner, programs, least=LEAST_SPREAD, lend=seams)
 
     distance = cross_fitted(sessions, fit, lambda g, i: g.distance(stretches[i], int(program[i])).max())
     return fit(np.arange(len(stretches))), fit_standard(distance, program, programs), distance

@@ -161,8 +161,8 @@ def fit_told(
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FittedPart:
-    """The part; the share of variance explained per direction (M, R); held-out goods' evidence by row; and all goods'
-    z-scores of s_R by signal `(n,)`, out of fold, NaN without such a result."""
+    """The part; the share of variance explained per direction (M, R); goods' evidence by row and their z-scores
+    of s_R by signal `(n,)`, both out of fold, NaN without such a result."""
 
     part: ResultPart
     explained: Array
@@ -181,26 +181,23 @@ def fit_part(
     program: NDArray[np.int64],
     groups: NDArray[np.int64],
     programs: int,
-    held_out: NDArray[np.int64],
 ) -> "FittedPart":
     """Fit on goods' rows (all of them, `(n, Q, 48)`).
 
-    `blind[i]`: the path that seam i's session did not teach; `held_out` had no part in the prediction and fit the
-    mismatch.
+    `blind[i]`: the path that seam i's session did not teach; `predicted[i]`: what was predicted without it. The
+    mismatch takes them all: goods of a few sessions differ less than those of the next ones will (ADR 0010).
     """
     own = slice(*place)
-    there = np.asarray(known[:, own].any(1), np.bool_).reshape(-1)
-    late = held_out[there[held_out]]
+    seen = np.flatnonzero(known[:, own].any(1))
     residual, explained, evidence = fit_mismatch(
         skip,
-        [blind[i] for i in late.tolist()],
-        off[late][:, own].astype(np.float64),
-        predicted[late][:, own].astype(np.float64),
-        program[late],
-        groups[late],
+        [blind[i] for i in seen.tolist()],
+        off[seen][:, own].astype(np.float64),
+        predicted[seen][:, own].astype(np.float64),
+        program[seen],
+        groups[seen],
         programs,
     )
-    seen = np.flatnonzero(there)
     result, signals = fit_result(
         tokens[seen][:, own].astype(np.float64), known[seen][:, own], program[seen], groups[seen], programs
     )
@@ -208,7 +205,7 @@ def fit_part(
     s_r = {name: np.full(len(tokens), np.nan) for name in signals}
     for name, z in signals.items():
         s_r[name][seen] = z
-    return FittedPart(fitted, explained, dict(zip(late.tolist(), evidence, strict=False)), s_r)
+    return FittedPart(fitted, explained, dict(zip(seen.tolist(), evidence, strict=False)), s_r)
 
 
 def mismatch_signals(

@@ -26,6 +26,8 @@ __all__ = ["GRID", "HALF_WIDTH_MM", "GridScaler", "SeamGrid", "arc_position_mm",
 GRID = (14, 28)
 HALF_WIDTH_MM = 12.0
 PROCESS_REACH_MM = 1.5
+GRID_TABLES = ("waves", "places")
+"""Tables of a process that lie on the grid beside its waveforms, sound and picture."""
 """A row's process is the mean over the tokens that lie within this of it."""
 
 Array = NDArray[np.float32]
@@ -140,7 +142,8 @@ def _process(features: SeamFeatures, normaliser: Normaliser, shape: tuple[int, i
     frame = features.frame
     assert frame is not None
     process = normaliser.process(features)
-    tokens = np.concatenate([token_statistics(process), process.audio, process.video], axis=1)
+    tables = [process.tables[name][0] for name in GRID_TABLES]
+    tokens = np.concatenate([token_statistics(process), process.audio, process.video, *tables], axis=1)
     at_mm = arc_position_mm(features)
     rows_mm = (np.arange(shape[1]) + 0.5) / shape[1] * frame.length_mm + frame.lag_mm
     sums = np.concatenate([np.zeros((1, tokens.shape[1]), np.float32), np.cumsum(tokens, axis=0, dtype=np.float64)])

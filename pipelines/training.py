@@ -217,14 +217,14 @@ def fit(
     data = _Data(processes, targets - told, known, program, at)
     net, report = _train(data, split, normaliser, n, data_digest(features), config, tell)
     predicted = told.copy()
+    # What it learned from is told by the straight path alone, out of fold: it would know those goods too well.
     predicted[rows_fit] += _predict(net, data, split.fit, config.batch)
     tell("one-class", 0, 1, 0.0)
     found: dict[str, FittedPart] = {}
     for kind, place in places.items():
         found[kind] = fit_part(
-            place, skips[kind], blind[kind], tokens, known, targets, predicted, program[used], groups[used], n,
-            rows_fit,
-        )  # fmt: skip
+            place, skips[kind], blind[kind], tokens, known, targets, predicted, program[used], groups[used], n
+        )
         report[f"{kind}_explained_in_first_direction"] = float(found[kind].explained[0, 0])
         report[f"{kind}_skip_correlations"] = " ".join(f"{rho:.2f}" for rho in skips[kind].correlation.ravel())
     left = targets[rows_fit] - predicted[rows_fit]

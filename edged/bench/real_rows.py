@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edged.bench.real_seams import RealSeam
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.lite0 import FEATURES
+from pipelines.features.logmel import MELS
 from pipelines.gaussian import fit_gaussian
 from pipelines.normaliser import Process
 from pipelines.setpoint_knn import SetpointKnn
@@ -178,5 +179,5 @@ def _scored(kind: str, programs: Sequence[str], score: Callable[[SeamFeatures, i
 
 
 def _sound(features: SeamFeatures) -> Array:
-    mels = features.audio[features.audio_known][:, FEATURES:].astype(np.float64)
+    mels = features.audio[features.audio_known][:, FEATURES : FEATURES + MELS].astype(np.float64)
     return np.concatenate([mels.mean(0), mels.std(0)])

@@ -101,7 +101,8 @@ def _moments(bright: NDArray[np.bool_]) -> Array:
     both = float((y - mean_y) @ bright.astype(np.float64) @ (x - mean_x)) / size
     wide, high = (across > 0).sum(), (along > 0).sum()
     lean = both / max(float(square_x + square_y), 1e-9)
-    found = np.array([np.sqrt(size), mean_x, mean_y, np.sqrt(square_x), np.sqrt(square_y), 0.0, wide, high]) / columns
+    lengths = [np.sqrt(size), mean_x, mean_y, np.sqrt(square_x), np.sqrt(square_y), 0.0, wide, high]
+    found: Array = np.array(lengths, np.float64) / columns
     found[5] = lean
     return found
 

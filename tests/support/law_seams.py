@@ -41,6 +41,7 @@ def law_seam(
     top = ResultMap(**{part: cells.astype(np.float16) for part, cells in view.items()}, located=False)
     ones = np.ones(TOKENS, np.bool_)
     waves = rng.standard_normal((TOKENS, len(WAVE_FEATURES))).astype(np.float32)
+    waves[:, :16] += process_shift
     scene = rng.standard_normal((TOKENS, len(SCENE_FEATURES))).astype(np.float16)
     return SeamFeatures(
         f"seam-{i:04d}", program, session, sensor.astype(np.float32), np.ones(sensor.shape, np.bool_),
