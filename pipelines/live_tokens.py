@@ -1,0 +1,185 @@
+"""What the live score sees of 100 ms of a burning seam, and the stretches that end now.
+
+First half of the live score (`pipelines/live.py` judges what is made here). A seam's tokens come one by one, and
+each costs the same however long the seam is: running sums and the last ten tokens are all that is kept. Bulk
+features go through the same `LiveStretches` token by token, so live, replay, training and evaluation agree.
+
+Sound is taken one token late: its spectra reach 29 ms beyond their token's end, and a live score must not wait
+for them.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.features.extractor import SeamFeatures
+from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
+from pipelines.features.logmel import MELS
+from pipelines.features.sensor import FLOWING_A, SENSOR_FEATURES
+from pipelines.normaliser import Normaliser, token_statistics
+
+__all__ = ["GROUP_KINDS", "LiveStretches", "LiveToken", "live_tokens"]
+
+Array = NDArray[np.float64]
+
+GROUP_KINDS: Mapping[str, str] = {"sensor": "welder", "audio": "audio", "video": "video"}
+"""Group of features → the kind of stream it needs."""
+HEAD_TOKENS = 8
+"""Ignition: here every token is compared with the goods' tokens of the same place."""
+LENGTHS = (1, 3, 5, 10)
+CHANGE_LENGTHS = (3, 5, 10)
+END_LENGTHS = (1, 3)
+BEFORE_TOKENS = 5
+"""Of the seam's body before a stretch, so that there is something that it may have left."""
+SLOWED = 0.9
+"""A robot slower than this share of the seam's own speed so far stands, or is about to."""
+TOKEN_S = TOKEN_NS / 1e9
+CURRENT_MAX, TCP_SPEED = SENSOR_FEATURES.index("current_max"), SENSOR_FEATURES.index("tcp_speed")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LiveToken:
+    """100 ms of a seam. `values`: group → standardised features `(D,)`, without those that are not there.
+
+    `burning`: current flowed in every 10 ms of it. `speed_mm_s`: measured travel speed, None where nobody measures.
+    """
+
+    values: Mapping[str, Array]
+    burning: bool
+    speed_mm_s: float | None
+
+
+def live_tokens(features: SeamFeatures, normaliser: Normaliser) -> Iterator[LiveToken]:
+    """The tokens of bulk features, in order; sound is that of the token before."""
+    process = normaliser.process(features)
+    sensor = token_statistics(process).astype(np.float64)
+    audio, video = process.audio[:, :MELS].astype(np.float64), process.video.astype(np.float64)
+    steps = features.sensor.reshape(features.tokens, STEPS_PER_TOKEN, -1)
+    known = features.sensor_known.reshape(steps.shape)
+    has_current = bool(features.sensor_known[:, CURRENT_MAX].any())
+    for k in range(features.tokens):
+        values = {"sensor": sensor[k]} if has_current else {}
+        if k and features.audio_known[k - 1]:
+            values["audio"] = audio[k - 1]
+        if features.video_known[k]:
+            values["video"] = video[k]
+        moving = known[k, :, TCP_SPEED].all()
+        speed = float(steps[k, :, TCP_SPEED].mean()) if moving else None
+        yield LiveToken(values, bool((steps[k, :, CURRENT_MAX] > FLOWING_A).all()), speed)
+
+
+class _Sums:
+    """Of one group: the body's sum and the last ten tokens."""
+
+    def __init__(self) -> None:
+        self.total: Array | None = None
+        self.count = 0
+        self.last: deque[Array | None] = deque(maxlen=max(LENGTHS))
+
+    def add(self, value: Array | None) -> None:
+        self.last.append(value)
+        if value is not None:
+            self.total = value.copy() if self.total is None else self.total + value
+            self.count += 1
+
+    def stretch(self, length: int) -> tuple[Array, int] | None:
+        """Sum and number of the last `length` tokens; None where they have not been or most of them is missing."""
+        if len(self.last) < length:
+            return None
+        there = [v for v in list(self.last)[-length:] if v is not None]
+        if 2 * len(there) < length or not there:
+            return None
+        return np.sum(there, axis=0), len(there)
+
+
+class LiveStretches:
+    """One open seam. `add` gives what of it can be judged now: name → `(D,)`.
+
+    "GROUP.head": the token itself, while the arc settles. "GROUP.L": mean of the last L tokens of the body.
+    "GROUP.change_L": the same less the mean of the body before. "sensor.fill": a token while the robot stands at the
+    end. "sensor.end_L": the last L tokens before the current went out.
+
+    Args:
+        shortest: tokens of the program's shortest good seams; nothing is filled before.
+    """
+
+    def __init__(self, shortest: int) -> None:
+        self._late = shortest - BEFORE_TOKENS
+        self._sums = {group: _Sums() for group in GROUP_KINDS}
+        self._tail: deque[Array] = deque(maxlen=max(END_LENGTHS))
+        self._speed = (0.0, 0)
+        self.count = 0
+        """Tokens so far."""
+        self.travelled_mm: float | None = 0.0
+        """By measured speed; None where there is none."""
+
+    def add(self, token: LiveToken) -> dict[str, Array]:
+        """Take the next token."""
+        at, self.count = self.count, self.count + 1
+        self._travel(token)
+        if not token.burning:
+            return self._end()
+        sensor = token.values.get("sensor")
+        if sensor is not None:
+            self._tail.append(sensor)
+        if at < HEAD_TOKENS:
+            return {f"{group}.head": value for group, value in token.values.items()}
+        if self._fills(at, token):
+            return {} if sensor is None else {"sensor.fill": sensor}
+        found: dict[str, Array] = {}
+        for group, sums in self._sums.items():
+            sums.add(token.values.get(group))
+            if group in token.values:
+                found |= _stretches(group, sums)
+        return found
+
+    def body(self) -> Array | None:
+        """Mean of the waveforms' features over the body so far, None before there is any."""
+        sums = self._sums["sensor"]
+        return None if sums.total is None else sums.total / sums.count
+
+    def _end(self) -> dict[str, Array]:
+        """The arc went out: its last tokens, once; should it burn again, stretches begin anew."""
+        tail = list(self._tail)
+        self._tail.clear()
+        for sums in self._sums.values():
+            sums.last.clear()
+        return {f"sensor.end_{n}": np.mean(tail[-n:], axis=0) for n in END_LENGTHS if len(tail) >= n}
+
+    def _fills(self, at: int, token: LiveToken) -> bool:
+        """Whether the crater may be being filled: late, and the robot stands; by the time alone where nobody measures."""
+        if at < self._late:
+            return False
+        total, count = self._speed
+        if token.speed_mm_s is None or not count:
+            return True
+        if token.speed_mm_s < SLOWED * total / count:
+            return True
+        self._speed = (total + token.speed_mm_s, count + 1)
+        return False
+
+    def _travel(self, token: LiveToken) -> None:
+        if token.speed_mm_s is None:
+            self.travelled_mm = None
+            return
+        if self.travelled_mm is not None:
+            self.travelled_mm += token.speed_mm_s * TOKEN_S
+        if self.count <= self._late:
+            total, count = self._speed
+            self._speed = (total + token.speed_mm_s, count + 1)
+
+
+def _stretches(group: str, sums: _Sums) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for length in LENGTHS:
+        stretch = sums.stretch(length)
+        if stretch is None:
+            continue
+        total, n = stretch
+        found[f"{group}.{length}"] = total / n
+        if length in CHANGE_LENGTHS and sums.total is not None and sums.count - n >= BEFORE_TOKENS:
+            found[f"{group}.change_{length}"] = total / n - (sums.total - total) / (sums.count - n)
+    return found
