@@ -42,8 +42,9 @@ from edged.service import ServiceNotifier
 from edged.stream import Stream
 from edged.types import PartVerdict, Verdict
 from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair
-from edged.wire_encode import encode_health
+from edged.wire_encode import encode_health, encode_live
 from edged.worker_client import WorkerClient
+from pipelines.window import LivePoint, Seam
 
 __all__ = ["Daemon", "end_process", "make_streams", "run", "run_until_stopped"]
 
@@ -119,7 +120,9 @@ class Daemon:
         specs = {name: stream.spec for name, stream in self._streams.items()}
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
-        self._engine = Engine(config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns)
+        self._engine = Engine(
+            config, specs, rings, shared.lane(), recorder, self._publish, self._publish, _utc_ns, on_live=self._tell
+        )
         self._rescorer = Rescorer(
             config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable
         )
@@ -176,6 +179,10 @@ class Daemon:
     def _publish(self, verdict: Verdict | PartVerdict, pair: TimePair | None = None) -> None:
         self._publisher.publish(self._journal.append(verdict, pair))
         self._on_verdict(verdict)
+
+    def _tell(self, seam: Seam, point: LivePoint) -> None:
+        is_simulated = self._config.cell.is_simulated
+        self._publisher.live(encode_live(seam, point, TimePair.now(), is_simulated=is_simulated))
 
     def _publish_late(self, verdict: Verdict, pair: TimePair) -> None:
         """A seam of before the restart; its part is judged with it, since no PLC will end that part any more."""

@@ -29,12 +29,12 @@ from edged.parts import PartTracker
 from edged.recording import verdict_metadata
 from edged.recording_guard import RecorderLike, RecordingGuard
 from edged.ring import Ring
-from edged.scoring import Scorer, ScoreReply
+from edged.scoring import LiveReply, Scorer, ScoreReply
 from edged.tracker import Change, OpenSeam, SeamState, SeamTracker
 from edged.types import RESULT_KINDS, PartVerdict, Verdict
 from edged.verdict import Identity, Latencies, build_verdict, not_recorded, welded_length_mm
 from edged.views import ViewBinder
-from pipelines.window import Integrity, Seam, SeamFrame, SeamWindow
+from pipelines.window import Integrity, LivePoint, Seam, SeamFrame, SeamWindow
 
 __all__ = ["Engine", "OpenSeamStatus", "RecorderLike"]
 
@@ -56,6 +56,7 @@ class Engine:
         utc_ns: UTC of a monotonic `now_ns`, for people.
         new_id: makes seam ids; a replay gives the recorded one again.
         on_verdict: called when the recording is on disk: journal, then publish.
+        on_live: called with each point of an open seam's live score, which decides nothing.
 
     Raises ValueError where no welder stream carries a current.
     """
@@ -72,6 +73,7 @@ class Engine:
         utc_ns: Callable[[int], int],
         new_id: Callable[[], str] = lambda: str(ULID()),
         calibration_id: str = "none",
+        on_live: Callable[[Seam, LivePoint], None] = lambda seam, point: None,
     ) -> None:
         self._config = config
         self._specs = dict(specs)
@@ -80,6 +82,7 @@ class Engine:
         self._guard = RecordingGuard(recorder)
         self._on_verdict = on_verdict
         self._on_part = on_part
+        self._on_live = on_live
         self._utc_ns = utc_ns
         self._identity = Identity(config.config_id, calibration_id, config.cell.is_simulated)
         self._tracker = SeamTracker(config, specs, new_id)
@@ -102,7 +105,10 @@ class Engine:
             self._apply(change, now_ns)
         for work in list(self._work.values()):
             self._advance(work, now_ns)
-        for reply in self._scorer.poll():
+        replies = self._scorer.poll()
+        for live in self._scorer.live():
+            self._tell_live(live)
+        for reply in replies:
             self._answer(reply, now_ns)
         self._advance_parts(now_ns)
         self._guard.tick(now_ns)
@@ -266,6 +272,12 @@ class Engine:
             log.warning("score of no open seam", seam_id=reply.seam_id, reason=reply.reason)
             return
         self._finalise(work, reply, None, now_ns)
+
+    def _tell_live(self, live: LiveReply) -> None:
+        work = self._work.get(live.seam_id)
+        if work is not None:
+            for point in live.points:
+                self._on_live(work.seam, point)
 
     def _finalise(self, work: Work, reply: ScoreReply | None, given: tuple[str, str] | None, now_ns: int) -> None:
         """Decide, put the recording on disk, hand the verdict over. In this order."""

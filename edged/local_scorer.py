@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drivers.base import Chunk, StreamSpec
-from edged.scoring import ScoreReply, refusal
+from edged.scoring import LiveReply, ScoreReply, refusal
 from pipelines.features.extractor import SeamExtractor, SeamFeatures
 from pipelines.features.lite0 import Backbone
 from pipelines.features.table import Tier
@@ -29,6 +29,7 @@ class LocalScorer:
         self._detectors = detectors
         self._open: dict[str, SeamScorer | ScoreReply] = {}
         self._replies: list[ScoreReply] = []
+        self._live: list[LiveReply] = []
 
     @classmethod
     def load(cls, models: Mapping[str, str], cache_dir: Path, device: str = "cpu", threads: int = 1) -> "LocalScorer":
@@ -56,6 +57,8 @@ class LocalScorer:
             return
         try:
             scorer.push(chunk)
+            if points := tuple(scorer.live()):
+                self._live.append(LiveReply(seam_id, points))
         except ValueError as error:
             self._open[seam_id] = _failed(seam_id, error)
 
@@ -80,6 +83,11 @@ class LocalScorer:
         """Answers since the last call."""
         replies, self._replies = self._replies, []
         return replies
+
+    def live(self) -> list[LiveReply]:
+        """Points of the live score since the last call."""
+        live, self._live = self._live, []
+        return live
 
     def close(self) -> None:
         """Forget everything."""
@@ -132,6 +140,10 @@ class FeatureCollector:
         """Answers since the last call."""
         replies, self._replies = self._replies, []
         return replies
+
+    def live(self) -> list[LiveReply]:
+        """Never any."""
+        return []
 
     def close(self) -> None:
         """Forget open seams; collected features stay."""

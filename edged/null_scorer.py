@@ -1,7 +1,7 @@
 """A scorer for cells that only record: every seam ends without a score, with the reason `collecting`."""
 
 from drivers.base import Chunk, StreamSpec
-from edged.scoring import ScoreReply
+from edged.scoring import LiveReply, ScoreReply
 from pipelines.window import Seam, SeamWindow
 
 __all__ = ["NullScorer"]
@@ -30,6 +30,10 @@ class NullScorer:
         """The answers to every `finish` since the last call."""
         replies, self._replies = self._replies, []
         return replies
+
+    def live(self) -> list[LiveReply]:
+        """Never any."""
+        return []
 
     def close(self) -> None:
         """Nothing to release."""

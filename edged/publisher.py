@@ -12,7 +12,7 @@ import zmq
 
 from edged.endpoints import bind, close
 from edged.journal import Entry
-from edged.wire import HealthMessage, HeartbeatMessage, as_map, pack
+from edged.wire import HealthMessage, HeartbeatMessage, LiveMessage, as_map, pack
 
 __all__ = ["Publisher"]
 
@@ -62,6 +62,10 @@ class Publisher:
     def heartbeat(self, message: HeartbeatMessage) -> None:
         """Send a proof of life; an old one proves nothing, so it is not kept."""
         self._send(b"heartbeat", pack(as_map(message)), keep=False)
+
+    def live(self, message: LiveMessage) -> None:
+        """Send a point of the live score; it is not kept, and lost to whoever does not keep up."""
+        self._send(b"live", pack(as_map(message)), keep=False)
 
     def serve(self) -> None:
         """Give new subscribers the last values; never blocks. Call it when `socket` is readable."""

@@ -18,7 +18,7 @@ from edged.config import Config
 from edged.engine import Engine
 from edged.recording import relabel
 from edged.replay_engine import ReplaySetup, replay_steps, replaying_engine
-from edged.scoring import Scorer, ScoreReply
+from edged.scoring import LiveReply, Scorer, ScoreReply
 from edged.types import Verdict
 from edged.wire import TimePair
 from pipelines.window import Seam, SeamWindow
@@ -50,6 +50,10 @@ class SharedScorer:
                 log.warning("score of no open seam", seam_id=reply.seam_id, reason=reply.reason)
             else:
                 lane.take(reply)
+        for live in self.scorer.live():
+            owner = self.owners.get(live.seam_id)
+            if owner is not None:
+                owner.take_live(live)
 
 
 class Lane:
@@ -58,6 +62,7 @@ class Lane:
     def __init__(self, shared: SharedScorer) -> None:
         self._shared = shared
         self._replies: list[ScoreReply] = []
+        self._live: list[LiveReply] = []
         self._asked: set[str] = set()
 
     @property
@@ -89,6 +94,15 @@ class Lane:
         """An answer to this lane's seam."""
         self._asked.discard(reply.seam_id)
         self._replies.append(reply)
+
+    def take_live(self, live: LiveReply) -> None:
+        """Points of this lane's seam."""
+        self._live.append(live)
+
+    def live(self) -> list[LiveReply]:
+        """Points of the live score since the last call."""
+        live, self._live = self._live, []
+        return live
 
     def poll(self) -> list[ScoreReply]:
         """Answers since the last call."""

@@ -7,9 +7,17 @@ import dataclasses
 from typing import Protocol
 
 from drivers.base import Chunk, StreamSpec
-from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
+from pipelines.window import LivePoint, Score, Seam, SeamWindow, UnknownProgramError
 
-__all__ = ["ScoreReply", "Scorer", "refusal"]
+__all__ = ["LiveReply", "ScoreReply", "Scorer", "refusal"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveReply:
+    """Points of the live score of a seam that is open."""
+
+    seam_id: str
+    points: tuple[LivePoint, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +56,10 @@ class Scorer(Protocol):
 
     def poll(self) -> list[ScoreReply]:
         """Answers that have arrived since the last call; never blocks."""
+        ...
+
+    def live(self) -> list[LiveReply]:
+        """Points of the live score that came with the last `poll`s, since the last call."""
         ...
 
     def close(self) -> None:

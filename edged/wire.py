@@ -25,6 +25,7 @@ __all__ = [
     "SCHEMA",
     "HealthMessage",
     "HeartbeatMessage",
+    "LiveMessage",
     "Message",
     "PartMessage",
     "TimePair",
@@ -215,11 +216,36 @@ class HeartbeatMessage(Message):
     utc_ns: UtcNs
 
 
+class LiveMessage(Message):
+    """Topic `live`: after each 100 ms of a burning seam, how far its process has left its program's good welds.
+
+    It warns and never decides: it has no label, is not journaled, and nobody who joins late gets an old one.
+    """
+
+    kind: Literal["live"] = "live"
+    seam_id: Text
+    cell: Text
+    torch: Text
+    program: Text
+    part_id: Text | None
+    seam_ref: Text | None
+    t_s: FiniteFloat
+    mm: FiniteFloat | None
+    mm_is_nominal: bool
+    score: FiniteFloat | None
+    raw_score: FiniteFloat
+    components: Values
+    without: Annotated[list[Text], Field(max_length=MAX_MAP_ENTRIES)]
+    until_utc_ns: UtcNs
+    is_simulated: bool
+
+
 MESSAGES: dict[str, type[Message]] = {
     "verdict": VerdictMessage,
     "part": PartMessage,
     "health": HealthMessage,
     "heartbeat": HeartbeatMessage,
+    "live": LiveMessage,
 }
 """First part of a topic → what its payload is."""
 

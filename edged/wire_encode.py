@@ -14,6 +14,7 @@ from edged.wire import (
     MAX_TEXT_CHARS,
     MAX_TIMELINE_POINTS,
     IntegrityMessage,
+    LiveMessage,
     PartMessage,
     PartSeamMessage,
     StreamHealthMessage,
@@ -22,9 +23,9 @@ from edged.wire import (
     WireError,
     as_map,
 )
-from pipelines.window import Score, TimelinePoint
+from pipelines.window import LivePoint, Score, Seam, TimelinePoint
 
-__all__ = ["encode_health", "encode_part", "encode_verdict"]
+__all__ = ["encode_health", "encode_live", "encode_part", "encode_verdict"]
 
 
 def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimePair) -> dict[str, Any]:
@@ -75,6 +76,27 @@ def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimeP
         recording=_optional_text(verdict.recording),
     )
     return as_map(message)
+
+
+def encode_live(seam: Seam, point: LivePoint, pair: TimePair, *, is_simulated: bool) -> LiveMessage:
+    """A point of a seam's live score."""
+    return LiveMessage(
+        seam_id=seam.seam_id,
+        cell=_text(seam.cell),
+        torch=_text(seam.torch),
+        program=_text(seam.program),
+        part_id=_optional_text(seam.part_id),
+        seam_ref=_optional_text(seam.seam_ref),
+        t_s=point.t_s,
+        mm=_finite(point.mm),
+        mm_is_nominal=point.mm_is_nominal,
+        score=_finite(point.score),
+        raw_score=point.raw,
+        components=_values(point.components),
+        without=list(point.without),
+        until_utc_ns=pair.utc(seam.arc_on_ns + round(point.t_s * 1e9)),
+        is_simulated=is_simulated,
+    )
 
 
 def encode_part(part: PartVerdict, journal_id: str, sequence: int) -> dict[str, Any]:

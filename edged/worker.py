@@ -23,7 +23,16 @@ from pydantic import BaseModel, ConfigDict
 from edged.endpoints import EndpointError, bind
 from edged.logs import configure_logging
 from edged.scoring import refusal
-from edged.worker_link import LinkError, chunk_of, header_of, pack_header, score_map, seam_and_streams_of, window_of
+from edged.worker_link import (
+    LinkError,
+    chunk_of,
+    header_of,
+    live_header,
+    pack_header,
+    score_map,
+    seam_and_streams_of,
+    window_of,
+)
 from pipelines.models import ModelError, load_detector
 from pipelines.window import Detector, SeamScorer
 
@@ -110,6 +119,8 @@ class _Worker:
         start = time.perf_counter()
         try:
             seam.scorer.push(chunk_of(header, buffers[0]))
+            if points := seam.scorer.live():
+                self._send(live_header(header["seam_id"], points))
         except ValueError as error:
             seam.scorer, seam.reason, seam.detail = None, refusal(error), f"{header['stream']}: {error}"
         seam.push_ms += 1e3 * (time.perf_counter() - start)

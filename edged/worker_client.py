@@ -23,7 +23,7 @@ import zmq
 from drivers.base import MONOTONIC, Chunk, HostClock, StreamSpec
 from edged.config import Config
 from edged.endpoints import ipc_path
-from edged.scoring import ScoreReply
+from edged.scoring import LiveReply, ScoreReply
 from edged.worker import WorkerSettings
 from edged.worker_link import (
     Buffer,
@@ -31,6 +31,7 @@ from edged.worker_link import (
     begin_frames,
     frames_of,
     header_of,
+    live_of,
     push_frames,
     score_of,
     size_of,
@@ -117,6 +118,7 @@ class WorkerClient:
         self._dying: list[subprocess.Popen[bytes]] = []
         self._seams: dict[str, _Seam] = {}
         self._replies: list[ScoreReply] = []
+        self._live: list[LiveReply] = []
         self._ready: dict[str, Any] = {}
         self._error: str | None = None
         self.state: WorkerState = "restarting"
@@ -195,6 +197,11 @@ class WorkerClient:
         self._supervise(self._clock.now_ns())
         replies, self._replies = self._replies, []
         return replies
+
+    def live(self) -> list[LiveReply]:
+        """Points of the live score that came with the last `poll`s."""
+        live, self._live = self._live, []
+        return live
 
     def health(self) -> dict[str, Any]:
         """State for the health message: pid, loaded models, why others are not, queue, restarts, last error."""
@@ -283,6 +290,8 @@ class WorkerClient:
             case "ready":
                 self._ready, self.state, self._error = header, "ready", None
                 log.info("worker ready", models=header["models"], errors=header["errors"])
+            case "live":
+                self._live.append(LiveReply(header["seam_id"], live_of(header)))
             case "score" if (seam := self._seams.get(header["seam_id"])) and seam.asked_ns is not None:
                 self._take_score(header)
             case "score":

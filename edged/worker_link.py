@@ -1,13 +1,13 @@
 """What daemon and worker say to each other: frames `[msgpack header, raw bytes…]` over a private ipc socket.
 
-Daemon → worker: begin, push, finish, drop, stop. Worker → daemon: ready, alive, score. Both ends are the same
+Daemon → worker: begin, push, finish, drop, stop. Worker → daemon: ready, alive, live, score. Both ends are the same
 version of edged, so there is no schema number; what comes in is validated all the same, because a scoring process
 that runs on broken memory must not be believed.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import msgpack
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from drivers.base import Chunk, ClockParams, StreamSpec
-from pipelines.window import Gap, Integrity, ResultView, Score, Seam, SeamFrame, SeamWindow
+from pipelines.window import Gap, Integrity, LivePoint, ResultView, Score, Seam, SeamFrame, SeamWindow
 
 __all__ = [
     "LinkError",
@@ -24,6 +24,8 @@ __all__ = [
     "chunk_of",
     "frames_of",
     "header_of",
+    "live_header",
+    "live_of",
     "pack_header",
     "push_frames",
     "score_map",
@@ -41,6 +43,7 @@ SPECS = TypeAdapter(tuple[StreamSpec, ...])
 GAPS = TypeAdapter(tuple[Gap, ...])
 INTEGRITY = TypeAdapter(dict[str, Integrity])
 SCORE = TypeAdapter(Score)
+LIVE = TypeAdapter(tuple[LivePoint, ...])
 FRAME: TypeAdapter[SeamFrame | None] = TypeAdapter(SeamFrame | None)
 
 
@@ -177,9 +180,28 @@ def score_of(plain: object) -> Score:
         raise LinkError(f"score: {error}") from error
     for name in ("raw", "score", "p_value", "threshold"):
         value = getattr(score, name)
-        if value is not None and not math.isfinite(value):
+        if value is not None and not isfinite(value):
             raise LinkError(f"score: {name} is {value}, which can be compared with no limit")
     return score
+
+
+def live_header(seam_id: str, points: Sequence[LivePoint]) -> dict[str, Any]:
+    """Points of an open seam's live score."""
+    return {"op": "live", "seam_id": seam_id, "points": [_plain(point) for point in points]}
+
+
+def live_of(header: Mapping[str, Any]) -> tuple[LivePoint, ...]:
+    """Inverse of `live_header`. Raises LinkError, also where a number is not finite."""
+    try:
+        points = LIVE.validate_python(header["points"])
+    except (KeyError, ValidationError) as error:
+        raise LinkError(f"live: {error}") from error
+    for point in points:
+        numbers = {"raw": point.raw, "score": point.score, "mm": point.mm, **point.components}
+        wrong = [f"{name} is {value}" for name, value in numbers.items() if value is not None and not isfinite(value)]
+        if wrong:
+            raise LinkError(f"live, {point.t_s} s after arc-on: {', '.join(wrong)}")
+    return points
 
 
 def size_of(frames: Sequence[Buffer]) -> int:

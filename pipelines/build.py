@@ -17,10 +17,21 @@ from numpy.typing import NDArray
 
 from pipelines.causal_hm import OPTIONAL, REQUIRED, CausalHM, save_model
 from pipelines.features.extractor import SeamFeatures
+from pipelines.live_fit import fit_live, live_thresholds
+from pipelines.live_scorer import save_live
 from pipelines.model_files import save_thresholds
+from pipelines.normaliser import Normaliser
 from pipelines.setpoint_knn import SetpointKnn
-from pipelines.thresholds import DEFAULT_ALPHA, ThresholdTable, TooFewGoodsError, calibrate, goods_needed
-from pipelines.training import Fitted, Split, TrainConfig, fit, split_by_session
+from pipelines.thresholds import (
+    DEFAULT_ALPHA,
+    VERDICT_SIGNAL,
+    Threshold,
+    ThresholdTable,
+    TooFewGoodsError,
+    calibrate,
+    goods_needed,
+)
+from pipelines.training import Fitted, Split, TrainConfig, fit, session_groups, split_by_session
 from pipelines.window import Score
 
 __all__ = ["Fresh", "Goods", "NoBackbone", "Progress", "build_causal_hm", "write_calibrated"]
@@ -56,6 +67,8 @@ class Fresh(Protocol):
     def report(self) -> Mapping[str, Any]: ...
     @property
     def about(self) -> Mapping[str, Any]: ...
+    @property
+    def normaliser(self) -> Normaliser: ...
 
     def kinds(self, features: SeamFeatures) -> frozenset[str]:
         """The kinds that a seam's threshold goes by."""
@@ -84,7 +97,14 @@ def write_calibrated(fresh: Fresh, goods: Goods, out: Path, alpha: float, second
     known = [(goods.features[i].program, goods.set_points[i]) for i in (*split.train.tolist(), *split.fit.tolist())]
     SetpointKnn.fit(known).save(out / "setpoints.json")
     model_id = fresh.save(out)
-    table, refused = _thresholds(model_id, fresh, [goods.features[i] for i in split.calibration], alpha)
+    held_out = [goods.features[i] for i in split.calibration]
+    table, refused = _thresholds(model_id, fresh, held_out, alpha)
+    used = np.concatenate([split.train, split.fit])
+    sessions = session_groups(goods.features)[used]
+    live = fit_live([goods.features[i] for i in used], sessions, fresh.normaliser)
+    save_live(live, out)
+    for threshold in live_thresholds(live, model_id, held_out, alpha):
+        table.add(threshold)
     report = {
         "model_id": model_id,
         "pipeline": fresh.pipeline,
@@ -95,12 +115,17 @@ def write_calibrated(fresh: Fresh, goods: Goods, out: Path, alpha: float, second
         "sessions": len({f.session for f in goods.features}),
         "training": dict(fresh.report),
         "training_s": round(seconds, 1),
-        "thresholds": {f"{t.program} [{'+'.join(t.streams)}]": round(t.value, 4) for t in table},
+        "thresholds": {_name(t): round(t.value, 4) for t in table},
         "refused": refused,
     }
     (out / "report.md").write_text(_markdown(report), encoding="utf-8")
     save_thresholds(table, out)
     return report
+
+
+def _name(threshold: Threshold) -> str:
+    signal = "" if threshold.signal == VERDICT_SIGNAL else f"{threshold.signal}, "
+    return f"{threshold.program} [{signal}{'+'.join(threshold.streams)}]"
 
 
 def _thresholds(
@@ -186,6 +211,10 @@ class _FreshCausal:
     @property
     def about(self) -> Mapping[str, Any]:
         return {"views": list(self.fitted.views)}
+
+    @property
+    def normaliser(self) -> Normaliser:
+        return self.fitted.normaliser
 
     def kinds(self, features: SeamFeatures) -> frozenset[str]:
         return self.fitted.kinds(features)

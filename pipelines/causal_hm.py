@@ -17,7 +17,7 @@ manifest.
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +34,7 @@ from pipelines.features.grid import STEPS_PER_TOKEN
 from pipelines.features.lite0 import Backbone
 from pipelines.features.table import Place, Tier, load_backbone
 from pipelines.gaussian import standards_from_tensors, standards_to_tensors
+from pipelines.live_scorer import Live, load_live
 from pipelines.model_files import (
     check_features,
     check_tier,
@@ -53,7 +54,7 @@ from pipelines.selective_scan import scan_backend
 from pipelines.skip import summary
 from pipelines.thresholds import ThresholdTable
 from pipelines.training import Fitted, collate, result_maps, result_rows
-from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
+from pipelines.window import LivePoint, Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["CausalHM", "save_model", "weights_id"]
 
@@ -72,6 +73,7 @@ class CausalHM:
     backbone: Backbone
     device: str = "cpu"
     requires: tuple[str, ...] = REQUIRED
+    live: Live | None = None
 
     @classmethod
     def load(cls, path: Path, device: str, threads: int, cache_dir: Path) -> Self:
@@ -88,7 +90,9 @@ class CausalHM:
         thresholds = read_thresholds(path)
         place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
         backbone = load_backbone(fitted.tier, place)
-        return cls(weights_id(path), fitted, thresholds, backbone, device)
+        model_id = weights_id(path)
+        live = load_live(path, fitted.normaliser, model_id, thresholds)
+        return cls(model_id, fitted, thresholds, backbone, device, live=live)
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "CausalHMScorer":
         """Open a seam. Raises UnknownProgramError for a program the model was not trained on."""
@@ -241,6 +245,7 @@ class CausalHMScorer:
         detector.program(seam.program)
         self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
+        self._live = detector.live and detector.live.begin(seam, streams, self._extractor)
         self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
         self._mamba_ms = 0.0
@@ -248,9 +253,15 @@ class CausalHMScorer:
     def push(self, chunk: Chunk) -> None:
         """Take the next stamped chunk of any stream."""
         self._extractor.push(chunk)
+        if self._live is not None:
+            self._live.push(chunk)  # before Mamba: nothing may wait that is to be known now
         while self._extractor.steps_ready() >= (len(self._states) + 1) * BLOCK_STEPS:
             begin = len(self._states) * BLOCK_STEPS
             self._step(begin, begin + BLOCK_STEPS)
+
+    def live(self) -> Sequence[LivePoint]:
+        """Points of the live score since the last call."""
+        return () if self._live is None else self._live.points()
 
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""

@@ -16,7 +16,7 @@ is the reference for how a detector obeys the contract of `pipelines.window`. It
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drivers.base import Chunk, StreamSpec
 from pipelines.models import ModelError, model_digest, model_toml
-from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
+from pipelines.window import LivePoint, Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["Band", "EnergyBand"]
 
@@ -100,6 +100,10 @@ class _SeamSums:
             current, voltage = physical[:, self._current], physical[:, self._voltage]
             self._add(bins[inside], np.stack([np.ones_like(current), current, current * voltage], axis=1))
         self._push_ms += 1e3 * (time.perf_counter() - start)
+
+    def live(self) -> Sequence[LivePoint]:
+        """None: two figures of a whole seam say nothing of a part of it."""
+        return ()
 
     def finish(self, window: SeamWindow) -> Score:
         """Score the arcs' mean current and energy. Raises ValueError naming the program or figure that is missing."""

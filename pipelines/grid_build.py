@@ -25,7 +25,7 @@ from pipelines.grid_detector import FittedGrid, GridDetector
 from pipelines.grids import MODALITIES, GridData, GridMethod, Modality, Tell, requires_of
 from pipelines.loop import LoopConfig
 from pipelines.models import model_toml
-from pipelines.normaliser import fit_normaliser
+from pipelines.normaliser import Normaliser, fit_normaliser
 from pipelines.oneclass import fit_process
 from pipelines.per_program import fit_per_program
 from pipelines.seam_grid import GRID, fit_grid_scaler, seam_grid
@@ -282,6 +282,10 @@ class _FreshGrid:
     @property
     def about(self) -> Mapping[str, Any]:
         return {"pair": list(self.fitted.pair), "requires": list(self.requires)}
+
+    @property
+    def normaliser(self) -> Normaliser:
+        return self.fitted.normaliser
 
     def kinds(self, features: SeamFeatures) -> frozenset[str]:
         return frozenset(self.requires)

@@ -7,7 +7,7 @@ the process one-class, as for every detector.
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from pipelines.features.table import Place, Tier, load_backbone
 from pipelines.fusion import Fusion
 from pipelines.grid_methods import METHODS, method_class
 from pipelines.grids import NEEDS, GridMethod, Modality, requires_of
+from pipelines.live_scorer import Live, load_live
 from pipelines.model_files import (
     check_features,
     check_tier,
@@ -37,7 +38,7 @@ from pipelines.oneclass import ProcessOneClass, timeline_points
 from pipelines.per_program import restore_method
 from pipelines.seam_grid import GridScaler, seam_grid
 from pipelines.thresholds import ThresholdTable
-from pipelines.window import Score, Seam, SeamWindow, UnknownProgramError
+from pipelines.window import LivePoint, Score, Seam, SeamWindow, UnknownProgramError
 
 __all__ = ["METHODS", "NEEDS", "FittedGrid", "GridDetector", "method_class", "requires_of"]
 
@@ -120,6 +121,7 @@ class GridDetector:
     thresholds: ThresholdTable
     backbone: Backbone
     requires: tuple[str, ...]
+    live: Live | None = None
 
     @classmethod
     def load(cls, path: Path, device: str, threads: int, cache_dir: Path) -> Self:
@@ -132,7 +134,9 @@ class GridDetector:
         thresholds = read_thresholds(path)
         place = Place(cache_dir, device="cuda" if device == "cuda" else "cpu", threads=threads)
         backbone = load_backbone(fitted.tier, place)
-        return cls(weights_id(fitted.detector, path), fitted, thresholds, backbone, requires_of(fitted.pair))
+        model_id = weights_id(fitted.detector, path)
+        live = load_live(path, fitted.normaliser, model_id, thresholds)
+        return cls(model_id, fitted, thresholds, backbone, requires_of(fitted.pair), live)
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> "GridScorer":
         """Open a seam. Raises UnknownProgramError for a program the model was not trained on."""
@@ -186,10 +190,17 @@ class GridScorer:
     def __init__(self, detector: GridDetector, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
+        self._live = detector.live and detector.live.begin(seam, streams, self._extractor)
 
     def push(self, chunk: Chunk) -> None:
         """Take the next stamped chunk of any stream."""
         self._extractor.push(chunk)
+        if self._live is not None:
+            self._live.push(chunk)
+
+    def live(self) -> Sequence[LivePoint]:
+        """Points of the live score since the last call."""
+        return () if self._live is None else self._live.points()
 
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""

@@ -29,15 +29,16 @@ from pipelines.gaussian import (
     to_tensors,
 )
 from pipelines.live_result import ResultPath
-from pipelines.live_tokens import GROUP_KINDS, LiveStretches, LiveToken, live_tokens
+from pipelines.live_tokens import GROUP_KINDS, LiveInput, LiveStretches, LiveToken
 from pipelines.normaliser import Normaliser
 
-__all__ = ["LiveModel", "LiveSeam", "LiveValue", "live_values", "max_raw", "path_inputs", "with_end"]
+__all__ = ["LiveModel", "LiveSeam", "LiveValue", "highest_raw", "live_values", "path_inputs", "with_end"]
 
 Array = NDArray[np.float64]
-RESULT = ("result.now", "result.so_far")
+RESULT = ("sensor.result_now", "sensor.result_so_far")
 NOW_LENGTH = 10
 """Tokens of the stretch whose result is predicted."""
+INPUT = ("waves_mean", "waves_std")
 MOST_Z = 600.0
 """Its exponential is still a number."""
 
@@ -63,7 +64,7 @@ class LiveModel:
     """
 
     programs: tuple[str, ...]
-    normaliser: Normaliser
+    input: LiveInput
     shortest: NDArray[np.int64]
     parts: Mapping[str, tuple[Gaussian, Standard]]
     path: ResultPath | None
@@ -74,6 +75,15 @@ class LiveModel:
         """Open a seam. Raises ValueError for a program that the model was not trained on."""
         return LiveSeam(self, self.programs.index(program))
 
+    def parts_of(self, z: Mapping[str, float], program: int) -> dict[str, float]:
+        """s_P and s_R, as far as they are, from z-scores by name."""
+        found = {}
+        for signal, names in (("s_P", [n for n in z if n not in RESULT]), ("s_R", [n for n in RESULT if n in z])):
+            if names and signal in self.standards:
+                largest = max(z[name] for name in names)
+                found[signal] = float(self.standards[signal].z(np.exp(min(largest, MOST_Z)), program))
+        return found
+
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups of features that it judges."""
@@ -82,6 +92,7 @@ class LiveModel:
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Named arrays for the model file."""
         found: dict[str, NDArray[Any]] = {"shortest": self.shortest}
+        found |= {name: getattr(self.input, name) for name in INPUT}
         for name, (gaussian, standard) in self.parts.items():
             found |= to_tensors(f"parts.{name}", gaussian, standard)
         if self.path is not None:
@@ -102,7 +113,7 @@ class LiveModel:
         names = sorted({name.rpartition(".")[0] for name in parts})
         return cls(
             tuple(programs),
-            normaliser,
+            LiveInput(normaliser, *(tensors[name] for name in INPUT)),
             tensors["shortest"].astype(np.int64),
             {name: from_tensors(name, parts) for name in names},
             ResultPath.from_tensors(below("path.")) if below("path.") else None,
@@ -120,6 +131,14 @@ class LiveSeam:
 
     def add(self, token: LiveToken) -> LiveValue | None:
         """The score after this token; None where there is nothing to judge yet."""
+        at = self._stretches.count
+        parts = self._model.parts_of(self.judge(token), self._program)
+        if not parts:
+            return None
+        return LiveValue(at, raw_score(max(parts.values())), parts, self._stretches.travelled_mm)
+
+    def judge(self, token: LiveToken) -> dict[str, float]:
+        """z-scores of everything that can be judged after this token, by name."""
         model, at = self._model, self._stretches.count
         figures = self._stretches.add(token)
         z = {}
@@ -127,41 +146,35 @@ class LiveSeam:
             part = model.parts.get(name)
             if part is not None:
                 z[name] = float(part[1].z(_distance(part[0], name, value, at, self._program), self._program))
-        z |= _path_z(model, path_inputs(figures, self._stretches.body()), self._program)
-        parts = {}
-        for signal, names in (("s_P", [n for n in z if n not in RESULT]), ("s_R", [n for n in RESULT if n in z])):
-            if names and signal in model.standards:
-                largest = max(z[name] for name in names)
-                parts[signal] = float(model.standards[signal].z(np.exp(min(largest, MOST_Z)), self._program))
-        if not parts:
-            return None
-        return LiveValue(at, raw_score(max(parts.values())), parts, self._stretches.travelled_mm)
+        return z | _path_z(model, path_inputs(figures, self._stretches.body()), self._program)
 
 
-def live_values(model: LiveModel, features: SeamFeatures, kinds: frozenset[str] | None = None) -> list[LiveValue]:
+def live_values(model: LiveModel, features: SeamFeatures) -> list[LiveValue]:
     """The live score along a whole seam, as it would have come; the arc's end is judged too.
 
-    `kinds`: only these kinds of stream. Raises ValueError for a program that the model was not trained on.
+    Raises ValueError for a program that the model was not trained on.
     """
     seam = model.begin(features.program)
-    groups = [group for group, kind in GROUP_KINDS.items() if kinds is None or kind in kinds]
-    found = (seam.add(_only(token, groups)) for token in with_end(live_tokens(features, model.normaliser)))
+    found = (seam.add(token) for token in with_end(model.input.tokens(features)))
     return [value for value in found if value is not None]
 
 
-def max_raw(values: Iterable[LiveValue]) -> float:
-    """The seam's highest live score; 0 where there was nothing to judge."""
-    return max((value.raw for value in values), default=0.0)
+def highest_raw(model: LiveModel, features: SeamFeatures, sets: Sequence[frozenset[str]]) -> list[float]:
+    """The seam's highest live score with each set of stream kinds; 0 where there was nothing to judge."""
+    seam, program = model.begin(features.program), model.programs.index(features.program)
+    highest = [0.0] * len(sets)
+    for token in with_end(model.input.tokens(features)):
+        z = seam.judge(token)
+        for i, kinds in enumerate(sets):
+            parts = model.parts_of({n: v for n, v in z.items() if GROUP_KINDS[n.partition(".")[0]] in kinds}, program)
+            highest[i] = max(highest[i], *(raw_score(value) for value in parts.values()), 0.0)
+    return highest
 
 
 def with_end(tokens: Iterable[LiveToken]) -> Iterable[LiveToken]:
     """The tokens and the one in which the arc goes out, which bulk features do not have."""
     yield from tokens
     yield LiveToken({}, False, None)
-
-
-def _only(token: LiveToken, groups: Sequence[str]) -> LiveToken:
-    return dataclasses.replace(token, values={g: v for g, v in token.values.items() if g in groups})
 
 
 def _distance(gaussian: Gaussian, name: str, value: Array, token: int, program: int) -> float:

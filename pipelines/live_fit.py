@@ -6,18 +6,21 @@ two signals, s_P and s_R, are standardised on random prefixes of goods: a live s
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.extractor import SeamFeatures
 from pipelines.gaussian import Gaussian, Standard, cross_fitted, fit_gaussian, fit_standard
-from pipelines.live import LiveModel, path_inputs, with_end
+from pipelines.live import LiveModel, highest_raw, path_inputs, with_end
 from pipelines.live_result import ResultPath, fit_result_path, result_of
-from pipelines.live_tokens import HEAD_TOKENS, LiveStretches, live_tokens
+from pipelines.live_scorer import LIVE_SIGNAL, process_kinds
+from pipelines.live_tokens import HEAD_TOKENS, LiveInput, LiveStretches, fit_input
 from pipelines.normaliser import Normaliser
+from pipelines.thresholds import DEFAULT_ALPHA, Threshold, TooFewGoodsError, calibrate
 
-__all__ = ["fit_live"]
+__all__ = ["fit_live", "live_thresholds"]
 
 Array = NDArray[np.float64]
 Rows = tuple[NDArray[np.int64], Array]
@@ -72,7 +75,8 @@ def fit_live(
     lengths = np.array([f.tokens for f in features], np.int64)
     shortest = np.array([lengths[program == p].min() for p in range(len(programs))], np.int64)
     views = sorted(set.intersection(*(set(f.views) for f in features)))
-    each = [_good(f, normaliser, int(shortest[p]), views) for f, p in zip(features, program, strict=True)]
+    own = fit_input(features, normaliser)
+    each = [_good(f, own, int(shortest[p]), views) for f, p in zip(features, program, strict=True)]
     goods = _Goods(each, program, sessions, len(programs))
     parts: dict[str, tuple[Gaussian, Standard]] = {}
     held: dict[str, Array] = {}
@@ -89,25 +93,48 @@ def fit_live(
         for signal, tables in (("s_P", held), ("s_R", path_held))
         if tables
     }
-    return LiveModel(programs, normaliser, shortest, parts, path, path_standards, standards)
+    return LiveModel(programs, own, shortest, parts, path, path_standards, standards)
 
 
-def _good(features: SeamFeatures, normaliser: Normaliser, shortest: int, views: Sequence[str]) -> _Good:
+def live_thresholds(
+    model: LiveModel, model_id: str, goods: Sequence[SeamFeatures], alpha: float = DEFAULT_ALPHA
+) -> list[Threshold]:
+    """Conformal on the highest live score of each good, per program and set of streams; none where goods are too few.
+
+    `goods` taught nothing.
+    """
+    found = []
+    optional = sorted(process_kinds(model) - {"welder"})
+    sets = [frozenset({"welder", *some}) for n in range(len(optional) + 1) for some in combinations(optional, n)]
+    for program in model.programs:
+        own = [f for f in goods if f.program == program and "welder" in f.kinds]
+        table = [highest_raw(model, f, sets) for f in own]
+        for i, kinds in enumerate(sets):
+            raw = [row[i] for f, row in zip(own, table, strict=True) if kinds <= f.kinds and row[i] > 0]
+            try:
+                found.append(calibrate(model_id, program, kinds, raw, alpha, LIVE_SIGNAL))
+            except TooFewGoodsError:
+                continue  # the verdict's thresholds have told how many more are needed
+    return found
+
+
+def _good(features: SeamFeatures, own: LiveInput, shortest: int, views: Sequence[str]) -> _Good:
     stretches = LiveStretches(shortest)
     figures: dict[str, list[tuple[int, Array]]] = {}
     path: dict[str, list[tuple[int, Array]]] = {}
-    for at, token in enumerate(with_end(live_tokens(features, normaliser))):
+    for at, token in enumerate(with_end(own.tokens(features))):
         found = stretches.add(token)
         for table, values in ((figures, found), (path, path_inputs(found, stretches.body()))):
             for name, value in values.items():
                 table.setdefault(name, []).append((at, value))
-    result = result_of(features, normaliser, views)
+    result = result_of(features, own.normaliser, views)
     return _Good(_rows(figures), _rows(path), stretches.body(), result, features.tokens)
 
 
 def _rows(table: Mapping[str, list[tuple[int, Array]]]) -> dict[str, Rows]:
     return {
-        name: (np.array([at for at, _ in rows]), np.stack([value for _, value in rows])) for name, rows in table.items()
+        name: (np.array([at for at, _ in rows]), np.stack([value for _, value in rows]))
+        for name, rows in table.items()
     }
 
 

@@ -2,30 +2,36 @@
 
 First half of the live score (`pipelines/live.py` judges what is made here). A seam's tokens come one by one, and
 each costs the same however long the seam is: running sums and the last ten tokens are all that is kept. Bulk
-features go through the same `LiveStretches` token by token, so live, replay, training and evaluation agree.
+features go through the same `LiveInput.token` and `LiveStretches` token by token, so live, replay, training and
+evaluation agree.
 
-Sound is taken one token late: its spectra reach 29 ms beyond their token's end, and a live score must not wait
-for them.
+Spectra are taken one token late: they reach 29 ms beyond their token's end, and a live score must not wait for them.
+Loudness, which does not, is taken at once.
 """
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.grid import STEPS_PER_TOKEN, TOKEN_NS
+from pipelines.features.lite0 import FEATURES
 from pipelines.features.logmel import MELS
-from pipelines.features.sensor import FLOWING_A, SENSOR_FEATURES
-from pipelines.normaliser import Normaliser, token_statistics
+from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.features.waves import FLOWING_A
+from pipelines.normaliser import Normaliser
 
-__all__ = ["GROUP_KINDS", "LiveStretches", "LiveToken", "live_tokens"]
+__all__ = ["GROUP_KINDS", "HEAD_TOKENS", "LiveInput", "LiveStretches", "LiveToken", "RawToken", "fit_input"]
 
 Array = NDArray[np.float64]
 
-GROUP_KINDS: Mapping[str, str] = {"sensor": "welder", "audio": "audio", "video": "video"}
+GROUP_KINDS: Mapping[str, str] = {
+    "sensor": "welder", "waves": "welder", "loud": "audio", "mel": "audio", "video": "video"
+}  # fmt: skip
 """Group of features → the kind of stream it needs."""
 HEAD_TOKENS = 8
 """Ignition: here every token is compared with the goods' tokens of the same place."""
@@ -41,6 +47,22 @@ CURRENT_MAX, TCP_SPEED = SENSOR_FEATURES.index("current_max"), SENSOR_FEATURES.i
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RawToken:
+    """Features of 100 ms as the extractor gives them; None: not there, or not in time.
+
+    sensor, sensor_known `(10, 24)`; waves `(39,)`, 0 where unknown; loud `(9,)`; mel `(56,)`, of the token before;
+    video `(1280,)`.
+    """
+
+    sensor: NDArray[np.float32]
+    sensor_known: NDArray[np.bool_]
+    waves: NDArray[np.float32] | None = None
+    loud: NDArray[np.float32] | None = None
+    mel: NDArray[np.float32] | None = None
+    video: NDArray[np.float32] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class LiveToken:
     """100 ms of a seam. `values`: group → standardised features `(D,)`, without those that are not there.
 
@@ -52,23 +74,62 @@ class LiveToken:
     speed_mm_s: float | None
 
 
-def live_tokens(features: SeamFeatures, normaliser: Normaliser) -> Iterator[LiveToken]:
-    """The tokens of bulk features, in order; sound is that of the token before."""
-    process = normaliser.process(features)
-    sensor = token_statistics(process).astype(np.float64)
-    audio, video = process.audio[:, :MELS].astype(np.float64), process.video.astype(np.float64)
-    steps = features.sensor.reshape(features.tokens, STEPS_PER_TOKEN, -1)
-    known = features.sensor_known.reshape(steps.shape)
-    has_current = bool(features.sensor_known[:, CURRENT_MAX].any())
-    for k in range(features.tokens):
-        values = {"sensor": sensor[k]} if has_current else {}
-        if k and features.audio_known[k - 1]:
-            values["audio"] = audio[k - 1]
-        if features.video_known[k]:
-            values["video"] = video[k]
-        moving = known[k, :, TCP_SPEED].all()
-        speed = float(steps[k, :, TCP_SPEED].mean()) if moving else None
-        yield LiveToken(values, bool((steps[k, :, CURRENT_MAX] > FLOWING_A).all()), speed)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LiveInput:
+    """Standardises raw tokens: by the detector's `normaliser`, waveforms by `waves_mean` and `waves_std` (39,)."""
+
+    normaliser: Normaliser
+    waves_mean: NDArray[np.float32]
+    waves_std: NDArray[np.float32]
+
+    def token(self, raw: RawToken) -> LiveToken:
+        """One token."""
+        own = self.normaliser
+        values: dict[str, NDArray[Any]] = {}
+        flowing = raw.sensor_known[:, CURRENT_MAX] & (raw.sensor[:, CURRENT_MAX] > FLOWING_A)
+        if raw.sensor_known[:, CURRENT_MAX].any():
+            steps = own.steps(raw.sensor, raw.sensor_known)[:, : len(SENSOR_FEATURES)]
+            values["sensor"] = np.concatenate([steps.mean(0), steps.std(0)])
+        if raw.waves is not None:
+            values["waves"] = (raw.waves - self.waves_mean) / self.waves_std
+        if raw.loud is not None:
+            values["loud"] = (_half(raw.loud) - own.mel_mean[MELS:]) / own.mel_std[MELS:]
+        if raw.mel is not None:
+            values["mel"] = (_half(raw.mel) - own.mel_mean[:MELS]) / own.mel_std[:MELS]
+        if raw.video is not None:
+            values["video"] = own.video(_half(raw.video)[None])[0]
+        moving = raw.sensor_known[:, TCP_SPEED].all()
+        speed = float(raw.sensor[:, TCP_SPEED].mean()) if moving else None
+        return LiveToken({k: v.astype(np.float64) for k, v in values.items()}, bool(flowing.all()), speed)
+
+    def tokens(self, features: SeamFeatures) -> Iterator[LiveToken]:
+        """Those of bulk features, in order."""
+        steps = features.sensor.reshape(features.tokens, STEPS_PER_TOKEN, -1)
+        known = features.sensor_known.reshape(steps.shape)
+        levels = features.audio[:, FEATURES:]
+        for k in range(features.tokens):
+            mel = levels[k - 1, :MELS] if k and features.audio_known[k - 1] else None
+            loud = levels[k, MELS:] if features.audio_known[k] else None
+            waves = features.waves[k] if features.waves_known[k].any() else None
+            video = features.video[k] if features.video_known[k] else None
+            yield self.token(RawToken(steps[k], known[k], waves, loud, mel, video))  # type: ignore[arg-type]
+
+
+def fit_input(features: Sequence[SeamFeatures], normaliser: Normaliser) -> LiveInput:
+    """Fit on goods what the detector's normaliser does not know."""
+    rows = np.concatenate([f.waves[f.waves_known.any(1)] for f in features]).astype(np.float64)
+    if not len(rows):
+        width = features[0].waves.shape[1]
+        return LiveInput(normaliser, np.zeros(width, np.float32), np.ones(width, np.float32))
+    spread = rows.std(0)
+    return LiveInput(
+        normaliser, rows.mean(0).astype(np.float32), np.where(spread > 1e-6, spread, 1.0).astype(np.float32)
+    )
+
+
+def _half(values: NDArray[Any]) -> NDArray[np.float32]:
+    """As precise as bulk features are kept, so that live scores are those of training."""
+    return values.astype(np.float16).astype(np.float32)
 
 
 class _Sums:

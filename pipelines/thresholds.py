@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "DEFAULT_ALPHA",
@@ -25,6 +26,10 @@ __all__ = [
 DEFAULT_ALPHA = 0.01
 MAX_CALIBRATION_SHARE = 0.6
 """Of a program's goods at most this share calibrates; the others train."""
+
+
+VERDICT_SIGNAL = "score"
+"""What a threshold limits: a seam's score, or the highest point of its live score (`live_scorer.LIVE_SIGNAL`)."""
 
 
 class TooFewGoodsError(ValueError):
@@ -53,11 +58,13 @@ class Threshold:
     alpha: float
     value: float
     scores: tuple[float, ...]
+    signal: str = VERDICT_SIGNAL
 
     @property
     def threshold_id(self) -> str:
         """Digest of everything the threshold says."""
-        text = json.dumps([self.model_id, self.program, self.streams, self.alpha, self.value, self.scores])
+        said = [self.model_id, self.program, self.streams, self.alpha, self.value, self.scores]
+        text = json.dumps(said + [self.signal] * (self.signal != VERDICT_SIGNAL))
         return f"{self.program}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def p_value(self, raw: float) -> float:
@@ -66,7 +73,12 @@ class Threshold:
 
 
 def calibrate(
-    model_id: str, program: str, streams: Iterable[str], raw: Sequence[float], alpha: float = DEFAULT_ALPHA
+    model_id: str,
+    program: str,
+    streams: Iterable[str],
+    raw: Sequence[float],
+    alpha: float = DEFAULT_ALPHA,
+    signal: str = VERDICT_SIGNAL,
 ) -> Threshold:
     """The conformal threshold from the raw scores (> 0) of held-out goods. Raises TooFewGoodsError."""
     needed = goods_needed(alpha)
@@ -79,29 +91,35 @@ def calibrate(
     if not scores[0] > 0.0 or not math.isfinite(scores[-1]):
         raise ValueError(f"program {program}: raw scores must be positive and finite, got {scores[0]}..{scores[-1]}")
     k = math.ceil((len(scores) + 1) * (1.0 - alpha) - 1e-9)
-    return Threshold(model_id, program, tuple(sorted(streams)), alpha, scores[k - 1], tuple(scores))
+    return Threshold(model_id, program, tuple(sorted(streams)), alpha, scores[k - 1], tuple(scores), signal)
+
+
+def _key(threshold: Threshold) -> tuple[str, str, tuple[str, ...], str]:
+    return threshold.model_id, threshold.program, threshold.streams, threshold.signal
 
 
 class ThresholdTable:
     """All thresholds of a model directory."""
 
     def __init__(self, thresholds: Iterable[Threshold] = ()) -> None:
-        self._table = {(t.model_id, t.program, t.streams): t for t in thresholds}
+        self._table = {_key(t): t for t in thresholds}
 
     def __iter__(self) -> Iterator[Threshold]:
         return iter(self._table.values())
 
     def add(self, threshold: Threshold) -> None:
         """Add or replace the threshold of its key."""
-        self._table[(threshold.model_id, threshold.program, threshold.streams)] = threshold
+        self._table[_key(threshold)] = threshold
 
-    def find(self, model_id: str, program: str, streams: Iterable[str]) -> Threshold | None:
-        """The threshold of exactly this model, program and set of streams."""
-        return self._table.get((model_id, program, tuple(sorted(streams))))
+    def find(
+        self, model_id: str, program: str, streams: Iterable[str], signal: str = VERDICT_SIGNAL
+    ) -> Threshold | None:
+        """The threshold of exactly this model, program, set of streams and signal."""
+        return self._table.get((model_id, program, tuple(sorted(streams)), signal))
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        rows = [dataclasses.asdict(t) for _, t in sorted(self._table.items())]
+        rows = [_plain(t) for _, t in sorted(self._table.items())]
         path.write_text(json.dumps({"version": 1, "thresholds": rows}, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
@@ -116,3 +134,11 @@ class ThresholdTable:
             Threshold(**{**row, "streams": tuple(row["streams"]), "scores": tuple(row["scores"])})
             for row in found["thresholds"]
         )
+
+
+def _plain(threshold: Threshold) -> dict[str, Any]:
+    """A verdict's thresholds read as they did before there were others, so a table without those stays the same."""
+    values = dataclasses.asdict(threshold)
+    if threshold.signal == VERDICT_SIGNAL:
+        del values["signal"]
+    return values

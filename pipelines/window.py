@@ -5,7 +5,7 @@ every chunk, `SeamScorer.finish` once the result is there. Live, replay, trainin
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Protocol, Self
 
@@ -18,6 +18,7 @@ __all__ = [
     "Detector",
     "Gap",
     "Integrity",
+    "LivePoint",
     "ResultView",
     "Score",
     "Seam",
@@ -146,6 +147,25 @@ class TimelinePoint:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LivePoint:
+    """The live score after 100 ms more of a burning seam; it warns and never decides.
+
+    `t_s`: end of the 100 ms, after arc-on. `mm` along the seam there, by measured speed or, `mm_is_nominal`, by the
+    programmed one; None where neither is known. `raw` is positive; `score` is `raw` divided by the limit that 1 % of
+    good seams reach anywhere, None without one. `components`: z-scores behind it. `without`: kinds of stream that were
+    not in time.
+    """
+
+    t_s: float
+    mm: float | None
+    mm_is_nominal: bool
+    raw: float
+    score: float | None
+    components: Mapping[str, float]
+    without: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Score:
     """A detector's answer for one seam; higher is more anomalous.
 
@@ -182,6 +202,10 @@ class SeamScorer(Protocol):
 
     def push(self, chunk: Chunk) -> None:
         """Take the next stamped chunk of any stream; chunks of one stream come in time order."""
+        ...
+
+    def live(self) -> Sequence[LivePoint]:
+        """Points of the live score since the last call; none where the model has no live part."""
         ...
 
     def finish(self, window: SeamWindow) -> Score:

@@ -173,6 +173,11 @@ class SeamExtractor:
             return self._sensor.get(0, 0)
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
 
+    @property
+    def parts(self) -> tuple[WaveTokens, FrameTokens, AudioTokens]:
+        """What is known so far of waveforms, pictures and sound: for the live score, which cannot wait for `finish`."""
+        return self._waves, self._frames, self._audio
+
     def finish(self, window: SeamWindow) -> SeamFeatures:
         """The seam's features up to arc-off, without the streams that integrity found unusable.
 

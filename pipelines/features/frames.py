@@ -71,6 +71,10 @@ class FrameTokens:
         total, n = self._scenes.get(token, (np.zeros(len(SCENE_FEATURES)), 0))
         self._scenes[token] = total + scene_figures(grey), n + 1
 
+    def has(self, token: int) -> bool:
+        """Whether the token has its frame."""
+        return token in self._tokens
+
     def get(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Tokens `start..stop`: `(n, 1280)` and which there are."""
         values = np.zeros((stop - start, FEATURES), np.float32)

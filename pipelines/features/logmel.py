@@ -27,6 +27,7 @@ MELS = 56
 LOW_HZ = 100.0
 FLOOR_DB = -100.0
 WINDOW_S = HOP * INPUT_PX / RATE_HZ  # one picture, 0.7 s
+TOKEN_S = WINDOW_S / GRID
 MARGIN_S = 0.05  # for the resampler's edges and the last spectrum's overhang
 GAP_NS = 1_000_000
 LEVELS = MELS + len(LOUDNESS)
@@ -144,25 +145,62 @@ class AudioTokens:
         self._held += len(samples)
         self._sounded += len(samples)
 
+    def levels(self, token: int) -> NDArray[np.float32] | None:
+        """A token's levels `(65,)`, as `get` will give them, from the moment when 50 ms after it have been heard.
+
+        None before that. From which of the two places they come depends on the sound's chunks alone.
+        """
+        window, place = divmod(token, GRID)
+        if window < len(self._windows):
+            found: NDArray[np.float32] = self._windows[window][place, FEATURES:]
+            return found
+        first, last = self._at(place * TOKEN_S), self._at((place + 1) * TOKEN_S + 2 * MARGIN_S)
+        if window > len(self._windows) or self._held < last:
+            return None
+        sound = np.concatenate(self._pieces)[first:last]
+        own = sound[self._at(MARGIN_S) : self._at(MARGIN_S + TOKEN_S)]
+        mel = self._spectra(sound, INPUT_PX // GRID).mean(0)
+        return np.concatenate([mel, loudness(own, self._rate)]).astype(np.float32)
+
+    def heard(self, token: int) -> bool:
+        """Whether a token that is over is sound and not for the most part a gap."""
+        return not self._lost(token, token + 1)[0]
+
+    def loudness(self, token: int) -> NDArray[np.float32] | None:
+        """The last nine of `levels`, from the moment when the token has been heard; None before that."""
+        window, place = divmod(token, GRID)
+        if window < len(self._windows):
+            found: NDArray[np.float32] = self._windows[window][place, FEATURES + MELS :]
+            return found
+        first, last = self._at(MARGIN_S + place * TOKEN_S), self._at(MARGIN_S + (place + 1) * TOKEN_S)
+        if window > len(self._windows) or self._held < last:
+            return None
+        return loudness(np.concatenate(self._pieces)[first:last], self._rate)
+
     def _tokens(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         """One picture's seven tokens `(7, 1345)` from its sound with `MARGIN_S` before and after it."""
         own = sound[self._at(MARGIN_S) : self._at(MARGIN_S + WINDOW_S)]
         loud = np.stack([loudness(piece, self._rate) for piece in np.array_split(own, GRID)])
+        level_db = self._spectra(sound, INPUT_PX)  # (224, MELS)
+        grey = np.clip((level_db - FLOOR_DB) / -FLOOR_DB * 255.0, 0.0, 255.0).astype(np.uint8)
+        picture = np.repeat(grey.T[::-1], INPUT_PX // MELS, axis=0)  # high notes on top, time to the right
+        deep = self._backbone(np.repeat(picture[None, :, :, None], 3, axis=3))[0].mean(0)  # (7, 1280)
+        levels = level_db.reshape(GRID, INPUT_PX // GRID, MELS).mean(1)
+        return np.concatenate([deep, levels, loud], axis=1).astype(np.float32)
+
+    def _spectra(self, sound: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+        """Mel levels in dB `(count, MELS)` of sound with `MARGIN_S` before and after the spectra's beginnings."""
         if self._rate != RATE_HZ:
             from scipy.signal import resample_poly
 
             common = math.gcd(self._rate, RATE_HZ)
             sound = resample_poly(sound, RATE_HZ // common, self._rate // common)
         first = round(MARGIN_S * RATE_HZ)
-        samples = sound[first : first + HOP * INPUT_PX + FFT - HOP]
+        samples = sound[first : first + HOP * count + FFT - HOP]
         frames = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP]
         power = np.abs(np.fft.rfft(frames * self._hann, axis=1)) ** 2 / np.sum(self._hann) ** 2
-        level_db = 10.0 * np.log10(power @ self._filters.T + 10.0 ** (FLOOR_DB / 10.0))  # (224, MELS)
-        grey = np.clip((level_db - FLOOR_DB) / -FLOOR_DB * 255.0, 0.0, 255.0).astype(np.uint8)
-        picture = np.repeat(grey.T[::-1], INPUT_PX // MELS, axis=0)  # high notes on top, time to the right
-        deep = self._backbone(np.repeat(picture[None, :, :, None], 3, axis=3))[0].mean(0)  # (7, 1280)
-        levels = level_db.reshape(GRID, INPUT_PX // GRID, MELS).mean(1)
-        return np.concatenate([deep, levels, loud], axis=1).astype(np.float32)
+        found: NDArray[np.float64] = 10.0 * np.log10(power @ self._filters.T + 10.0 ** (FLOOR_DB / 10.0))
+        return found
 
 
 def _full_scale(spec: StreamSpec) -> float:

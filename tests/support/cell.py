@@ -19,7 +19,7 @@ from edged.config import Config
 from edged.engine import Engine
 from edged.recording import SeamRecordingError
 from edged.ring import ImageRing, Ring, make_ring
-from edged.scoring import ScoreReply
+from edged.scoring import LiveReply, ScoreReply
 from edged.types import PartVerdict, Verdict
 from pipelines.window import Score, Seam, SeamWindow
 
@@ -181,6 +181,9 @@ class FakeScorer:
 
     def drop(self, seam_id: str) -> None:
         self.dropped.append(seam_id)
+
+    def live(self) -> list[LiveReply]:
+        return []
 
     def poll(self) -> list[ScoreReply]:
         replies, self.replies = self.replies, []

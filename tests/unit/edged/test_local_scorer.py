@@ -8,7 +8,7 @@ import pytest
 from drivers.base import Chunk, StreamSpec
 from edged.local_scorer import FeatureCollector, LocalScorer
 from edged.scoring import Scorer
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import LivePoint, Score, Seam, SeamWindow
 from tests.support import seam_chunks as cell
 from tests.support.backbone import TinyBackbone
 
@@ -23,6 +23,9 @@ class CountingSeam:
     def push(self, chunk: Chunk) -> None:
         _maybe_refuse("push", self.refuse)
         self.n += 1
+
+    def live(self) -> list[LivePoint]:
+        return [LivePoint(0.1 * self.n, None, True, 1.0, None, {})]
 
     def finish(self, window: SeamWindow) -> Score:
         _maybe_refuse("finish", self.refuse)
