@@ -51,6 +51,7 @@ class _Lane:
         self._arc_on_ns = arc_on_ns
         self.cap_ns = 2**62
         self._pushed_end_ns: int | None = None
+        self.handled = 0
 
     def add(self, chunk: Chunk) -> None:
         """Queue a chunk of the ring; one that came before (by `seq`) is not taken twice."""
@@ -81,6 +82,7 @@ class _Lane:
         piece = _part(chunk, first_at(chunk, self._start_ns), stop)
         if piece is None:
             return
+        self.handled += 1
         backwards = self._pushed_end_ns is not None and piece.t_ns < self._pushed_end_ns - max(
             BACKWARDS_NS, round(1.5 * piece.dt_ns)
         )
@@ -186,6 +188,11 @@ class Aligner:
             found[name], of_lane = lane.meter.result(arcs, configs[name], residual_ms)
             gaps += of_lane
         return found, tuple(sorted(gaps, key=lambda gap: (gap.from_ns, gap.stream)))
+
+    @property
+    def handled(self) -> int:
+        """Pieces of chunks so far that belong to the seam; where it grows, integrity may change."""
+        return sum(lane.handled for lane in self._lanes.values())
 
     @property
     def motion(self) -> tuple[tuple[StreamSpec, list[Chunk]], ...]:

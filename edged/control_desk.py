@@ -18,7 +18,7 @@ from edged.parts import PartTracker
 from edged.recording_guard import RecordingGuard
 from edged.tracker import OpenSeam, SeamState, SeamTracker
 from edged.views import ViewBinder
-from pipelines.window import Seam, SeamWindow
+from pipelines.window import Gap, Integrity, Seam, SeamWindow
 
 __all__ = ["ControlDesk", "OpenSeamStatus", "Work"]
 
@@ -50,6 +50,10 @@ class Work:
     scoring: bool
     window: SeamWindow | None = None
     asked_ns: int = 0
+    integrity: tuple[dict[str, Integrity], tuple[Gap, ...]] | None = None
+    """Of the process, once all of it is there."""
+    prepared: tuple[int, frozenset[str]] | None = None
+    """Pieces of the process and views that the scorer has had ahead of the last view."""
 
     @property
     def seam(self) -> Seam:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ import msgpack
 import tomli_w
 import typer
 import zmq
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from drivers.sim.seam import SeamPlan
@@ -94,9 +94,19 @@ def shipped_model(pipeline: str, *, profiler: bool) -> str:
 
 
 def run_plan(
-    plan: Sequence[SeamPlan], seed: int, out: Path, model: str, console: Console, *, profiler: bool = False
+    plan: Sequence[SeamPlan],
+    seed: int,
+    out: Path,
+    model: str,
+    console: Console,
+    *,
+    profiler: bool = False,
+    on_message: Callable[[str, dict[str, Any]], None] = lambda topic, message: None,
 ) -> dict[str, Any]:
-    """Run cell and daemon until every seam has its verdict; returns the report. Raises DemoError."""
+    """Run cell and daemon until every seam has its verdict; returns the report. Raises DemoError.
+
+    `on_message` is told of every message once it has been received, which `received_utc_ns` in it tells.
+    """
     from drivers.sim.rendered_file import plans_to_json
 
     # A model that the cell cannot serve would only give INDETERMINATE; better said before anything is rendered.
@@ -127,8 +137,13 @@ def run_plan(
         with Live(verdict_table(report), console=console, refresh_per_second=4) as live:
             for topic, message in _messages(subscriber, report, (cell, daemon), out):
                 report.add(topic, message)
+                on_message(topic, message)
+                if topic == "live":
+                    continue  # drawn with the next heartbeat at the latest; this process must not hold up the others
                 usage.sample()
-                live.update(verdict_table(report))
+                if topic.startswith("verdict/"):
+                    report.cpu_s.append(usage.cpu_s)
+                live.update(Group(verdict_table(report), report.burning.table()))
         console.print()  # the live table ends without a line break
         report.add_truth(out / "truth.jsonl")
         report.usage = usage

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from edged.live_view import LiveView
 from edged.types import Label
 from edged.usage import ProcessTree
 
@@ -32,14 +33,23 @@ class DemoReport:
     complete: bool = False
     truth: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     usage: ProcessTree | None = None
+    cpu_s: list[float] = dataclasses.field(default_factory=list)
+    """Of the daemon and its children, at each verdict."""
+    burning: LiveView = dataclasses.field(default_factory=LiveView)
+    live_ms: list[float] = dataclasses.field(default_factory=list)
+    """How late each point of the live score came, from the end of its 100 ms."""
 
     def add(self, topic: str, message: dict[str, Any]) -> None:
         """Take one received message."""
         if topic.startswith("verdict/"):
             self.received += 1
             self.seams.append(message)
+            self.burning.end(message["seam_id"])
         elif topic == "part":
             self.received += 1
+        elif topic == "live":
+            self.live_ms.append((message["received_utc_ns"] - message["until_utc_ns"]) / 1e6)
+            self.burning.add(message)
         elif topic == "health":
             self.health = message
         elif topic == "heartbeat" and len(self.seams) >= self.planned:
@@ -75,6 +85,9 @@ class DemoReport:
             "auroc": _auroc(goods, faults),
             "latency_median_ms": statistics.median(latencies) if latencies else None,
             "latency_worst_ms": max(latencies) if latencies else None,
+            "live_points": len(self.live_ms),
+            "live_median_ms": statistics.median(self.live_ms) if self.live_ms else None,
+            "live_worst_ms": max(self.live_ms, default=None),
             "cpu_percent": self.usage.cpu_percent if self.usage else None,
             "peak_mb": self.usage.peak_mb if self.usage else None,
         }
@@ -135,6 +148,11 @@ class DemoReport:
         if latency is not None:
             console.print(
                 f"verdict after the last view: median {latency:.0f} ms, worst {result['latency_worst_ms']:.0f} ms"
+            )
+        if result["live_points"]:
+            console.print(
+                f"live score after each 100 ms of arc: {result['live_points']} points, median "
+                f"{result['live_median_ms']:.0f} ms behind the signal, worst {result['live_worst_ms']:.0f} ms"
             )
         if result["cpu_percent"] is not None:
             console.print(f"edged used {result['cpu_percent']:.0f} % of one core and {result['peak_mb']:.0f} MB")

@@ -220,6 +220,8 @@ class Engine:
         self._emit(work, final=complete)
         if complete and self._views_done(work, now_ns):
             self._ask(work, now_ns)
+        elif complete:
+            self._prepare(work)
 
     def _views_done(self, work: Work, now_ns: int) -> bool:
         program = work.open.program
@@ -237,7 +239,21 @@ class Engine:
             final=final,
         )
 
+    def _prepare(self, work: Work) -> None:
+        """Whatever does not need the last result is done before it comes: a verdict waits for nothing else."""
+        state = work.aligner.handled, frozenset(self._views.images(work.seam.seam_id))
+        if work.prepared == state:
+            return
+        if work.prepared is None or work.prepared[0] != state[0]:
+            work.integrity = work.aligner.integrity(work.seam.arcs, self._config.streams)
+            self._guard.sync(work.seam.seam_id)
+        work.prepared = state
+        if work.scoring:
+            self._scorer.prepare(self._window(work))
+
     def _ask(self, work: Work, now_ns: int) -> None:
+        if work.prepared is not None and work.prepared[0] != work.aligner.handled:
+            work.integrity = None  # a stream was late
         work.window = self._window(work)
         work.asked_ns = now_ns
         if work.scoring:
@@ -247,12 +263,12 @@ class Engine:
             self._finalise(work, None, None, now_ns)
 
     def _window(self, work: Work) -> SeamWindow:
-        integrity, gaps = work.aligner.integrity(work.seam.arcs, self._config.streams)
+        integrity, gaps = work.integrity or work.aligner.integrity(work.seam.arcs, self._config.streams)
         images = self._views.images(work.seam.seam_id)
         wanted = set(work.open.settings.views)
         scan = self._views.scan(work.seam.seam_id, work.open.settings.views)
         if scan is not None:
-            integrity[scan.integrity.stream] = scan.integrity
+            integrity = {**integrity, scan.integrity.stream: scan.integrity}
             gaps = (*gaps, *scan.gaps)
         return SeamWindow(
             seam=work.seam,

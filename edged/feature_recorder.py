@@ -34,6 +34,9 @@ class FeatureRecorder:
         if message.get("op") == "expect":
             self._set_points = dict(message.get("set_points") or {})
 
+    def sync(self, seam_id: str) -> None:
+        """Nothing is on the way to the disk."""
+
     def complete(self, seam: Seam) -> None:
         """Nothing to note."""
 

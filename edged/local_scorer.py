@@ -62,6 +62,15 @@ class LocalScorer:
         except ValueError as error:
             self._open[seam_id] = _failed(seam_id, error)
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Do what can be done before the last result is there."""
+        scorer = self._open.get(window.seam.seam_id)
+        if scorer is not None and not isinstance(scorer, ScoreReply):
+            try:
+                scorer.prepare(window)
+            except ValueError as error:
+                self._open[window.seam.seam_id] = _failed(window.seam.seam_id, error)
+
     def finish(self, window: SeamWindow) -> None:
         """Score now; the answer comes from `poll`."""
         seam_id = window.seam.seam_id
@@ -120,6 +129,9 @@ class FeatureCollector:
             except ValueError as error:
                 self.failed[seam_id] = str(error)
                 del self._open[seam_id]
+
+    def prepare(self, window: SeamWindow) -> None:
+        """Nothing: features are kept whole."""
 
     def finish(self, window: SeamWindow) -> None:
         """Keep the seam's features."""

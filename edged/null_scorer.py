@@ -19,6 +19,9 @@ class NullScorer:
     def push(self, seam_id: str, chunk: Chunk) -> None:
         """Nothing to compute."""
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Nothing to compute."""
+
     def finish(self, window: SeamWindow) -> None:
         """Answer at the next `poll`."""
         self._replies.append(ScoreReply(window.seam.seam_id, None, "collecting", "recorded without scoring"))

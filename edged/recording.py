@@ -10,6 +10,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ class SeamRecorder:
         self._folder = folder
         self._header = header
         self._open: dict[str, _Open] = {}
+        self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="manifest")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -145,6 +147,10 @@ class SeamRecorder:
             entry.set_points = dict(message.get("set_points") or {})
         self._guarded(seam_id, lambda: entry.writer.control(t_ns, message))
 
+    def sync(self, seam_id: str) -> None:
+        """Bring to disk what there is of the seam, so that little is left to bring when its verdict waits."""
+        self._guarded(seam_id, self._entry(seam_id).writer.sync)
+
     def complete(self, seam: Seam) -> None:
         """Note that all of the seam's inputs are in its file: from here on a crash costs no more than its scoring.
 
@@ -186,9 +192,14 @@ class SeamRecorder:
         def complete() -> None:
             entry.writer.metadata("seam", {**_seam_values(seam), "finished_ns": now_ns})
             entry.writer.metadata("verdict", verdict)
-            entry.writer.finish()
-            # The line goes first: one without a file is skipped by readers, a file without one is not listed.
-            append_manifest(self._folder, manifest_line(seam, entry.header, verdict, entry.set_points))
+            # Before the rename: a line without a file is skipped by readers, a file without a line is not listed.
+            # Beside the file's end, because a verdict waits, and a disk takes as long for two as for one.
+            line = manifest_line(seam, entry.header, verdict, entry.set_points)
+            listed = self._beside.submit(append_manifest, self._folder, line)
+            try:
+                entry.writer.finish()
+            finally:
+                listed.result()
             os.rename(entry.writer.path, path)
             fsync_folder(self._folder)
 
@@ -209,6 +220,7 @@ class SeamRecorder:
         for entry in self._open.values():
             entry.writer.close()
         self._open.clear()
+        self._beside.shutdown()
 
     def _open_path(self, seam_id: str) -> Path:
         return self._folder / f"{seam_id}{OPEN_SUFFIX}"

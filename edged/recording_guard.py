@@ -35,6 +35,10 @@ class RecorderLike(Protocol):
         """Record a control message that concerns the seam."""
         ...
 
+    def sync(self, seam_id: str) -> None:
+        """Bring to disk what there is of the seam."""
+        ...
+
     def complete(self, seam: Seam) -> None:
         """Note that the seam's inputs are all recorded, so that it can be scored after a crash."""
         ...
@@ -83,6 +87,12 @@ class RecordingGuard:
         if self._recorder is not None and seam_id in self._open:
             recorder = self._recorder
             self._try(seam_id, lambda: recorder.control(seam_id, t_ns, message))
+
+    def sync(self, seam_id: str) -> None:
+        """Bring to disk what there is of the seam, unless its recording has failed before."""
+        if self._recorder is not None and seam_id in self._open:
+            recorder = self._recorder
+            self._try(seam_id, lambda: recorder.sync(seam_id))
 
     def complete(self, seam: Seam) -> None:
         """Note that all inputs are recorded, unless the seam's recording has failed before."""

@@ -79,6 +79,10 @@ class Lane:
         """Hand over a stamped chunk."""
         self._shared.scorer.push(seam_id, chunk)
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Do what can be done before the last result is there."""
+        self._shared.scorer.prepare(window)
+
     def finish(self, window: SeamWindow) -> None:
         """Ask for the score."""
         self._asked.add(window.seam.seam_id)

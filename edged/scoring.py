@@ -46,6 +46,10 @@ class Scorer(Protocol):
         """Hand over a stamped chunk; may be dropped under overload, which the reply then says."""
         ...
 
+    def prepare(self, window: SeamWindow) -> None:
+        """The seam's process is over and all of it was pushed; results are still to come: do what can be done now."""
+        ...
+
     def finish(self, window: SeamWindow) -> None:
         """Ask for the score; the answer comes from `poll`."""
         ...

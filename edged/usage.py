@@ -46,8 +46,12 @@ class ProcessTree:
         self.peak_mb = max(self.peak_mb, pss_bytes / 1e6)
 
     @property
+    def cpu_s(self) -> float:
+        """CPU seconds since the start or the last `restart`, as of the last `sample`."""
+        return sum(total - self._start_s.get(pid, 0.0) for pid, total in self._cpu_s.items())
+
+    @property
     def cpu_percent(self) -> float:
         """Mean use since the start or the last `restart`, 100 = one core."""
         elapsed_s = max(self._last - self._began, 1e-9)
-        used_s = sum(total - self._start_s.get(pid, 0.0) for pid, total in self._cpu_s.items())
-        return 100.0 * used_s / elapsed_s
+        return 100.0 * self.cpu_s / elapsed_s

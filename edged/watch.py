@@ -8,16 +8,18 @@ from typing import Annotated, Any
 
 import typer
 import zmq
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from edged.live_view import LiveView
 from edged.types import Label
-from edged.wire import HealthMessage, Message, PartMessage, VerdictMessage, WireError, as_map, decode
+from edged.wire import HealthMessage, LiveMessage, Message, PartMessage, VerdictMessage, WireError, as_map, decode
 
 __all__ = ["received", "watch"]
 
 ROWS = 24
+TOPICS = ("verdict/", "part", "health", "heartbeat")
 LABEL_STYLES = {Label.OK: "green", Label.NOK: "bold red", Label.INDETERMINATE: "yellow"}
 
 
@@ -26,24 +28,32 @@ def watch(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the decoded messages here.")] = None,
     count: Annotated[int | None, typer.Option(help="End after this many verdicts (of seams and parts).")] = None,
     timeout: Annotated[float | None, typer.Option(help="End after this many seconds.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Also show the live score of seams that burn.")] = False,
 ) -> None:
     """Show verdicts as they come. Exit code 1 when fewer than --count came within --timeout."""
     messages: list[dict[str, Any]] = []
     verdicts: list[VerdictMessage | PartMessage] = []
     seen: set[tuple[str, int]] = set()
     health: HealthMessage | None = None
+    burning = LiveView()
+    topics = TOPICS + ("live",) * live
     try:
-        with Live(_table([], None), console=Console(), refresh_per_second=4) as live:
-            for topic, message in received(endpoint, timeout):
+        with Live(_table([], None), console=Console(), refresh_per_second=10 if live else 4) as display:
+            for topic, message in received(endpoint, timeout, topics):
                 if isinstance(message, VerdictMessage | PartMessage):
                     if (key := (message.journal_id, message.sequence)) in seen:
                         continue
                     seen.add(key)
                     verdicts.append(message)
+                    if isinstance(message, VerdictMessage):
+                        burning.end(message.seam_id)
+                elif isinstance(message, LiveMessage):
+                    burning.add(as_map(message))
                 elif isinstance(message, HealthMessage):
                     health = message
                 messages.append({"topic": topic, **as_map(message)})
-                live.update(_table(verdicts, health))
+                shown = _table(verdicts, health)
+                display.update(Group(burning.table(), shown) if live else shown)
                 if count is not None and len(verdicts) >= count:
                     break
     finally:

@@ -66,6 +66,7 @@ class _Open:
     reason: str | None = None
     detail: str = ""
     push_ms: float = 0.0
+    prepare_ms: float = 0.0
 
 
 class _Worker:
@@ -79,6 +80,7 @@ class _Worker:
         self._ops: Mapping[str, Callable[[dict[str, Any], list[bytes]], None]] = {
             "begin": self._begin,
             "push": self._push,
+            "prepare": self._prepare,
             "finish": self._finish,
             "drop": self._drop,
         }
@@ -125,6 +127,17 @@ class _Worker:
             seam.scorer, seam.reason, seam.detail = None, refusal(error), f"{header['stream']}: {error}"
         seam.push_ms += 1e3 * (time.perf_counter() - start)
 
+    def _prepare(self, header: dict[str, Any], buffers: list[bytes]) -> None:
+        window = window_of(header, buffers)
+        seam = self._seams.get(window.seam.seam_id)
+        if seam is not None and seam.scorer is not None:
+            start = time.perf_counter()
+            try:
+                seam.scorer.prepare(window)
+            except ValueError as error:
+                seam.scorer, seam.reason, seam.detail = None, refusal(error), f"the detector cannot score: {error}"
+            seam.prepare_ms += 1e3 * (time.perf_counter() - start)
+
     def _finish(self, header: dict[str, Any], buffers: list[bytes]) -> None:
         start_ns = time.monotonic_ns()
         window = window_of(header, buffers)
@@ -137,6 +150,7 @@ class _Worker:
                 stages = {
                     **score.stage_ms,
                     "worker_push": seam.push_ms,
+                    "worker_prepare": seam.prepare_ms,
                     "worker_queue": (start_ns - header["sent_ns"]) / 1e6,
                     "worker_finish": (time.monotonic_ns() - start_ns) / 1e6,
                 }

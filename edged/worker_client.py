@@ -172,6 +172,12 @@ class WorkerClient:
         self._send(frames_of({"op": "drop", "seam_id": seam_id}))
         log.warning("scoring cannot keep up", seam_id=seam_id, queued_bytes=self._in_flight)
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Let the worker do what it can before the last result is there."""
+        seam = self._seams[window.seam.seam_id]
+        if seam.failure is None and not seam.dropped_chunks:
+            self._send(window_frames(window, self._clock.now_ns(), "prepare"))
+
     def finish(self, window: SeamWindow) -> None:
         """Ask for the score; answered by `poll` within the time-outs, with a reason at worst."""
         seam_id = window.seam.seam_id

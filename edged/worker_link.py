@@ -1,7 +1,7 @@
 """What daemon and worker say to each other: frames `[msgpack header, raw bytes…]` over a private ipc socket.
 
-Daemon → worker: begin, push, finish, drop, stop. Worker → daemon: ready, alive, live, score. Both ends are the same
-version of edged, so there is no schema number; what comes in is validated all the same, because a scoring process
+Daemon → worker: begin, push, prepare, finish, drop, stop. Worker → daemon: ready, alive, live, score. Both ends are
+the same version of edged, so there is no schema number; what comes in is validated all the same, because a scoring process
 that runs on broken memory must not be believed.
 """
 
@@ -120,11 +120,11 @@ def chunk_of(header: Mapping[str, Any], buffer: bytes) -> Chunk:
         raise LinkError(f"push: {error}") from error
 
 
-def window_frames(window: SeamWindow, sent_ns: int) -> list[Buffer]:
-    """Ask for the score; one frame an image, then the height map where there is one."""
+def window_frames(window: SeamWindow, sent_ns: int, op: str = "finish") -> list[Buffer]:
+    """Ask for the score, or `prepare` for it; one frame an image, then the height map where there is one."""
     height_map = None if window.height_map_mm is None else np.ascontiguousarray(window.height_map_mm, np.float32)
     header = {
-        "op": "finish",
+        "op": op,
         "sent_ns": sent_ns,
         "seam": _plain(window.seam),
         "streams": [_plain(spec) for spec in window.streams],

@@ -63,6 +63,17 @@ REQUIRED = ("welder", "result")
 OPTIONAL = ("video", "audio", "profile")
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class ProcessHalf:
+    """What is known of a seam before its result: z-scores of s_P, z per token (T,), the result that its process
+    predicts, (Q, 48) as deviations from the program's mean. ms: what it took."""
+
+    s_p: Mapping[str, float]
+    live: NDArray[np.float64]
+    predicted: NDArray[np.float32]
+    ms: float
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CausalHM:
     """A loaded model."""
@@ -105,15 +116,28 @@ class CausalHM:
             raise UnknownProgramError(f"model {self.model_id} was not trained on program {name!r}; it knows {known}")
         return self.fitted.programs.index(name)
 
-    def score(self, features: SeamFeatures, states: torch.Tensor | None = None) -> Score:
-        """Score a seam from its features; `states` are Mamba's, (1, ≥ T, d), where it has already run.
+    def score(self, features: SeamFeatures, half: "ProcessHalf | None" = None) -> Score:
+        """Score a seam from its features; `half` is what `process_half` made of its process, where it is there.
 
         Raises ValueError naming a required stream that is missing.
         """
-        found = self.analyse(features, states)
+        found = self.analyse(features, half)
         return self._answer(self._comparable(features), found)
 
-    def analyse(self, features: SeamFeatures, states: torch.Tensor | None = None) -> SeamAnalysis:
+    def process_half(self, features: SeamFeatures, states: torch.Tensor | None = None) -> "ProcessHalf":
+        """All that a seam's process says without its result; `states` are Mamba's, (1, ≥ T, d), where it has run."""
+        program = self.program(features.program)
+        begin = time.perf_counter()
+        process = self.fitted.normaliser.process(features)
+        s_p, live = self.fitted.process.score(process, program)
+        told = np.zeros((len(self.fitted.target_mean[program]), self.fitted.target_mean.shape[2]), np.float32)
+        summed = summary(process)
+        for found in self.fitted.parts.values():
+            told[found.rows] = found.skip.predict(summed, program)
+        predicted = told + self._predict(process, program, states)
+        return ProcessHalf(s_p, live, predicted, (time.perf_counter() - begin) * 1e3)
+
+    def analyse(self, features: SeamFeatures, half: "ProcessHalf | None" = None) -> SeamAnalysis:
         """Every signal of a seam and the score along it; arguments and errors are those of `score`."""
         program = self.program(features.program)
         check_tier(self.model_id, self.fitted.tier, features)
@@ -121,16 +145,10 @@ class CausalHM:
         absent = [kind for kind in REQUIRED if kind not in features.kinds]
         if absent:
             raise ValueError(f"seam {features.seam_id}: required stream {' and '.join(absent)} is missing")
+        half = half or self.process_half(features)
         begin = time.perf_counter()
-        process = self.fitted.normaliser.process(features)
-        s_p, live = self.fitted.process.score(process, program)
-        after_process = time.perf_counter()
         rows, known = result_rows(self.fitted.normaliser, features, self.fitted.views)
-        told = np.zeros_like(rows)
-        summed = summary(process)
-        for found in self.fitted.parts.values():
-            told[found.rows] = found.skip.predict(summed, program)
-        predicted = ((told + self._predict(process, program, states)) * known[:, None]).astype(np.float64)
+        predicted = (half.predicted * known[:, None]).astype(np.float64)
         off = ((rows - self.fitted.target_mean[program]) * known[:, None]).astype(np.float64)
         scores = {
             kind: found.score(rows.astype(np.float64), known, off, predicted, program)
@@ -143,10 +161,9 @@ class CausalHM:
             s_r |= {f"{kind}.{name}": z for name, z in score.s_r.items()}
         s_rp = self._mismatch(seen, program)
         along = self._along(scores, known, program)
-        done = time.perf_counter()
-        stage_ms = {"process": (after_process - begin) * 1e3, "head": (done - after_process) * 1e3}
-        parts = {"s_P": s_p, "s_R": s_r, "s_RP": s_rp}
-        return SeamAnalysis(program, self.fitted.standards, parts, live, along, stage_ms)
+        stage_ms = {"process": half.ms, "head": (time.perf_counter() - begin) * 1e3}
+        parts = {"s_P": half.s_p, "s_R": s_r, "s_RP": s_rp}
+        return SeamAnalysis(program, self.fitted.standards, parts, half.live, along, stage_ms)
 
     def _mismatch(self, seen: Mapping[str, RowScores], program: int) -> dict[str, float]:
         """s_R|P of all kinds together where the seam has them all, else of those that it has."""
@@ -248,6 +265,7 @@ class CausalHMScorer:
         self._live = detector.live and detector.live.begin(seam, streams, self._extractor)
         self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
+        self._half: tuple[SeamFeatures, ProcessHalf] | None = None
         self._mamba_ms = 0.0
 
     def push(self, chunk: Chunk) -> None:
@@ -263,15 +281,32 @@ class CausalHMScorer:
         """Points of the live score since the last call."""
         return () if self._live is None else self._live.points()
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Work on the process and on the results so far. Raises ValueError as `finish` does."""
+        self._known(window)
+
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""
-        features = self._extractor.finish(window)
-        begin, end = len(self._states) * BLOCK_STEPS, features.tokens * STEPS_PER_TOKEN
-        for start in range(begin, end, BLOCK_STEPS):
-            self._step(start, min(start + BLOCK_STEPS, end))
-        score = self._detector.score(features, torch.cat(self._states, 1)[:, : features.tokens])
+        features, half = self._known(window)
+        score = self._detector.score(features, half)
         stage_ms = {**self._extractor.stage_ms, "mamba": self._mamba_ms, **score.stage_ms}
         return dataclasses.replace(score, stage_ms=stage_ms)
+
+    def _known(self, window: SeamWindow) -> tuple[SeamFeatures, ProcessHalf]:
+        """Features with the results so far, and the half of the score that is the process alone: worked on once."""
+        features = self._extractor.finish(window)
+        if self._half is None or self._half[0].sensor is not features.sensor:
+            self._half = features, self._detector.process_half(features, self._finish_mamba(features.tokens))
+        return features, self._half[1]
+
+    def _finish_mamba(self, tokens: int) -> torch.Tensor:
+        """Mamba's states of the whole seam; its last, shorter block is not kept, in case the seam goes on."""
+        states, mamba, stop = list(self._states), self._mamba, tokens * STEPS_PER_TOKEN
+        for start in range(len(states) * BLOCK_STEPS, stop, BLOCK_STEPS):
+            self._step(start, min(start + BLOCK_STEPS, stop))
+        found = torch.cat(self._states, 1)[:, :tokens]
+        self._states, self._mamba = states, mamba
+        return found
 
     def _step(self, start: int, stop: int) -> None:
         begin = time.perf_counter()

@@ -105,6 +105,9 @@ class _SeamSums:
         """None: two figures of a whole seam say nothing of a part of it."""
         return ()
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Nothing: two sums are quick."""
+
     def finish(self, window: SeamWindow) -> Score:
         """Score the arcs' mean current and energy. Raises ValueError naming the program or figure that is missing."""
         start = time.perf_counter()

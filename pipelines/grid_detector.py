@@ -202,6 +202,10 @@ class GridScorer:
         """Points of the live score since the last call."""
         return () if self._live is None else self._live.points()
 
+    def prepare(self, window: SeamWindow) -> None:
+        """Work on the process and on the results so far. Raises ValueError as `finish` does."""
+        self._extractor.finish(window)
+
     def finish(self, window: SeamWindow) -> Score:
         """Score the seam. Raises ValueError naming what is missing."""
         features = self._extractor.finish(window)

@@ -211,7 +211,7 @@ class LiveStretches:
         return {f"sensor.end_{n}": np.mean(tail[-n:], axis=0) for n in END_LENGTHS if len(tail) >= n}
 
     def _fills(self, at: int, token: LiveToken) -> bool:
-        """Whether the crater may be being filled: late, and the robot stands; by the time alone where nobody measures."""
+        """Whether the crater may be being filled: late, and the robot stands; late alone where nobody measures."""
         if at < self._late:
             return False
         total, count = self._speed

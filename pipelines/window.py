@@ -152,8 +152,8 @@ class LivePoint:
 
     `t_s`: end of the 100 ms, after arc-on. `mm` along the seam there, by measured speed or, `mm_is_nominal`, by the
     programmed one; None where neither is known. `raw` is positive; `score` is `raw` divided by the limit that 1 % of
-    good seams reach anywhere, None without one. `components`: z-scores behind it. `without`: kinds of stream that were
-    not in time.
+    good seams reach anywhere, None without one. `components`: z-scores behind it. `without`: kinds of stream that
+    were not in time.
     """
 
     t_s: float
@@ -206,6 +206,12 @@ class SeamScorer(Protocol):
 
     def live(self) -> Sequence[LivePoint]:
         """Points of the live score since the last call; none where the model has no live part."""
+        ...
+
+    def prepare(self, window: SeamWindow) -> None:
+        """Do what `finish` needs no further result for; called when the process is over, and with every view that
+        is not the last. May be left out. Raises ValueError, as `finish` would, where it never can score the seam.
+        """
         ...
 
     def finish(self, window: SeamWindow) -> Score:

@@ -28,7 +28,7 @@ from pipelines.features.scene import SCENE_FEATURES
 from pipelines.features.sensor import SensorSteps
 from pipelines.features.table import Tier
 from pipelines.features.waves import WAVE_FEATURES, WaveTokens
-from pipelines.window import Seam, SeamFrame, SeamWindow
+from pipelines.window import ResultView, Seam, SeamFrame, SeamWindow
 
 __all__ = [
     "BLOCK_STEPS",
@@ -145,10 +145,13 @@ class SeamExtractor:
             "video": self._frames,
             "audio": self._audio,
         }
+        self._encoded_views: dict[tuple[str, str, int], ResultMap] = {}
+        self._prepared: tuple[Any, SeamFeatures] | None = None
         self.stage_ms: dict[str, float] = {}
 
     def push(self, chunk: Chunk) -> None:
         """Take the next stamped chunk of any stream. A scan comes whole with the window, so its rows are ignored."""
+        self._prepared = None
         kind = self._kinds.get(chunk.stream)
         part = self._parts.get(kind) if kind is not None else None
         if part is None or kind is None:
@@ -175,31 +178,53 @@ class SeamExtractor:
 
     @property
     def parts(self) -> tuple[WaveTokens, FrameTokens, AudioTokens]:
-        """What is known so far of waveforms, pictures and sound: for the live score, which cannot wait for `finish`."""
+        """What is known so far of waveforms, pictures and sound: the live score cannot wait for `finish`."""
         return self._waves, self._frames, self._audio
 
     def finish(self, window: SeamWindow) -> SeamFeatures:
         """The seam's features up to arc-off, without the streams that integrity found unusable.
 
+        May be called ahead with the results that there are: the process and every view are worked on once.
+
         Raises ValueError when the arc is shorter than a token, or where too much of a stream is NaN or infinite.
         """
-        seam = window.seam
+        broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE} | set(window.missing)
+        process = self._process(window.seam, broken - {"result", "profile"})
+        begin = time.perf_counter()
+        views = {name: self._encoded(view) for name, view in sorted(window.views.items())}
+        self._spent("result", begin)
+        begin = time.perf_counter()
+        geo = self._geometry(window)
+        self._spent("geometry", begin)
+        found = dataclasses.replace(process, views=views, geo=geo, frame=window.frame)
+        return found.without(broken & {"result", "profile"})
+
+    def _encoded(self, view: ResultView) -> ResultMap:
+        """The view's map; encoded once, when it comes."""
+        key = view.view, view.stream, view.t_ns
+        if key not in self._encoded_views:
+            self._encoded_views[key] = result_map(view.jpeg, self._backbone)
+        return self._encoded_views[key]
+
+    def _process(self, seam: Seam, broken: Set[str]) -> SeamFeatures:
+        """The process half, without `broken` kinds of stream; the same object until something of it changes."""
+        key = seam.arc_on_ns, seam.arc_off_ns, frozenset(broken)
+        if self._prepared is None or self._prepared[0] != key:
+            begin = time.perf_counter()
+            self._prepared = key, self._assembled(seam, broken)
+            self._spent("assembly", begin)
+        return self._prepared[1]
+
+    def _assembled(self, seam: Seam, broken: Set[str]) -> SeamFeatures:
         tokens = (seam.arc_off_ns - seam.arc_on_ns) // TOKEN_NS
         if tokens < 1:
             raise ValueError(f"seam {seam.seam_id}: its arc is shorter than one token of {TOKEN_NS // 10**6} ms")
-        broken = {i.kind for i in window.integrity.values() if i.state in UNUSABLE} | set(window.missing)
         self._finite.check(seam.seam_id, tokens, {name for name, kind in self._kinds.items() if kind in broken})
         sensor, sensor_known = self.steps(0, tokens * STEPS_PER_TOKEN)
         waves, waves_known = self._waves.get(0, tokens)
         video, video_known = self._frames.get(0, tokens)
         scene = self._frames.scenes(0, tokens)
         audio, audio_known = self._audio.get(0, tokens)
-        begin = time.perf_counter()
-        views = {name: result_map(view.jpeg, self._backbone) for name, view in sorted(window.views.items())}
-        self._spent("result", begin)
-        begin = time.perf_counter()
-        geo = self._geometry(window)
-        self._spent("geometry", begin)
         found = SeamFeatures(
             seam_id=seam.seam_id,
             program=seam.program,
@@ -210,10 +235,8 @@ class SeamExtractor:
             video_known=video_known,
             audio=audio.astype(np.float16),
             audio_known=audio_known,
-            views=views,
+            views={},
             travel_speed_mm_s=seam.travel_speed_mm_s,
-            geo=geo,
-            frame=window.frame,
             tier=self._tier,
             waves=waves,
             waves_known=waves_known,

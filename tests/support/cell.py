@@ -166,6 +166,7 @@ class FakeScorer:
         self.windows: list[SeamWindow] = []
         self.dropped: list[str] = []
         self.replies: list[ScoreReply] = []
+        self.prepared: list[SeamWindow] = []
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         self.begun.append(seam)
@@ -173,6 +174,9 @@ class FakeScorer:
 
     def push(self, seam_id: str, chunk: Chunk) -> None:
         self.pushed[seam_id].append(dataclasses.replace(chunk, data=chunk.data.copy()))
+
+    def prepare(self, window: SeamWindow) -> None:
+        self.prepared.append(window)
 
     def finish(self, window: SeamWindow) -> None:
         self.windows.append(window)
@@ -225,6 +229,9 @@ class FakeRecorder:
 
     def control(self, seam_id: str, t_ns: int, message: Mapping[str, Any]) -> None:
         self.events[seam_id].append((t_ns, dict(message)))
+
+    def sync(self, seam_id: str) -> None:
+        assert seam_id in self.events
 
     def complete(self, seam: Seam) -> None:
         self.completed.append(seam.seam_id)

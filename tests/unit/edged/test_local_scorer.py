@@ -19,6 +19,7 @@ class CountingSeam:
 
     refuse: str
     n: int = 0
+    prepared: int = 0
 
     def push(self, chunk: Chunk) -> None:
         _maybe_refuse("push", self.refuse)
@@ -26,6 +27,9 @@ class CountingSeam:
 
     def live(self) -> list[LivePoint]:
         return [LivePoint(0.1 * self.n, None, True, 1.0, None, {})]
+
+    def prepare(self, window: SeamWindow) -> None:
+        self.prepared += 1
 
     def finish(self, window: SeamWindow) -> Score:
         _maybe_refuse("finish", self.refuse)
