@@ -13,7 +13,7 @@ from edged.live_view import LiveView
 from edged.types import Label
 from edged.usage import ProcessTree
 
-__all__ = ["DemoReport", "verdict_table"]
+__all__ = ["DemoReport", "latency_ms", "verdict_table"]
 
 STYLES = {Label.OK: "bold green", Label.NOK: "bold red", Label.INDETERMINATE: "bold yellow"}
 
@@ -88,6 +88,9 @@ class DemoReport:
             "live_points": len(self.live_ms),
             "live_median_ms": statistics.median(self.live_ms) if self.live_ms else None,
             "live_worst_ms": max(self.live_ms, default=None),
+            "cpu_seconds_per_seam": (self.cpu_s[-1] - self.cpu_s[0]) / (len(self.cpu_s) - 1)
+            if self.cpu_s[1:]
+            else None,
             "cpu_percent": self.usage.cpu_percent if self.usage else None,
             "peak_mb": self.usage.peak_mb if self.usage else None,
         }
@@ -106,7 +109,7 @@ class DemoReport:
             "mode": message["mode"],
             "score": message["score"],
             "p_value": message["p_value"],
-            "latency_ms": _latency_ms(message),
+            "latency_ms": latency_ms(message),
         }
 
     def _streams(self) -> dict[str, dict[str, Any]]:
@@ -182,7 +185,7 @@ def verdict_table(report: DemoReport) -> Table:
             _number(message["p_value"], ".3f"),
             f"[{STYLES[label]}]{label.name}[/]",
             message["reason"],
-            _number(_latency_ms(message), ".0f"),
+            _number(latency_ms(message), ".0f"),
         )
     return table
 
@@ -191,7 +194,7 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _latency_ms(message: dict[str, Any]) -> float | None:
+def latency_ms(message: dict[str, Any]) -> float | None:
     """Arrival of the last view at the driver → this subscriber, both on this host's clock."""
     inside_ms = message["latency_from_last_input_ms"]
     if inside_ms is None:

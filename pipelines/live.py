@@ -3,7 +3,7 @@
 `pipelines/live_tokens.py` says what can be judged after each 100 ms; here it is judged. Two signals:
 
     s_P   the largest z of Gaussians of good welds: the token itself while the arc settles, stretches of 0.1 to 1 s
-          that end now, their step against the seam so far, the crater's filling, the arc's end
+          that end now, their step against the seam so far, the crater at the arc's end
     s_R   the distance of the result that the process so far predicts from good results (`live_result.py`)
 
 Each is standardised on random prefixes of goods, by folds that keep sessions whole; the larger one is the live score,

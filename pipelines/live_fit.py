@@ -97,15 +97,21 @@ def fit_live(
 
 
 def live_thresholds(
-    model: LiveModel, model_id: str, goods: Sequence[SeamFeatures], alpha: float = DEFAULT_ALPHA
+    model: LiveModel,
+    model_id: str,
+    goods: Sequence[SeamFeatures],
+    alpha: float = DEFAULT_ALPHA,
+    sets: Sequence[frozenset[str]] = (),
 ) -> list[Threshold]:
     """Conformal on the highest live score of each good, per program and set of streams; none where goods are too few.
 
-    `goods` taught nothing.
+    `goods` taught nothing. `sets`: kinds of stream; without any, the welder's with every choice of the others.
     """
     found = []
     optional = sorted(process_kinds(model) - {"welder"})
-    sets = [frozenset({"welder", *some}) for n in range(len(optional) + 1) for some in combinations(optional, n)]
+    sets = sets or [
+        frozenset({"welder", *some}) for n in range(len(optional) + 1) for some in combinations(optional, n)
+    ]
     for program in model.programs:
         own = [f for f in goods if f.program == program and "welder" in f.kinds]
         table = [highest_raw(model, f, sets) for f in own]

@@ -35,9 +35,16 @@ GROUP_KINDS: Mapping[str, str] = {
 """Group of features → the kind of stream it needs."""
 HEAD_TOKENS = 8
 """Ignition: here every token is compared with the goods' tokens of the same place."""
-LENGTHS = (1, 3, 5, 10)
-CHANGE_LENGTHS = (3, 5, 10)
-END_LENGTHS = (1, 3)
+LENGTHS: Mapping[str, tuple[int, ...]] = {"sensor": (1, 3, 5, 10), "waves": (1, 3, 5, 10)}
+CHANGE_LENGTHS: Mapping[str, tuple[int, ...]] = dict.fromkeys(("sensor", "waves", "mel", "video"), (3, 5, 10))
+"""Sound and picture only as they change: where microphone and lamp stand differs from session to session. An arc's own
+clicks make its loudness jump by itself, so that only the head is judged by it."""
+LONGEST = 10
+END_TOKENS = 3
+END_FEATURES = tuple(
+    SENSOR_FEATURES.index(name) for name in ("current_mean", "voltage_mean", "wire_feed_speed", "tcp_speed")
+)
+"""What the crater's filling is told by: few numbers, because every seam has only one end."""
 BEFORE_TOKENS = 5
 """Of the seam's body before a stretch, so that there is something that it may have left."""
 SLOWED = 0.9
@@ -138,7 +145,7 @@ class _Sums:
     def __init__(self) -> None:
         self.total: Array | None = None
         self.count = 0
-        self.last: deque[Array | None] = deque(maxlen=max(LENGTHS))
+        self.last: deque[Array | None] = deque(maxlen=LONGEST)
 
     def add(self, value: Array | None) -> None:
         self.last.append(value)
@@ -160,17 +167,17 @@ class LiveStretches:
     """One open seam. `add` gives what of it can be judged now: name → `(D,)`.
 
     "GROUP.head": the token itself, while the arc settles. "GROUP.L": mean of the last L tokens of the body.
-    "GROUP.change_L": the same less the mean of the body before. "sensor.fill": a token while the robot stands at the
-    end. "sensor.end_L": the last L tokens before the current went out.
+    "GROUP.change_L": the same less the mean of the body before. "sensor.end": `END_FEATURES` of the last tokens
+    before the current went out. While the robot stands and fills the crater nothing is told: the end tells of all of it.
 
     Args:
-        shortest: tokens of the program's shortest good seams; nothing is filled before.
+        shortest: tokens of the program's shortest good seam; nothing is filled long before.
     """
 
     def __init__(self, shortest: int) -> None:
         self._late = shortest - BEFORE_TOKENS
         self._sums = {group: _Sums() for group in GROUP_KINDS}
-        self._tail: deque[Array] = deque(maxlen=max(END_LENGTHS))
+        self._tail: deque[Array] = deque(maxlen=END_TOKENS)
         self._speed = (0.0, 0)
         self.count = 0
         """Tokens so far."""
@@ -185,11 +192,11 @@ class LiveStretches:
             return self._end()
         sensor = token.values.get("sensor")
         if sensor is not None:
-            self._tail.append(sensor)
+            self._tail.append(sensor[list(END_FEATURES)])
         if at < HEAD_TOKENS:
             return {f"{group}.head": value for group, value in token.values.items()}
         if self._fills(at, token):
-            return {} if sensor is None else {"sensor.fill": sensor}
+            return {}
         found: dict[str, Array] = {}
         for group, sums in self._sums.items():
             sums.add(token.values.get(group))
@@ -208,7 +215,7 @@ class LiveStretches:
         self._tail.clear()
         for sums in self._sums.values():
             sums.last.clear()
-        return {f"sensor.end_{n}": np.mean(tail[-n:], axis=0) for n in END_LENGTHS if len(tail) >= n}
+        return {"sensor.end": np.concatenate(tail)} if len(tail) == END_TOKENS else {}
 
     def _fills(self, at: int, token: LiveToken) -> bool:
         """Whether the crater may be being filled: late, and the robot stands; late alone where nobody measures."""
@@ -235,12 +242,14 @@ class LiveStretches:
 
 def _stretches(group: str, sums: _Sums) -> dict[str, Array]:
     found: dict[str, Array] = {}
-    for length in LENGTHS:
+    as_it_is, as_it_changes = LENGTHS.get(group, ()), CHANGE_LENGTHS.get(group, ())
+    for length in sorted({*as_it_is, *as_it_changes}):
         stretch = sums.stretch(length)
         if stretch is None:
             continue
         total, n = stretch
-        found[f"{group}.{length}"] = total / n
-        if length in CHANGE_LENGTHS and sums.total is not None and sums.count - n >= BEFORE_TOKENS:
+        if length in as_it_is:
+            found[f"{group}.{length}"] = total / n
+        if length in as_it_changes and sums.total is not None and sums.count - n >= BEFORE_TOKENS:
             found[f"{group}.change_{length}"] = total / n - (sums.total - total) / (sums.count - n)
     return found

@@ -8,6 +8,8 @@ from edged.bench.corruption import bench_corruption
 from edged.bench.detect import bench_detect
 from edged.bench.far import bench_far
 from edged.bench.incremental import bench_incremental
+from edged.bench.latency import bench_latency
+from edged.bench.live import bench_live
 from edged.bench.real import bench_real
 from edged.bench.scan import bench_scan
 
@@ -18,6 +20,8 @@ bench_app.command("battery")(bench_battery)
 bench_app.command("cell")(cell)
 bench_app.command("corruption")(bench_corruption)
 bench_app.command("detect")(bench_detect)
+bench_app.command("latency")(bench_latency)
+bench_app.command("live")(bench_live)
 bench_app.command("real")(bench_real)
 bench_app.command("incremental")(bench_incremental)
 bench_app.command("scan")(bench_scan)
