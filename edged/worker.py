@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from edged.endpoints import EndpointError, bind
 from edged.logs import configure_logging
 from edged.scoring import refusal
+from edged.warm_up import warm_up
 from edged.worker_link import (
     LinkError,
     chunk_of,
@@ -173,12 +174,14 @@ class _Worker:
 def _load_models(settings: WorkerSettings) -> tuple[dict[str, Detector], dict[str, str]]:
     """Each model once, however many programs use it; program → detector, and program → why there is none."""
     loaded: dict[str, Detector | ModelError] = {}
-    for model in dict.fromkeys(settings.models.values()):
+    programs = {model: program for program, model in settings.models.items()}
+    for model, program in programs.items():
         start = time.monotonic()
         try:
             found = load_detector(model, settings.device, settings.threads, settings.cache_dir)
             loaded[model] = found
             log.info("model loaded", model=model, model_id=found.model_id, seconds=round(time.monotonic() - start, 3))
+            warm_up(found, program)
         except ModelError as error:
             loaded[model] = error
             log.error("model not loaded", model=model, error=str(error))

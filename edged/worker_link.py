@@ -1,8 +1,8 @@
 """What daemon and worker say to each other: frames `[msgpack header, raw bytes…]` over a private ipc socket.
 
 Daemon → worker: begin, push, prepare, finish, drop, stop. Worker → daemon: ready, alive, live, score. Both ends are
-the same version of edged, so there is no schema number; what comes in is validated all the same, because a scoring process
-that runs on broken memory must not be believed.
+the same version of edged, so there is no schema number; what comes in is validated all the same, because a scoring
+process that runs on broken memory must not be believed.
 """
 
 import dataclasses

@@ -30,6 +30,8 @@ LEAST_SPREAD = 0.02
 """Of a feature's spread over all programs: what a program holds constant must not blow up."""
 PREFIXES = 8
 """Random prefixes of each good that standardise the two signals."""
+MIN_SESSIONS = 3
+"""For the result path, whose directions are chosen out of fold within a fold."""
 MIN_GOODS = 8
 """Of a name; with fewer it is left out."""
 
@@ -188,14 +190,14 @@ def _fit_path(goods: _Goods) -> tuple[ResultPath | None, dict[str, Standard], di
         [i for i, good in enumerate(goods.each) if good.result is not None and good.path and good.body is not None],
         np.int64,
     )
-    if len(have) < MIN_GOODS or len(np.unique(goods.session[have])) < 2:
+    if len(have) < MIN_GOODS or len(np.unique(goods.session[have])) < MIN_SESSIONS:
         return None, {}, {}
     own = goods.take(have)
     body = np.stack([good.body for good in own.each if good.body is not None])
     result = np.stack([good.result for good in own.each if good.result is not None])
 
     def fit(some: NDArray[np.int64]) -> ResultPath:
-        return fit_result_path(body[some], result[some], own.program[some], own.programs)
+        return fit_result_path(body[some], result[some], own.program[some], own.session[some], own.programs)
 
     standards, held = {}, {}
     for name in sorted({name for good in own.each for name in good.path}):

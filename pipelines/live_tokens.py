@@ -37,8 +37,8 @@ HEAD_TOKENS = 8
 """Ignition: here every token is compared with the goods' tokens of the same place."""
 LENGTHS: Mapping[str, tuple[int, ...]] = {"sensor": (1, 3, 5, 10), "waves": (1, 3, 5, 10)}
 CHANGE_LENGTHS: Mapping[str, tuple[int, ...]] = dict.fromkeys(("sensor", "waves", "mel", "video"), (3, 5, 10))
-"""Sound and picture only as they change: where microphone and lamp stand differs from session to session. An arc's own
-clicks make its loudness jump by itself, so that only the head is judged by it."""
+"""Sound and picture only as they change: where microphone and lamp stand differs from session to session. An arc's
+own clicks make its loudness jump by itself, so that only the head is judged by it."""
 LONGEST = 10
 END_TOKENS = 3
 END_FEATURES = tuple(
@@ -168,7 +168,7 @@ class LiveStretches:
 
     "GROUP.head": the token itself, while the arc settles. "GROUP.L": mean of the last L tokens of the body.
     "GROUP.change_L": the same less the mean of the body before. "sensor.end": `END_FEATURES` of the last tokens
-    before the current went out. While the robot stands and fills the crater nothing is told: the end tells of all of it.
+    before the current went out. While the robot stands and fills the crater nothing is told: the end tells of it.
 
     Args:
         shortest: tokens of the program's shortest good seam; nothing is filled long before.

@@ -147,8 +147,8 @@ def latency_markdown(report: Mapping[str, Any]) -> str:
     lines = [
         f"Made by `{report['command']}`: the virtual cell on its real transports and the daemon at real time, on "
         f"{machine['cores']} cores with ingest, recording and the cell's own rendering on them (load "
-        f"{machine['load_1min_before']:.1f} before it began); model {report['model_id']}. The published 268 ms of such a "
-        "verdict used a GPU, and larger backbones.",
+        f"{machine['load_1min_before']:.1f} before it began); model {report['model_id']}. The published 268 ms of "
+        "such a verdict used a GPU, and larger backbones.",
         "",
         "| what | n | median ms | 99 % ms | bar ms |",
         "|---|---|---|---|---|",

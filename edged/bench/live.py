@@ -1,9 +1,9 @@
 """`edged bench live`: how soon the live score warns of a fault, at its false-alarm budget, against the oracle.
 
-In bulk, on a corpus of simulated seams whose truth says when each fault began: the live part is fitted on the goods of
-train and fit, its thresholds come from the calibration goods, false alarms are counted on the test goods and delays on
-the defects. A delay runs from the fault's onset to the end of the first 100 ms that warns; an alarm before the onset is
-none. It goes on from there to the subscriber by what `edged bench latency` measures.
+In bulk, on a corpus of simulated seams whose truth says when each fault began: the live part is fitted on the goods
+of train and fit, its thresholds come from the calibration goods, false alarms are counted on the test goods and
+delays on the defects. A delay runs from the fault's onset to the end of the first 100 ms that warns; an alarm before
+the onset is none. It goes on from there to the subscriber by what `edged bench latency` measures.
 """
 
 import dataclasses
@@ -124,12 +124,13 @@ def live_markdown(report: Mapping[str, Any]) -> str:
     far = report["false_alarms"]
     lines = [
         f"Made by `{report['command']}` ({report['corpus']}, {report['train']} goods fitted, {report['calibration']} "
-        f"calibrated, {far['n']} good and {report['defects']} defective seams tested; nobody looked at corpora 1 and 2 while it was built).",
+        f"calibrated, {far['n']} good and {report['defects']} defective seams tested). It was built on corpus 0 alone.",
         "",
         f"At a budget of {far['budget']:.0%} of good seams that warn anywhere, {far['value']:.1%} of the test goods did "
         f"(95 % {far['ci'][0]:.1%}–{far['ci'][1]:.1%}). Over all severities that the oracle knows within {SOON_S} s the "
         f"median delay is {_seconds(report['median_delay_s'])} (bar {report['bar_s']} s); by itself "
-        f"{report['severities_within_bar']} of {report['severities']} of them are within the bar. –: half of the seams never warned.",
+        f"{report['severities_within_bar']} of {report['severities']} of them are within the bar. –: half of the "
+        "seams never warned.",
         "",
         "| fault | severity | n | oracle, median s | live score, median s | warned |",
         "|---|---|---|---|---|---|",
