@@ -21,7 +21,7 @@ from edged.recording import SeamRecordingError
 from edged.ring import ImageRing, Ring, make_ring
 from edged.scoring import LiveReply, ScoreReply
 from edged.types import PartVerdict, Verdict
-from pipelines.window import Score, Seam, SeamWindow
+from pipelines.window import LivePoint, Score, Seam, SeamWindow
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -167,6 +167,7 @@ class FakeScorer:
         self.dropped: list[str] = []
         self.replies: list[ScoreReply] = []
         self.prepared: list[SeamWindow] = []
+        self.points: list[LiveReply] = []
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         self.begun.append(seam)
@@ -187,7 +188,8 @@ class FakeScorer:
         self.dropped.append(seam_id)
 
     def live(self) -> list[LiveReply]:
-        return []
+        points, self.points = self.points, []
+        return points
 
     def poll(self) -> list[ScoreReply]:
         replies, self.replies = self.replies, []
@@ -275,6 +277,7 @@ class Cell:
         self.clock = ManualClock(T0)
         self.verdicts: list[Verdict] = []
         self.parts: list[PartVerdict] = []
+        self.live: list[tuple[str, LivePoint]] = []
         self.replies: list[dict[str, Any]] = []
         self.order: list[str] = []
         numbers = itertools.count(1)
@@ -288,6 +291,7 @@ class Cell:
             self.parts.append,
             utc_ns=lambda now_ns: now_ns + 1_700_000_000 * S,
             new_id=new_id or (lambda: f"seam-{next(numbers)}"),
+            on_live=lambda seam, point: self.live.append((seam.seam_id, point)),
         )
         self._queue: list[tuple[int, int, Chunk | dict[str, Any]]] = []
         self._count = itertools.count()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from edged.types import Label, PartSeam, PartVerdict, Verdict
-from pipelines.window import Integrity, Score, Seam, TimelinePoint
+from pipelines.window import Integrity, LivePoint, Score, Seam, TimelinePoint
 
 
 def a_score(**changes: Any) -> Score:
@@ -22,6 +22,14 @@ def a_score(**changes: Any) -> Score:
         "stage_ms": {"head": 1.0},
     }
     return Score(**(fields | changes))
+
+
+def a_point(**changes: Any) -> LivePoint:
+    """A point of the live score after 0.3 s."""
+    fields: dict[str, Any] = {
+        "t_s": 0.3, "mm": 1.8, "mm_is_nominal": False, "raw": 1.2, "score": 0.4, "components": {"s_P": 0.9}
+    }  # fmt: skip
+    return LivePoint(**(fields | changes))
 
 
 def a_verdict(seam_id: str = "01J", program: str = "T1", **changes: Any) -> Verdict:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from drivers.base import Chunk
+from edged.scoring import LiveReply
 from edged.types import Label
-from tests.support.cell import MS, Cell, FakeRecorder, FakeScorer, S, config, t
+from tests.support.cell import MS, Cell, FakeRecorder, FakeScorer, S, config, stream_chunks, t
+from tests.support.verdicts import a_point
 
 
 def one_seam(cell: Cell, view_s: float | None = 4.5) -> Cell:
@@ -143,3 +145,60 @@ def test_shutdown_interrupts_open_seams() -> None:
     }
     assert cell.recorder.finished["seam-1"]["reason"] == "interrupted"
     assert cell.engine.open_seams() == []
+
+
+def test_all_but_the_last_view_is_worked_on_before_it_comes() -> None:
+    cell = Cell(config({"fillet": {"views": ["top", "side"]}}, views=TWO_VIEWS))
+    cell.say(0.5, "expect", program="fillet", part_id="P1", seam_ref="A")
+    cell.weld([(2.0, 4.0)], to_s=12.0)
+    cell.say(5.0, "view", seam_ref="A", view="top")
+    cell.say(6.0, "view", seam_ref="A", view="side")
+    cell.run(5.0)
+    (early,) = cell.scorer.prepared
+    assert early.seam.arcs == ((t(2.0), t(4.0)),)
+    assert early.views == {}
+    cell.run(5.9)
+    assert [sorted(window.views) for window in cell.scorer.prepared] == [[], ["top"]]
+    assert cell.scorer.windows == []
+    cell.run(12.0)
+    assert len(cell.scorer.prepared) == 2
+    (asked,) = cell.scorer.windows
+    assert sorted(asked.views) == ["side", "top"]
+    assert asked.integrity == early.integrity
+    assert cell.verdict.label is Label.OK
+
+
+TWO_VIEWS = {name: {"stream": "result_camera", "settle_ms": 100.0} for name in ("top", "side")}
+
+
+def test_a_stream_that_is_late_changes_what_was_prepared() -> None:
+    """The microphone's last half second comes after the process has been given up waiting for."""
+    cell = Cell()
+    cell.say(0.5, "expect", program="fillet", part_id="P1", seam_ref="A")
+    cell.weld([(2.0, 4.0)], to_s=12.0, streams=["welder", "arc_camera", "result_camera"])
+    late = [chunk for chunk in stream_chunks(cell.specs["mic"], [(2.0, 4.0)], 0.0, 4.4)]
+    for chunk in late:
+        delay_ns = 2 * S if chunk.t_ns > t(3.5) else 0
+        cell.add(dataclasses.replace(chunk, arrival_ns=chunk.arrival_ns + delay_ns))
+    cell.say(7.0, "view", seam_ref="A", view="top")
+    cell.run(12.0)
+    (asked,) = cell.scorer.windows
+    assert cell.scorer.prepared[0].integrity["mic"].coverage < 0.8
+    assert asked.integrity["mic"].coverage == pytest.approx(1.0, abs=1e-3)
+
+
+def test_points_of_open_seams_are_told_and_those_of_others_are_not() -> None:
+    cell = Cell()
+    cell.say(0.5, "expect", program="fillet", part_id="P1", seam_ref="A")
+    cell.weld([(2.0, 4.0)], to_s=12.0)
+    cell.run(3.0)
+    points = a_point(), a_point(t_s=0.4)
+    cell.scorer.points = [LiveReply("seam-1", points), LiveReply("nobody's", points)]
+    cell.run(4.0)
+    assert cell.live == [("seam-1", points[0]), ("seam-1", points[1])]
+    cell.say(4.5, "view", seam_ref="A", view="top")
+    cell.run(12.0)
+    assert cell.verdict.label is Label.OK  # a live score never decides
+    cell.scorer.points = [LiveReply("seam-1", points)]
+    cell.run(13.0)
+    assert len(cell.live) == 2

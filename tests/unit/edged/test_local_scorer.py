@@ -29,6 +29,7 @@ class CountingSeam:
         return [LivePoint(0.1 * self.n, None, True, 1.0, None, {})]
 
     def prepare(self, window: SeamWindow) -> None:
+        _maybe_refuse("prepare", self.refuse)
         self.prepared += 1
 
     def finish(self, window: SeamWindow) -> Score:
@@ -102,3 +103,22 @@ def test_features_are_collected_instead_of_scored() -> None:
     assert (reply.score, reply.reason) == (None, "collecting")
     assert collector.features["seam"].tokens == 5
     assert collector.failed == {}
+
+
+def test_points_come_as_the_seam_is_pushed_and_only_once() -> None:
+    scorer = LocalScorer({"p1": CountingDetector()})
+    scorer.begin(cell.seam(), cell.STREAMS)
+    scorer.push("seam", CHUNKS[0])
+    (reply,) = scorer.live()
+    assert (reply.seam_id, [point.t_s for point in reply.points]) == ("seam", [0.1])
+    assert scorer.live() == []
+
+
+def test_what_cannot_be_prepared_is_the_seams_answer() -> None:
+    scorer = LocalScorer({"p1": CountingDetector("prepare")})
+    scorer.begin(cell.seam(), cell.STREAMS)
+    scorer.prepare(WINDOW)
+    scorer.finish(WINDOW)
+    (reply,) = scorer.poll()
+    assert (reply.score, reply.reason) == (None, "worker_failed")
+    assert "no prepare today" in reply.detail

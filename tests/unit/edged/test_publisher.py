@@ -15,8 +15,9 @@ import zmq
 from edged.endpoints import EndpointError, bind, ipc_path
 from edged.journal import Journal
 from edged.publisher import Publisher
-from edged.wire import HealthMessage, HeartbeatMessage, decode
-from tests.support.verdicts import a_part, a_verdict
+from edged.wire import HealthMessage, HeartbeatMessage, TimePair, decode
+from edged.wire_encode import encode_live
+from tests.support.verdicts import a_part, a_point, a_verdict
 
 DOC = Path(__file__).parents[3] / "docs" / "verdict.md"
 Subscribe = Callable[..., Any]
@@ -169,3 +170,18 @@ def test_the_subscriber_of_the_docs_works(context: Any, journal: Journal) -> Non
 
 def _take(socket: Any, count: int) -> list[list[bytes]]:
     return [socket.recv_multipart() for _ in range(count)]
+
+
+def test_a_live_score_reaches_who_listens_and_no_late_joiner(
+    context: Any, journal: Journal, subscribe: Subscribe
+) -> None:
+    publisher = Publisher(context, "tcp://127.0.0.1:*", ())
+    early = subscribe(publisher, b"live")
+    message = encode_live(a_verdict().seam, a_point(), TimePair.now(), is_simulated=True)
+    publisher.live(message)
+    assert decode(*early.recv_multipart()) == message
+    late = subscribe(publisher, b"")
+    publisher.heartbeat(HeartbeatMessage(journal_id="j", last_sequence=0, state="ok", utc_ns=1))
+    assert late.recv_multipart()[0] == b"heartbeat"
+    assert publisher.published == journal.last_sequence == 0
+    publisher.close()

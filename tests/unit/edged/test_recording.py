@@ -236,3 +236,24 @@ def _run_child(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
         cwd=here.parents[2],
         env={**os.environ, "PYTHONPATH": str(here.parents[2])},
     )
+
+
+def test_a_recording_is_brought_to_disk_ahead_of_its_end(tmp_path: Path) -> None:
+    recorder = SeamRecorder(tmp_path, header)
+    recorder.begin(make_seam("A"), SPECS, 0)
+    recorder.chunk("A", noise(0))
+    before = (tmp_path / "A.open").stat().st_size
+    recorder.sync("A")
+    assert (tmp_path / "A.open").stat().st_size > before
+    recorder.finish(make_seam("A", ((2 * S, 4 * S),)), {"label": "OK"}, 5 * S)
+    recorder.close()
+    assert len(list(RecordingReader(tmp_path / "A.mcap").events())) == 1
+
+
+def test_a_manifest_that_cannot_be_written_is_the_seams_failure(tmp_path: Path) -> None:
+    recorder = SeamRecorder(tmp_path, header)
+    recorder.begin(make_seam("A"), SPECS, 0)
+    (tmp_path / MANIFEST).mkdir()
+    with pytest.raises(SeamRecordingError, match="A.open"):
+        recorder.finish(make_seam("A", ((2 * S, 4 * S),)), {"label": "OK"}, 5 * S)
+    assert recordings(tmp_path) == []

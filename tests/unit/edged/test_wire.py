@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from edged import wire, wire_encode
 from edged.types import REASONS, Health, Label
 from pipelines.window import TimelinePoint
-from tests.support.verdicts import a_part, a_score, a_verdict
+from tests.support.verdicts import a_part, a_point, a_score, a_verdict
 
 PAIR = wire.TimePair(monotonic_ns=0, utc_ns=1_800_000_000_000_000_000)
 DOC = Path(__file__).parents[3] / "docs" / "verdict.md"
@@ -67,6 +67,17 @@ def test_part_round_trip() -> None:
     message = wire.decode(b"part", wire.pack(wire_encode.encode_part(a_part(Label.NOK, "seam_nok"), "j", 3)))
     assert isinstance(message, wire.PartMessage)
     assert (message.label, message.sequence, message.seams[0].label) == (Label.NOK, 3, Label.NOK)
+
+
+def test_live_round_trip_keeps_monotonic_time_inside() -> None:
+    seam = a_verdict().seam
+    sent = wire_encode.encode_live(seam, a_point(mm=math.nan, without=("audio",)), PAIR, is_simulated=True)
+    message = wire.decode(b"live", wire.pack(wire.as_map(sent)))
+    assert message == sent
+    assert isinstance(message, wire.LiveMessage)
+    assert (message.mm, message.score, message.raw_score, message.without) == (None, 0.4, 1.2, ["audio"])
+    assert message.until_utc_ns == PAIR.utc(seam.arc_on_ns) + 300_000_000
+    assert "label" not in wire.as_map(sent)
 
 
 def test_health_keeps_monotonic_time_inside() -> None:
@@ -134,6 +145,7 @@ def test_time_pair_converts() -> None:
         ("## `health`", wire.HealthMessage, {"schema"}),
         ("Each value of `streams`", wire.StreamHealthMessage, set()),
         ("## `heartbeat`", wire.HeartbeatMessage, {"schema"}),
+        ("## `live`", wire.LiveMessage, {"schema"}),
     ],
 )
 def test_every_field_is_documented(heading: str, model: type[BaseModel], also: set[str]) -> None:

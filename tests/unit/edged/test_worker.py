@@ -22,6 +22,8 @@ from edged.worker_link import (
     LinkError,
     chunk_of,
     header_of,
+    live_header,
+    live_of,
     pack_header,
     push_frames,
     score_map,
@@ -31,7 +33,7 @@ from edged.worker_link import (
 )
 from pipelines.window import Gap, Integrity, ResultView, Seam, SeamFrame, SeamWindow
 from tests.support.models import write_band_model
-from tests.support.verdicts import a_score
+from tests.support.verdicts import a_point, a_score
 
 SPEC = StreamSpec("w", "welder", 1000.0, (2,), "int16", ("current", "voltage"), ("A", "V"), (0.1, 0.01), (0.0, 0.0))
 CLOCK = ClockParams(0, 0, 1e6)
@@ -378,3 +380,25 @@ def _without_arrays(window: SeamWindow) -> SeamWindow:
 
 def _wire(frames: list[Any]) -> Any:
     return header_of(frames[0]), *(bytes(memoryview(frame)) for frame in frames[1:])
+
+
+def test_points_of_the_live_score_go_over_the_link_and_broken_ones_do_not() -> None:
+    points = a_point(), a_point(score=None, mm=None, without=("video",))
+    assert live_of(header_of(pack_header(live_header("a", points)))) == points
+    for wrong in (a_point(raw=float("nan")), a_point(components={"s_P": float("inf")})):
+        with pytest.raises(LinkError, match="live, 0.3 s after arc-on"):
+            live_of(header_of(pack_header(live_header("a", [wrong]))))
+    with pytest.raises(LinkError, match="live"):
+        live_of({"op": "live", "seam_id": "a"})
+
+
+def test_a_seam_is_prepared_and_then_scored_the_same(start: Start) -> None:
+    client = start()
+    window = _begin(client, "a")
+    client.prepare(window)
+    client.finish(window)
+    (reply,) = _until(client, lambda replies: len(replies) == 1)
+    assert reply.score is not None
+    assert reply.score.score == pytest.approx(0.5, abs=1e-3)
+    assert reply.score.stage_ms["worker_prepare"] > 0
+    assert client.live() == []
