@@ -156,6 +156,8 @@ def _fit_part(name: str, goods: _Goods, places: int) -> tuple[tuple[Gaussian, St
         values = np.concatenate([rows[i][1] for i in some])
         if is_head:
             return _fit_head(np.concatenate([rows[i][0] for i in some]), values, owner, goods.programs)
+        if ".start_" in name:
+            return _fit_once_a_seam(values, owner, goods.programs)
         return fit_gaussian(values, owner, goods.programs, least=LEAST_SPREAD)
 
     def measure(gaussian: Gaussian, i: int) -> Array:
@@ -182,6 +184,15 @@ def _fit_head(at: NDArray[np.int64], values: Array, owner: NDArray[np.int64], pr
     zero = np.zeros((programs, values.shape[1]))
     around = fit_gaussian(values - mean[owner, at], owner, programs, mean=zero, least=LEAST_SPREAD)
     return Gaussian(mean, around.whiten)
+
+
+def _fit_once_a_seam(values: Array, owner: NDArray[np.int64], programs: int) -> Gaussian:
+    """Each program's mean, and the covariance around them of all programs: one row a seam is too few for its own."""
+    pooled = values.mean(0)
+    mean = np.stack([values[owner == p].mean(0) if (owner == p).any() else pooled for p in range(programs)])
+    zero = np.zeros((1, values.shape[1]))
+    around = fit_gaussian(values - mean[owner], np.zeros(len(owner), np.int64), 1, mean=zero, least=LEAST_SPREAD)
+    return Gaussian(mean, np.repeat(around.whiten, programs, axis=0))
 
 
 def _fit_path(goods: _Goods) -> tuple[ResultPath | None, dict[str, Standard], dict[str, Array]]:

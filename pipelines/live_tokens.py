@@ -35,6 +35,8 @@ GROUP_KINDS: Mapping[str, str] = {
 """Group of features → the kind of stream it needs."""
 HEAD_TOKENS = 8
 """Ignition: here every token is compared with the goods' tokens of the same place."""
+START_TOKENS = (3, 7)
+"""Ends of the means from token 1 on that say early what is wrong from the start."""
 LENGTHS: Mapping[str, tuple[int, ...]] = {"sensor": (1, 3, 5, 10), "waves": (1, 3, 5, 10)}
 CHANGE_LENGTHS: Mapping[str, tuple[int, ...]] = dict.fromkeys(("sensor", "waves", "mel", "video"), (3, 5, 10))
 """Sound and picture only as they change: where microphone and lamp stand differs from session to session. An arc's
@@ -166,9 +168,10 @@ class _Sums:
 class LiveStretches:
     """One open seam. `add` gives what of it can be judged now: name → `(D,)`.
 
-    "GROUP.head": the token itself, while the arc settles. "GROUP.L": mean of the last L tokens of the body.
-    "GROUP.change_L": the same less the mean of the body before. "sensor.end": `END_FEATURES` of the last tokens
-    before the current went out. While the robot stands and fills the crater nothing is told: the end tells of it.
+    "GROUP.head": the token itself, while the arc settles; "GROUP.start_K": mean of tokens 1 to K, of all that there
+    are. "GROUP.L": mean of the last L tokens of the body. "GROUP.change_L": the same less the mean of the body
+    before. "sensor.end": `END_FEATURES` of the last tokens before the current went out. While the robot stands and
+    fills the crater nothing is told: the end tells of it.
 
     Args:
         shortest: tokens of the program's shortest good seam; nothing is filled long before.
@@ -178,6 +181,7 @@ class LiveStretches:
         self._late = shortest - BEFORE_TOKENS
         self._sums = {group: _Sums() for group in GROUP_KINDS}
         self._tail: deque[Array] = deque(maxlen=END_TOKENS)
+        self._start: dict[str, list[Array]] = {}
         self._speed = (0.0, 0)
         self.count = 0
         """Tokens so far."""
@@ -194,7 +198,7 @@ class LiveStretches:
         if sensor is not None:
             self._tail.append(sensor[list(END_FEATURES)])
         if at < HEAD_TOKENS:
-            return {f"{group}.head": value for group, value in token.values.items()}
+            return self._head(at, token)
         if self._fills(at, token):
             return {}
         found: dict[str, Array] = {}
@@ -202,6 +206,15 @@ class LiveStretches:
             sums.add(token.values.get(group))
             if group in token.values:
                 found |= _stretches(group, sums)
+        return found
+
+    def _head(self, at: int, token: LiveToken) -> dict[str, Array]:
+        found = {f"{group}.head": value for group, value in token.values.items()}
+        for group, value in token.values.items():
+            if at:
+                self._start.setdefault(group, []).append(value)
+        if at in START_TOKENS:
+            found |= {f"{group}.start_{at}": np.mean(values, axis=0) for group, values in self._start.items()}
         return found
 
     def body(self) -> Array | None:

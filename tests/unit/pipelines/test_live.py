@@ -88,16 +88,20 @@ def token(value: float, speed: float | None = 6.0, burning: bool = True) -> Live
 
 def test_stretches_are_means_and_changes_of_the_body_only() -> None:
     stretches = LiveStretches(shortest=1000)
-    for _ in range(HEAD_TOKENS):
-        assert stretches.add(token(100.0)).keys() == {"sensor.head"}
+    stretches.add(token(500.0))
+    found = [stretches.add(token(100.0)) for _ in range(HEAD_TOKENS - 1)]
+    assert found[0].keys() == {"sensor.head"}
+    assert [(k, f[name][0]) for k, f in enumerate(found, start=1) for name in f if "start" in name] == [
+        (3, 100.0), (7, 100.0)
+    ]  # fmt: skip
     for _ in range(10):
-        found = stretches.add(token(1.0))
-    assert found["sensor.3"][0] == 1.0
+        body = stretches.add(token(1.0))
+    assert body["sensor.3"][0] == 1.0
     for _ in range(3):
-        found = stretches.add(token(4.0))
-    assert found["sensor.3"][0] == 4.0
-    assert found["sensor.change_3"][0] == pytest.approx(3.0)
-    assert found["sensor.10"][0] == pytest.approx((7 * 1.0 + 3 * 4.0) / 10)
+        body = stretches.add(token(4.0))
+    assert body["sensor.3"][0] == 4.0
+    assert body["sensor.change_3"][0] == pytest.approx(3.0)
+    assert body["sensor.10"][0] == pytest.approx((7 * 1.0 + 3 * 4.0) / 10)
     assert stretches.travelled_mm == pytest.approx(0.6 * (HEAD_TOKENS + 13))
 
 
