@@ -176,7 +176,7 @@ def test_a_stream_that_is_late_changes_what_was_prepared() -> None:
     cell = Cell()
     cell.say(0.5, "expect", program="fillet", part_id="P1", seam_ref="A")
     cell.weld([(2.0, 4.0)], to_s=12.0, streams=["welder", "arc_camera", "result_camera"])
-    late = [chunk for chunk in stream_chunks(cell.specs["mic"], [(2.0, 4.0)], 0.0, 4.4)]
+    late = list(stream_chunks(cell.specs["mic"], [(2.0, 4.0)], 0.0, 4.4))
     for chunk in late:
         delay_ns = 2 * S if chunk.t_ns > t(3.5) else 0
         cell.add(dataclasses.replace(chunk, arrival_ns=chunk.arrival_ns + delay_ns))
