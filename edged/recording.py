@@ -127,7 +127,7 @@ class SeamRecorder:
         return self._folder / f"{seam_id}{RECORDING_SUFFIX}"
 
     def begin(self, seam: Seam, specs: Sequence[StreamSpec], now_ns: int) -> None:
-        """Open the seam's file; its name and header are on disk on return."""
+        """Open the seam's file; the disk works beside whoever calls on bringing its name and header down."""
         header = self._header()
         path = self._open_path(seam.seam_id)
         try:
@@ -140,7 +140,11 @@ class SeamRecorder:
             writer.metadata("seam", _seam_values(seam))
             if self._config is not None:
                 writer.metadata("config", self._config)
-            writer.sync()
+            writer.flush()
+            self._open[seam.seam_id].settling = self._beside.submit(settle)
+
+        def settle() -> None:
+            writer.settle()
             fsync_folder(self._folder)
 
         self._guarded(seam.seam_id, start)

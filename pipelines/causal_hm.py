@@ -262,7 +262,8 @@ class CausalHMScorer:
         detector.program(seam.program)
         self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
-        self._live = detector.live and detector.live.begin(seam, streams, self._extractor)
+        live = detector.live
+        self._live = None if live is None else live.begin(seam, streams, self._extractor)
         self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
         self._half: tuple[SeamFeatures, ProcessHalf] | None = None

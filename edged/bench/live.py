@@ -89,7 +89,7 @@ def figures_of(
 
     rate = false_alarm_rate([warned for warned, _ in goods], [session for _, session in goods])
     cells = sorted({(alarm.type, alarm.severity) for alarm in alarms})
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, severity in cells:
         own = [alarm.delay_s for alarm in alarms if (alarm.type, alarm.severity) == (name, severity)]
         known = oracle.get((name, severity))
