@@ -18,7 +18,7 @@ from edged.recording import recorded_config, recorded_seam
 from edged.ring import Ring, make_ring
 from edged.scoring import Scorer
 from edged.types import Verdict
-from pipelines.window import Seam
+from pipelines.window import LivePoint, Seam
 
 __all__ = [
     "EngineFactory",
@@ -53,7 +53,12 @@ Pace = Callable[[int], None]
 """Called with the recording's time before each event; waits as long as the user wants to."""
 
 
-def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None]) -> Engine:
+def replaying_engine(
+    setup: ReplaySetup,
+    scorer: Scorer,
+    on_verdict: Callable[[Verdict], None],
+    on_live: Callable[[Seam, LivePoint], None] = lambda seam, point: None,
+) -> Engine:
     """An engine that sees a recorded seam again: its config, clocks and id, recording nothing."""
     ids = iter([setup.seam.seam_id])
     return Engine(
@@ -68,6 +73,7 @@ def replaying_engine(setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[V
         # A recording holds one seam; should its current show a second arc beyond merging, that is another seam.
         lambda: next(ids, f"{setup.seam.seam_id}-next"),
         setup.header.calibration_id,
+        on_live,
     )
 
 

@@ -127,8 +127,8 @@ def live_markdown(report: Mapping[str, Any]) -> str:
         f"calibrated; {far['n']} good and {report['defects']} defective seams tested).",
         "",
         f"At a budget of {far['budget']:.0%} of good seams that warn anywhere, {far['value']:.1%} of the test goods "
-        f"did (95 % {far['ci'][0]:.1%}–{far['ci'][1]:.1%}). Over all severities that the oracle knows within {SOON_S} "
-        f"s the median delay is {_seconds(report['median_delay_s'])} s (bar {report['bar_s']} s); by itself "
+        f"did (95 % {far['ci'][0]:.1%}–{far['ci'][1]:.1%}). Over all severities that the oracle knows within "
+        f"{SOON_S} s the median delay is {_seconds(report['median_delay_s'])} s (bar {report['bar_s']} s); by itself "
         f"{report['severities_within_bar']} of {report['severities']} of them are within the bar. –: half of the "
         "seams never warned. A delay ends with the 100 ms that warn; delivery is measured above.",
         "",
