@@ -190,4 +190,5 @@ def _quantile(values: Sequence[float], q: float) -> float | None:
 
 
 def _command(seams: int, model: str, profiler: bool) -> str:
-    return f"edged bench latency --seams {seams} --model {model}" + " --profiler" * profiler
+    chosen = "" if model.startswith("demo") else " --model DIR"
+    return f"edged bench latency --seams {seams}{chosen}" + " --profiler" * profiler
