@@ -8,9 +8,9 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, StreamSpec
 from pipelines.window import Detector, ResultView, Seam, SeamScorer, SeamWindow, UnknownProgramError
@@ -74,5 +74,7 @@ def _chunk(spec: StreamSpec, number: int, rng: np.random.Generator) -> Chunk:
     return Chunk(spec.name, number, number * n, 0, 0, data.astype(spec.dtype), clock)
 
 
-def _jpeg(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _jpeg(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    import cv2  # in the worker only: the daemon imports this file's neighbours and must stay light
+
     return np.asarray(cv2.imencode(".jpg", rng.integers(0, 255, shape, dtype=np.uint8))[1], np.uint8).ravel()
