@@ -188,7 +188,8 @@ def test_features_of_another_version_are_refused(directory: Path, tmp_path: Path
 def test_the_model_is_a_few_megabytes_and_has_no_pickle(directory: Path) -> None:
     names = {p.name for p in directory.iterdir()}
     assert names == {
-        "model.safetensors", "model.toml", "thresholds.json", "setpoints.json", "report.md", "manifest.sha256"
+        "model.safetensors", "model.toml", "thresholds.json", "setpoints.json", "trained_on.json", "report.md",
+        "manifest.sha256",
     }  # fmt: skip
     assert sum(p.stat().st_size for p in directory.iterdir()) < 6_000_000
 
