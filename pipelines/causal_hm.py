@@ -11,8 +11,8 @@ has only the post-weld image and the head left. Three parts, after −log p(P, R
 
 Each is a z-score on held-out goods, the largest z of its signals. `raw = log(1 + exp(max z))` is the score: the
 same order as the largest z, and positive, so that `raw / threshold` is meaningful. A model directory holds
-`model.toml`, `model.safetensors` (heads only; the backbone comes with its package), `thresholds.json` and the
-manifest.
+`model.toml`, `model.safetensors` (heads only; the backbone comes with its package), `thresholds.json`, which seams
+taught it (`trained_on.json`) and the manifest.
 """
 
 import dataclasses
