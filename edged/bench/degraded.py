@@ -26,6 +26,7 @@ from edged.train import DEFAULT_CACHE
 from pipelines.metrics import auroc, false_alarm_rate
 
 if TYPE_CHECKING:
+    from edged.bench.detection.data import CorpusData
     from edged.bench.detection.scored import TestSeam
     from pipelines.features.extractor import SeamFeatures
 
@@ -106,9 +107,9 @@ def _measure(
         return Judged(score.raw, None if score.score is None else score.score >= 1.0)
 
     with progress_bars(console) as bars:
-        cases = list(
-            degraded_rows(data.testing(), data.seams, judge, lambda it: bars.track(it, description="missing"))
-        )
+        features, seams_of_all = _all_seams(data)
+        shown = functools.partial(bars.track, description="missing streams")
+        cases = list(degraded_rows(features, seams_of_all, judge, shown))
     if spoilt:
         rows = chosen_seams(planned, seams)
         few = only_seams(data, rows)
@@ -122,6 +123,16 @@ def _measure(
             twins = load_seams([planned.plans[i] for i in few.test], folder)
             cases.append(judged_row(said, few.seams, map(judge, twins)))
     return cases, detector.model_id
+
+
+def _all_seams(data: "CorpusData") -> tuple[list["SeamFeatures"], list["TestSeam"]]:
+    """The corpus' test seams, and every other good one too: none of them taught the delivered model."""
+    from edged.bench.detection.scored import TestSeam
+
+    others = np.setdiff1d(np.arange(len(data.features)), data.test)
+    more = [data.features[i] for i in others]
+    goods = [TestSeam(f.seam_id, f.program, f.session, "good") for f in more]
+    return [*data.testing(), *more], [*data.seams, *goods]
 
 
 def degraded_rows(
