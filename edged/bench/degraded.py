@@ -110,7 +110,6 @@ def _measure(
         features, seams_of_all = _all_seams(data)
         shown = functools.partial(bars.track, description="missing streams")
         cases = list(degraded_rows(features, seams_of_all, judge, shown))
-        )
     if spoilt:
         rows = chosen_seams(planned, seams)
         few = only_seams(data, rows)
