@@ -4,7 +4,8 @@ The waveform is looked at on several scales: the whole seam, sliding stretches o
 mid-seam), its last half second (crater), and how far a second of it leaves the seam's own course: a step within a
 seam is small against what seams differ by. Of sound only the last is asked, of the picture nothing: where a
 microphone and a lamp stand changes from session to session and is no weld's fault, and in some good seams what the
-camera sees jumps (ADR 0010). Each (group, scale) is a Gaussian of good welds; a sliding scale's figure is its maximum.
+camera sees jumps (ADR 0010). Each (group, scale) is a Gaussian of good welds; a sliding scale's figure is its
+maximum.
 
 The waveform below a millisecond tells most, and only as long as it is the arc's: where the current is noisier than a
 sensor of the program ever was, or logged too slowly for waveforms, "levels" stand in.
