@@ -2,9 +2,10 @@
 
 The waveform is looked at on several scales: the whole seam, sliding stretches of 3 s and 0.5 s (a fault may begin in
 mid-seam), its last half second (crater), and how far a second of it leaves the seam's own course: a step within a
-seam is small against what seams differ by. Of sound and picture only the last is asked: where a microphone and a lamp
-stand, and what lies on the lens, changes from session to session and is no weld's fault (ADR 0010). Each
-(group, scale) is a Gaussian of good welds; a sliding scale's figure is its maximum.
+seam is small against what seams differ by. Of sound only the last is asked, of the picture nothing: where a
+microphone and a lamp stand changes from session to session and is no weld's fault, and in some good seams what the
+camera sees jumps (ADR 0010). Each (group, scale) is a Gaussian of good welds; a sliding scale's figure is its
+maximum.
 
 The waveform below a millisecond tells most, and only as long as it is the arc's: where the current is noisier than a
 sensor of the program ever was, or logged too slowly for waveforms, "levels" stand in.
@@ -41,7 +42,9 @@ SLIDING = {"window_3s": 30, "window_05s": 5}
 EDGE_TOKENS = 5
 CHANGE_TOKENS = 10
 WAVEFORM_SCALES = ("seam", *SLIDING, "tail", "change_1s")
-SCALES = {"waveform": WAVEFORM_SCALES, "levels": WAVEFORM_SCALES} | dict.fromkeys(("audio", "places"), ("change_1s",))
+SCALES: Mapping[str, tuple[str, ...]] = {
+    "waveform": WAVEFORM_SCALES, "levels": WAVEFORM_SCALES, "audio": ("change_1s",), "places": ()
+}  # fmt: skip
 """Which scales of a group the score asks for; of every group `LIVE` is there, for the score while the arc burns."""
 LIVE = "window_05s"
 NOISE_FACTOR = 3.0

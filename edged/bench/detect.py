@@ -7,6 +7,7 @@ goes on where it was interrupted. The page and its pictures come from the report
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,7 +65,7 @@ def bench_detect(
         if not runs:
             raise ValueError(f"{work / 'runs'} holds no finished run of size {size.name}; leave out --report-only")
         known = json.loads(oracle.read_text(encoding="utf-8")) if oracle.exists() else None
-        said = {"command": _command(quick, small, seeds, primary), "quick": size is QUICK}
+        said = {"command": _command(quick, small, seeds, primary, corpus or ()), "quick": size is QUICK}
         report = detection_report(
             runs, known, said | _extras(work, notes), lambda text: console.print(f"[dim]{text}[/dim]")
         )
@@ -77,8 +78,9 @@ def bench_detect(
         raise typer.Exit(2) from error
 
 
-def _command(quick: bool, small: bool, seeds: int, primary: bool) -> str:
+def _command(quick: bool, small: bool, seeds: int, primary: bool, corpora: Sequence[int]) -> str:
     flags = ["--quick"] if quick else (["--small"] if small else []) + [f"--seeds {seeds}"]
+    flags += [f"--corpus {number}" for number in corpora]
     return " ".join(["edged bench detect --json docs/detection.json", *flags, *(["--primary"] if primary else [])])
 
 
