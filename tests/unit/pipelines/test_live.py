@@ -217,6 +217,6 @@ def test_live_and_verdict_thresholds_stand_side_by_side_and_old_files_stay(tmp_p
     table.save(tmp_path / "new.json")
     again = ThresholdTable.load(tmp_path / "new.json")
     assert again.find("m", "p", ["welder"]) == verdict
-    assert again.find("m", "p", ["welder"], LIVE_SIGNAL) == live
+    assert again.find("m", "p", ["welder"], signal=LIVE_SIGNAL) == live
     assert verdict.threshold_id != live.threshold_id
     assert verdict.threshold_id == dataclasses.replace(live, signal="score").threshold_id
