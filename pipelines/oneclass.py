@@ -51,6 +51,8 @@ NOISE_FACTOR = 3.0
 """Times the noisiest of the program's goods. An arc's inductance keeps its current smooth from sample to sample, so
 noise there is the sensor's: health says so, and the weld is judged by what noise does not move."""
 MOST_NOISE = "most_noise_a"
+NEVER_NOISY = 1e9
+"""A, where no good told its noise: a finite number, as models hold nothing else."""
 LEAST_SPREAD = 0.02
 """Of a feature's spread over all programs: what a program holds constant must not blow up."""
 STRIDE = 3
@@ -185,7 +187,7 @@ def _asked(process: Process, noisy: bool) -> tuple[str, ...]:
 
 
 def _most_noise(processes: Sequence[Process], program: NDArray[np.int64], programs: int) -> Array:
-    found = np.full(programs, np.inf)
+    found = np.full(programs, NEVER_NOISY)
     for p in range(programs):
         told = [one.noise_a for one, own in zip(processes, program, strict=True) if own == p]
         known = [noise for noise in told if noise is not None]

@@ -22,9 +22,9 @@ def _seeded(features: SeamFeatures, what: str) -> np.random.Generator:
 
 def without_sensor(features: SeamFeatures) -> SeamFeatures:
     """Waveforms and motion that never change: they are there and say nothing."""
-    return dataclasses.replace(
-        features, sensor=np.zeros_like(features.sensor), sensor_known=np.ones_like(features.sensor_known)
-    )
+    values = {name: np.zeros_like(getattr(features, name)) for name in ("sensor", "waves")}
+    known = {f"{name}_known": np.ones_like(getattr(features, f"{name}_known")) for name in values}
+    return dataclasses.replace(features, **values, **known, sensed={})
 
 
 def images_only(features: SeamFeatures) -> SeamFeatures:

@@ -135,7 +135,7 @@ def cell_live() -> Live:
         goods.append(extractor.finish(cell.window(rng, 2.35, session=f"s{i // 4}")))
     model = fit_live(goods, np.arange(16) // 4, fit_normaliser(goods))
     table = ThresholdTable()
-    table.add(calibrate("m", "p1", ALL, [1.0 + 0.1 * i for i in range(9)], 0.1, LIVE_SIGNAL))
+    table.add(calibrate("m", "p1", ALL, [1.0 + 0.1 * i for i in range(9)], 0.1, signal=LIVE_SIGNAL))
     return Live(model, "m", table)
 
 
@@ -209,7 +209,7 @@ def test_a_saved_live_part_scores_the_same_and_a_broken_one_is_named(model: Live
 
 def test_live_and_verdict_thresholds_stand_side_by_side_and_old_files_stay(tmp_path: Path) -> None:
     raw = [1.0 + 0.1 * i for i in range(99)]
-    verdict, live = (calibrate("m", "p", ["welder"], raw, 0.01, signal) for signal in ("score", LIVE_SIGNAL))
+    verdict, live = (calibrate("m", "p", ["welder"], raw, 0.01, signal=signal) for signal in ("score", LIVE_SIGNAL))
     table = ThresholdTable([verdict])
     table.save(tmp_path / "old.json")
     assert "signal" not in (tmp_path / "old.json").read_text()
@@ -217,6 +217,6 @@ def test_live_and_verdict_thresholds_stand_side_by_side_and_old_files_stay(tmp_p
     table.save(tmp_path / "new.json")
     again = ThresholdTable.load(tmp_path / "new.json")
     assert again.find("m", "p", ["welder"]) == verdict
-    assert again.find("m", "p", ["welder"], LIVE_SIGNAL) == live
+    assert again.find("m", "p", ["welder"], signal=LIVE_SIGNAL) == live
     assert verdict.threshold_id != live.threshold_id
     assert verdict.threshold_id == dataclasses.replace(live, signal="score").threshold_id

@@ -126,3 +126,11 @@ def test_it_survives_the_disk(fitted: ProcessOneClass) -> None:
     for bad in (process(np.random.default_rng(4), step=1.0), process(np.random.default_rng(4), hiss=8.0)):
         assert again.score(bad, 0)[0] == fitted.score(bad, 0)[0]
     assert again.parts.keys() == fitted.parts.keys()
+
+
+def test_without_a_told_noise_the_waveform_is_trusted_and_the_model_is_finite() -> None:
+    rng = np.random.default_rng(0)
+    goods = [dataclasses.replace(process(rng), noise_a=None) for _ in range(N)]
+    found, _ = fit_process(goods, np.zeros(N, np.int64), np.arange(N) * SESSIONS // N, 1)
+    assert all(np.isfinite(value).all() for value in found.tensors().values())
+    assert "waveform.seam" in found.score(process(rng, hiss=8.0), 0)[0]
