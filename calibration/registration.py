@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import minimize
 
 from calibration.files import CalibrationError
 from pipelines.scan_place import bead_ends
@@ -128,6 +125,8 @@ def register(
 
     `height_mm` `(rows, points)`; `scan`: its nominal place.
     """
+    from scipy.optimize import minimize
+
     rough = _Heights(height_mm, scan, length_mm, fine=False)
     _, dx, dy = _nearest(rough, _Photo(photo, area, COARSE_CELL_MM, length_mm, fine=False))
     whole = _Photo(photo, area, CELL_MM, length_mm, fine=False)
@@ -200,6 +199,8 @@ def register_all(
 
     Raises CalibrationError: too few parts, a scan that shows another bead, or one that runs the other way.
     """
+    from scipy import stats
+
     if len(parts) < LEAST_SEAMS:
         raise CalibrationError(f"{len(parts)} parts with photograph and scan, {LEAST_SEAMS} are needed")
     found = [register(photo, area, heights, scan, length_mm) for photo, heights in parts]
@@ -258,6 +259,8 @@ def _not_reversed(
 
 def _slow(picture: NDArray[Any], sigma: float, axis: int) -> NDArray[Any]:
     """What changes slowly along an axis."""
+    from scipy.ndimage import gaussian_filter1d
+
     return np.asarray(gaussian_filter1d(picture, sigma, axis=axis, mode="nearest"))
 
 
