@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from calibration.files import CalibrationError
 
@@ -163,6 +162,8 @@ def _fit(heights: Array, y: Array, axis: int, bounds: Sequence[int], steps_mm: S
 
 def _interval(errors_mm: Sequence[float], steps_mm: Sequence[float]) -> float | None:
     """Of the scale, from how the steps' means scatter: three parameters were fitted to them."""
+    from scipy import stats
+
     free = len(steps_mm) - 3
     spread = float(np.sum((np.asarray(steps_mm) - np.mean(steps_mm)) ** 2))
     if free < 1 or spread <= 0:

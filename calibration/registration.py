@@ -12,9 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import minimize
 
 from calibration.files import CalibrationError
 from pipelines.scan_place import bead_ends
@@ -36,6 +33,8 @@ LEAST_OVERLAP = 0.1
 LEAST_TOLD = 0.03
 """Share of the photograph's variance that the scan must tell, else they do not show the same bead."""
 LEAST_SEAMS = 5
+OUTLIER_MM = 0.8
+"""A part lies no further off in its fixture; beyond this, and three times the usual, another ripple was taken."""
 REVERSED_BETTER = 1.5
 
 Array = NDArray[np.float64]
@@ -126,6 +125,8 @@ def register(
 
     `height_mm` `(rows, points)`; `scan`: its nominal place.
     """
+    from scipy.optimize import minimize
+
     rough = _Heights(height_mm, scan, length_mm, fine=False)
     _, dx, dy = _nearest(rough, _Photo(photo, area, COARSE_CELL_MM, length_mm, fine=False))
     whole = _Photo(photo, area, CELL_MM, length_mm, fine=False)
@@ -198,6 +199,8 @@ def register_all(
 
     Raises CalibrationError: too few parts, a scan that shows another bead, or one that runs the other way.
     """
+    from scipy import stats
+
     if len(parts) < LEAST_SEAMS:
         raise CalibrationError(f"{len(parts)} parts with photograph and scan, {LEAST_SEAMS} are needed")
     found = [register(photo, area, heights, scan, length_mm) for photo, heights in parts]
@@ -209,10 +212,15 @@ def register_all(
             "part, is the scan's nominal place right to 2 mm?"
         )
     values = np.array([(r.along_mm, r.across_mm, r.turn_rad, r.stretch) for r in found])
+    values = values[_agreeing(values)]
+    if len(values) < LEAST_SEAMS:
+        raise CalibrationError(
+            f"{len(values)} of {len(found)} parts agree on where the scan lies, {LEAST_SEAMS} are needed; record more"
+        )
     middle = np.median(values, axis=0)
     spread = 1.4826 * np.median(np.abs(values - middle), axis=0)
     # Of a median: √(π/2) wider than of a mean; of few parts by Student's t.
-    wide = float(stats.t.ppf(0.975, len(found) - 1)) * np.sqrt(np.pi / 2 / len(found))
+    wide = float(stats.t.ppf(0.975, len(values) - 1)) * np.sqrt(np.pi / 2 / len(values))
     interval = wide * values.std(axis=0, ddof=1)
     along, across, turn, stretch = (float(v) for v in middle)
     first = length_mm / 2 + (scan[0] - length_mm / 2) * (1 + stretch) + along
@@ -221,9 +229,16 @@ def register_all(
         (float(interval[0]), float(interval[1])),
         float(interval[2]),
         (float(spread[0]), float(spread[1])),
-        len(found),
+        len(values),
         (first, scan[1] * (1 + stretch), scan[2]),
     )
+
+
+def _agreeing(values: Array) -> NDArray[np.bool_]:
+    """Parts `(n,)` that were not laid by a wrong ripple: those near the median of all, along and across."""
+    off = np.abs(values[:, :2] - np.median(values[:, :2], axis=0))
+    usual = 1.4826 * np.median(off, axis=0)
+    return np.asarray((off <= np.maximum(3 * usual, OUTLIER_MM)).all(axis=1))
 
 
 def _not_reversed(
@@ -244,6 +259,8 @@ def _not_reversed(
 
 def _slow(picture: NDArray[Any], sigma: float, axis: int) -> NDArray[Any]:
     """What changes slowly along an axis."""
+    from scipy.ndimage import gaussian_filter1d
+
     return np.asarray(gaussian_filter1d(picture, sigma, axis=axis, mode="nearest"))
 
 

@@ -149,6 +149,20 @@ class RecordingWriter:
 
         self._guarded(flush)
 
+    def flush(self) -> None:
+        """Close the current MCAP chunk and give the kernel everything so far; `settle` waits for the disk."""
+        self._guarded(self._flush)
+
+    def settle(self) -> None:
+        """Wait until the disk has what the kernel was given. Another thread may write meanwhile, but not close."""
+        try:
+            self._file.sync()
+        except OSError as error:
+            self._failed = str(error.strerror)
+            raise RecordingError(
+                f"{self._path}: the disk did not take it: {error.strerror}; look at the disk of {self._path.parent}"
+            ) from error
+
     def finish(self) -> None:
         """Write index and footer, wait for the disk and close. The recording is complete; it can be renamed."""
 

@@ -112,13 +112,6 @@ class Daemon:
         undo.callback(context.term)
         undo.callback((publisher := Publisher(context, config.net.verdicts, journal.last_per_program())).close)
         self._publisher = publisher
-        self._arming = ArmingDesk(config, journal)
-        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
-        for stale in (data_dir / "run").glob("worker-*.sock"):
-            stale.unlink()
-        undo.callback((worker := WorkerClient.from_config(config)).close)
-        self._worker = worker
-        self._arming.use_models(lambda: worker.health()["models"])
         self._streams = make_streams(config, inbox.put)
         for stream in self._streams.values():
             undo.callback(stream.stop)
@@ -126,6 +119,13 @@ class Daemon:
         self._calibration = calibration = read_cell_calibration(config, specs.values())
         for warning in calibration.warnings(config.calibration, time.time_ns()):
             log.warning("calibration", warning=warning)
+        self._arming = ArmingDesk(config, journal, calibration_id=calibration.calibration_id)
+        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
+        for stale in (data_dir / "run").glob("worker-*.sock"):
+            stale.unlink()
+        undo.callback((worker := WorkerClient.from_config(config)).close)
+        self._worker = worker
+        self._arming.use_models(lambda: worker.health()["models"])
         recorder = SeamRecorder(self._recordings, self._header, config_metadata(config), calibration.content())
         undo.callback(recorder.close)
         rings = {name: stream.ring for name, stream in self._streams.items()}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def latency_ms(message: dict[str, Any]) -> float | None:
+def latency_ms(message: Mapping[str, Any]) -> float | None:
     """Arrival of the last view at the driver → this subscriber, both on this host's clock."""
     inside_ms = message["latency_from_last_input_ms"]
     if inside_ms is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers.mcap_codec import RecordingReader
+from edged.cell_calibration import CellCalibration
 from edged.manifest import FEATURES_DATA, read_manifest
 from edged.recording import recorded_config, recordings
 from edged.replay_engine import replay_recording, replaying_engine
@@ -66,8 +67,11 @@ def _in_time_order(folder: Path, paths: list[Path], manifest: dict[str, dict[str
     return [found[i] for i in order]
 
 
-def rescore(path: Path, scorer: Scorer, model: str) -> Verdict:
-    """The armed verdict of a recorded seam when `scorer` scores it. Raises RecordingError."""
+def rescore(path: Path, scorer: Scorer, model: str, calibration: CellCalibration | None = None) -> Verdict:
+    """The armed verdict of a recorded seam when `scorer` scores it. Raises RecordingError.
+
+    `calibration`: instead of the one that it was recorded with.
+    """
     config = recorded_config(RecordingReader(path))
     if config is not None:
         programs = {
@@ -76,4 +80,6 @@ def rescore(path: Path, scorer: Scorer, model: str) -> Verdict:
         }
         config = config.model_copy(update={"programs": programs})
 
-    return replay_recording(path, lambda setup, say: replaying_engine(setup, scorer, say), config)
+    return replay_recording(
+        path, lambda setup, say: replaying_engine(setup, scorer, say), config, calibration=calibration
+    )

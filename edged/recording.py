@@ -10,7 +10,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,15 @@ class _Open:
     writer: RecordingWriter
     header: RecordingHeader
     synced_ns: int
+    settling: "Future[None] | None" = None
+    """The disk at work on what was flushed; nobody waits for it but who must."""
+
+    def settled(self) -> None:
+        """Wait for the disk where it is at work. Raises RecordingError where it failed."""
+        settling, self.settling = self.settling, None
+        if settling is not None:
+            settling.result()
+
     set_points: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -108,7 +117,7 @@ class SeamRecorder:
         self._folder = folder
         self._header = header
         self._open: dict[str, _Open] = {}
-        self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="manifest")
+        self._beside = ThreadPoolExecutor(max_workers=2, thread_name_prefix="recorder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -124,7 +133,7 @@ class SeamRecorder:
         return self._folder / f"{seam_id}{RECORDING_SUFFIX}"
 
     def begin(self, seam: Seam, specs: Sequence[StreamSpec], now_ns: int) -> None:
-        """Open the seam's file; its name and header are on disk on return."""
+        """Open the seam's file; the disk works beside whoever calls on bringing its name and header down."""
         header = self._header()
         path = self._open_path(seam.seam_id)
         try:
@@ -139,7 +148,11 @@ class SeamRecorder:
                 writer.metadata("config", self._config)
             if self._calibration:
                 writer.metadata("calibration", self._calibration)
-            writer.sync()
+            writer.flush()
+            self._open[seam.seam_id].settling = self._beside.submit(settle)
+
+        def settle() -> None:
+            writer.settle()
             fsync_folder(self._folder)
 
         self._guarded(seam.seam_id, start)
@@ -156,8 +169,15 @@ class SeamRecorder:
         self._guarded(seam_id, lambda: entry.writer.control(t_ns, message))
 
     def sync(self, seam_id: str) -> None:
-        """Bring to disk what there is of the seam, so that little is left to bring when its verdict waits."""
-        self._guarded(seam_id, self._entry(seam_id).writer.sync)
+        """Let the disk begin with what there is of the seam, so that little is left when its verdict waits."""
+        entry = self._entry(seam_id)
+
+        def begin() -> None:
+            entry.settled()
+            entry.writer.flush()
+            entry.settling = self._beside.submit(entry.writer.settle)
+
+        self._guarded(seam_id, begin)
 
     def complete(self, seam: Seam) -> None:
         """Note that all of the seam's inputs are in its file: from here on a crash costs no more than its scoring.
@@ -167,13 +187,14 @@ class SeamRecorder:
         entry = self._entry(seam.seam_id)
 
         def note() -> None:
+            entry.settled()
             entry.writer.sync()
             entry.writer.metadata("seam", _seam_values(seam))
 
         self._guarded(seam.seam_id, note)
 
     def tick(self, now_ns: int) -> None:
-        """Bring every file to disk that has not been there for a second.
+        """Bring every file to disk that has not been there for a second; the disk works beside whoever calls.
 
         Raises SeamRecordingError for the first seam that fails, after the others have been tried.
         """
@@ -183,7 +204,7 @@ class SeamRecorder:
                 continue
             entry.synced_ns = now_ns
             try:
-                self._guarded(seam_id, entry.writer.sync)
+                self.sync(seam_id)
             except SeamRecordingError as error:
                 failures.append(error)
         if failures:
@@ -198,6 +219,7 @@ class SeamRecorder:
         path = self.path(seam.seam_id)
 
         def complete() -> None:
+            entry.settled()
             entry.writer.metadata("seam", {**_seam_values(seam), "finished_ns": now_ns})
             entry.writer.metadata("verdict", verdict)
             # Before the rename: a line without a file is skipped by readers, a file without a line is not listed.
@@ -220,15 +242,17 @@ class SeamRecorder:
         entry = self._open.pop(seam_id, None)
         if entry is None:
             return
+        if entry.settling is not None:
+            wait([entry.settling])
         entry.writer.close()
         entry.writer.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Leave open seams as `.open` files; the next start reports them as interrupted."""
+        self._beside.shutdown()
         for entry in self._open.values():
             entry.writer.close()
         self._open.clear()
-        self._beside.shutdown()
 
     def _open_path(self, seam_id: str) -> Path:
         return self._folder / f"{seam_id}{OPEN_SUFFIX}"

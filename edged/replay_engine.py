@@ -25,7 +25,7 @@ from edged.scoring import Scorer
 from edged.sensor_baseline import SensorBaseline
 from edged.sensor_health import SensorHealth
 from edged.types import Mode, Verdict
-from pipelines.window import Seam
+from pipelines.window import LivePoint, Seam
 
 __all__ = [
     "EngineFactory",
@@ -69,7 +69,11 @@ Pace = Callable[[int], None]
 
 
 def replaying_engine(
-    setup: ReplaySetup, scorer: Scorer, on_verdict: Callable[[Verdict], None], judge: JudgeLike | None = None
+    setup: ReplaySetup,
+    scorer: Scorer,
+    on_verdict: Callable[[Verdict], None],
+    judge: JudgeLike | None = None,
+    on_live: Callable[[Seam, LivePoint], None] = lambda seam, point: None,
 ) -> Engine:
     """An engine that sees a recorded seam again: its config, calibrations, clocks and id, recording nothing."""
     ids = iter([setup.seam.seam_id])
@@ -87,6 +91,7 @@ def replaying_engine(
         setup.calibration,
         SensorHealth(SensorBaseline.of_recording(setup.sensor_baseline)),
         judge,
+        on_live,
     )
 
 

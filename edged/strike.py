@@ -90,12 +90,13 @@ def video_residual_ms(
     last_ns = min(arc_on_ns + SEARCH_NS["video"], arc_off_ns - round(exposure_ms * 1e6))
     near = [chunk for chunk in chunks if arc_on_ns - SEARCH_NS["video"] <= chunk.t_ns <= last_ns]
     frames = [((chunk.t_ns - arc_on_ns) / 1e6, rows) for chunk in near if (rows := _row_levels(chunk)) is not None]
-    if len(frames) < 2:
+    burning = [k for k, (t_ms, _) in enumerate(frames) if t_ms >= 0]
+    if len(frames) < 2 or not burning:
         return None
-    levels, where = _arc_levels([rows for _, rows in frames])
+    levels, where = _arc_levels([rows for _, rows in frames], burning)
     open_ms = exposure_ms - readout_ms  # of one row
     begins_ms = [t_ms + where * readout_ms for t_ms, _ in frames]
-    dark, bright = float(levels.min()), float(np.median(levels[len(levels) // 2 :]))
+    dark, bright = float(levels.min()), float(np.median(levels[burning]))
     if bright - dark < MIN_BRIGHTNESS_STEP:
         return None
     share = (levels - dark) / (bright - dark)
@@ -136,13 +137,13 @@ def _row_levels(chunk: Chunk) -> NDArray[np.float64] | None:
     return None if image is None else np.asarray(image.mean(axis=1), np.float64)
 
 
-def _arc_levels(frames: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], float]:
+def _arc_levels(frames: list[NDArray[np.float64]], burning: list[int]) -> tuple[NDArray[np.float64], float]:
     """Brightness of each frame where the arc lights it up, and how far down the image that is, 0–1.
 
     With a rolling shutter only the arc's own rows tell when it was lit: the rest is read out earlier or later.
     """
     rows = np.stack(frames)
-    lit = np.clip(np.median(rows[len(rows) // 2 :], axis=0) - rows[int(np.argmin(rows.mean(axis=1)))], 0.0, None)
+    lit = np.clip(np.median(rows[burning], axis=0) - rows[int(np.argmin(rows.mean(axis=1)))], 0.0, None)
     weight = np.square(lit)
     if weight.sum() <= 0:
         return rows.mean(axis=1), 0.5

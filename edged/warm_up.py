@@ -6,13 +6,14 @@ too long for a live score. Runs in the worker before it says that it is ready; n
 
 import dataclasses
 import time
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from drivers.base import Chunk, ClockParams, StreamSpec
-from pipelines.window import Detector, ResultView, Seam, SeamWindow
+from pipelines.window import Detector, ResultView, Seam, SeamScorer, SeamWindow, UnknownProgramError
 
 __all__ = ["warm_up"]
 
@@ -28,13 +29,15 @@ PHOTO_PX = (320, 960, 3)
 log = structlog.get_logger(__name__)
 
 
-def warm_up(detector: Detector, program: str) -> None:
-    """Push 1.3 s of steady noise of a seam of `program` and one photograph of it through the detector."""
+def warm_up(detector: Detector, programs: Sequence[str]) -> None:
+    """Push 1.3 s of steady noise of a seam, and a photograph of it, through the detector.
+
+    `programs`: those that it is configured for; the seam is of the first that it knows.
+    """
     begin = time.monotonic()
-    seam = Seam("warm-up", "none", "none", program, 0, travel_speed_mm_s=5.0)
     rng = np.random.default_rng(0)
     try:
-        scorer = detector.begin(seam, STREAMS)
+        seam, scorer = _begin(detector, programs)
         for number in range(round(ARC_S / BLOCK_S)):
             for spec in STREAMS:
                 scorer.push(_chunk(spec, number, rng))
@@ -44,9 +47,21 @@ def warm_up(detector: Detector, program: str) -> None:
         scorer.prepare(SeamWindow(done, STREAMS, {"top": view}, {}))
     except ValueError as error:
         # Such a seam need not suit every detector; the next one waits for what has not been warmed.
-        log.info("model not warmed up", model_id=detector.model_id, program=program, error=str(error))
+        log.info("model not warmed up", model_id=detector.model_id, error=str(error))
         return
     log.info("model warmed up", model_id=detector.model_id, seconds=round(time.monotonic() - begin, 3))
+
+
+def _begin(detector: Detector, programs: Sequence[str]) -> tuple[Seam, SeamScorer]:
+    """Raises ValueError as `Detector.begin` does, with what it says of the last program."""
+    *others, last = programs
+    for program in others:
+        try:
+            return _begin(detector, [program])
+        except UnknownProgramError:
+            continue  # its seams will be told so
+    seam = Seam("warm-up", "none", "none", last, 0, travel_speed_mm_s=5.0)
+    return seam, detector.begin(seam, STREAMS)
 
 
 def _chunk(spec: StreamSpec, number: int, rng: np.random.Generator) -> Chunk:
@@ -59,5 +74,7 @@ def _chunk(spec: StreamSpec, number: int, rng: np.random.Generator) -> Chunk:
     return Chunk(spec.name, number, number * n, 0, 0, data.astype(spec.dtype), clock)
 
 
-def _jpeg(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _jpeg(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    import cv2  # in the worker only: the daemon imports this file's neighbours and must stay light
+
     return np.asarray(cv2.imencode(".jpg", rng.integers(0, 255, shape, dtype=np.uint8))[1], np.uint8).ravel()

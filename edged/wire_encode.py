@@ -47,12 +47,7 @@ def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimeP
     message = VerdictMessage(
         journal_id=journal_id,
         sequence=sequence,
-        seam_id=seam.seam_id,
-        cell=_text(seam.cell),
-        torch=_text(seam.torch),
-        program=_text(seam.program),
-        part_id=_optional_text(seam.part_id),
-        seam_ref=_optional_text(seam.seam_ref),
+        **_whose(seam),
         pass_index=seam.pass_index,
         session=_optional_text(seam.session),
         label=verdict.label,
@@ -96,12 +91,7 @@ def encode_verdict(verdict: Verdict, journal_id: str, sequence: int, pair: TimeP
 def encode_live(seam: Seam, point: LivePoint, pair: TimePair, *, is_simulated: bool) -> LiveMessage:
     """A point of a seam's live score."""
     return LiveMessage(
-        seam_id=seam.seam_id,
-        cell=_text(seam.cell),
-        torch=_text(seam.torch),
-        program=_text(seam.program),
-        part_id=_optional_text(seam.part_id),
-        seam_ref=_optional_text(seam.seam_ref),
+        **_whose(seam),
         t_s=point.t_s,
         mm=_finite(point.mm),
         mm_is_nominal=point.mm_is_nominal,
@@ -164,6 +154,17 @@ def encode_health(health: Health, pair: TimePair) -> StreamHealthMessage:
         strike_ms=_finite(health.strike_ms),
         strikes=health.strikes,
     )
+
+
+def _whose(seam: Seam) -> dict[str, Any]:
+    return {
+        "seam_id": seam.seam_id,
+        "cell": _text(seam.cell),
+        "torch": _text(seam.torch),
+        "program": _text(seam.program),
+        "part_id": _optional_text(seam.part_id),
+        "seam_ref": _optional_text(seam.seam_ref),
+    }
 
 
 def _score_fields(score: Score | None) -> dict[str, Any]:

@@ -174,14 +174,13 @@ class _Worker:
 def _load_models(settings: WorkerSettings) -> tuple[dict[str, Detector], dict[str, str]]:
     """Each model once, however many programs use it; program → detector, and program → why there is none."""
     loaded: dict[str, Detector | ModelError] = {}
-    programs = {model: program for program, model in settings.models.items()}
-    for model, program in programs.items():
+    for model in dict.fromkeys(settings.models.values()):
         start = time.monotonic()
         try:
             found = load_detector(model, settings.device, settings.threads, settings.cache_dir)
             loaded[model] = found
             log.info("model loaded", model=model, model_id=found.model_id, seconds=round(time.monotonic() - start, 3))
-            warm_up(found, program)
+            warm_up(found, [program for program, used in settings.models.items() if used == model])
         except ModelError as error:
             loaded[model] = error
             log.error("model not loaded", model=model, error=str(error))

@@ -11,8 +11,8 @@ has only the post-weld image and the head left. Three parts, after −log p(P, R
 
 Each is a z-score on held-out goods, the largest z of its signals. `raw = log(1 + exp(max z))` is the score: the
 same order as the largest z, and positive, so that `raw / threshold` is meaningful. A model directory holds
-`model.toml`, `model.safetensors` (heads only; the backbone comes with its package), `thresholds.json` and the
-manifest.
+`model.toml`, `model.safetensors` (heads only; the backbone comes with its package), `thresholds.json`, which seams
+taught it (`trained_on.json`) and the manifest.
 """
 
 import dataclasses
@@ -269,7 +269,8 @@ class CausalHMScorer:
         detector.program(seam.program)
         self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
-        self._live = detector.live and detector.live.begin(seam, streams, self._extractor)
+        live = detector.live
+        self._live = None if live is None else live.begin(seam, streams, self._extractor)
         self._mamba: SensorState | None = None
         self._states: list[torch.Tensor] = []
         self._half: tuple[SeamFeatures, ProcessHalf] | None = None

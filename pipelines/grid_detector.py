@@ -197,7 +197,8 @@ class GridScorer:
     def __init__(self, detector: GridDetector, seam: Seam, streams: tuple[StreamSpec, ...]) -> None:
         self._detector = detector
         self._extractor = SeamExtractor(seam, streams, detector.backbone, detector.fitted.tier)
-        self._live = detector.live and detector.live.begin(seam, streams, self._extractor)
+        live = detector.live
+        self._live = None if live is None else live.begin(seam, streams, self._extractor)
 
     def push(self, chunk: Chunk) -> None:
         """Take the next stamped chunk of any stream."""

@@ -2,8 +2,8 @@
 
 Second signal of the live score (`pipelines/live.py`). A ridge regression from the waveforms' mean over a stretch to
 the result's mean over the seam, both as deviations from their program's: a linear path, because a few hundred goods
-teach no more. The distance is that of the predicted result from the program's good results, in their own covariance and
-in the directions that a process can tell, so a process that only wanders where beads do not care raises nothing.
+teach no more. The distance is that of the predicted result from the program's good results, in their own covariance
+and in the directions that a process can tell: a process that only wanders where beads do not care raises nothing.
 """
 
 import dataclasses
@@ -86,4 +86,5 @@ def _ridge(x: Array, y: Array) -> Array:
     spread = np.maximum(x.std(0), 1e-6)
     z = x / spread
     weights: Array = np.linalg.solve(z.T @ z / len(z) + RIDGE * np.eye(z.shape[1]), z.T @ y / len(z))
-    return weights / spread[:, None]
+    found: Array = weights / spread[:, None]
+    return found

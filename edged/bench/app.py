@@ -7,6 +7,7 @@ from edged.bench.battery import bench_battery
 from edged.bench.calibrate import bench_calibrate
 from edged.bench.cell import cell
 from edged.bench.corruption import bench_corruption
+from edged.bench.degraded import bench_degraded
 from edged.bench.detect import bench_detect
 from edged.bench.drift import bench_drift
 from edged.bench.far import bench_far
@@ -26,6 +27,7 @@ bench_app.command("battery")(bench_battery)
 bench_app.command("calibrate")(bench_calibrate)
 bench_app.command("cell")(cell)
 bench_app.command("corruption")(bench_corruption)
+bench_app.command("degraded")(bench_degraded)
 bench_app.command("detect")(bench_detect)
 bench_app.command("latency")(bench_latency)
 bench_app.command("live")(bench_live)

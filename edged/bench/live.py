@@ -89,7 +89,7 @@ def figures_of(
 
     rate = false_alarm_rate([warned for warned, _ in goods], [session for _, session in goods])
     cells = sorted({(alarm.type, alarm.severity) for alarm in alarms})
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, severity in cells:
         own = [alarm.delay_s for alarm in alarms if (alarm.type, alarm.severity) == (name, severity)]
         known = oracle.get((name, severity))
@@ -123,14 +123,14 @@ def live_markdown(report: Mapping[str, Any]) -> str:
     """The part of docs/results.md."""
     far = report["false_alarms"]
     lines = [
-        f"Made by `{report['command']}` ({report['corpus']}, {report['train']} goods fitted, {report['calibration']} "
-        f"calibrated, {far['n']} good and {report['defects']} defective seams tested). It was built on corpus 0 alone.",
+        f"Made by `{report['command']}` ({report['corpus']}: {report['train']} goods fitted, {report['calibration']} "
+        f"calibrated; {far['n']} good and {report['defects']} defective seams tested).",
         "",
-        f"At a budget of {far['budget']:.0%} of good seams that warn anywhere, {far['value']:.1%} of the test goods did "
-        f"(95 % {far['ci'][0]:.1%}–{far['ci'][1]:.1%}). Over all severities that the oracle knows within {SOON_S} s the "
-        f"median delay is {_seconds(report['median_delay_s'])} (bar {report['bar_s']} s); by itself "
+        f"At a budget of {far['budget']:.0%} of good seams that warn anywhere, {far['value']:.1%} of the test goods "
+        f"did (95 % {far['ci'][0]:.1%}–{far['ci'][1]:.1%}). Over all severities that the oracle knows within "
+        f"{SOON_S} s the median delay is {_seconds(report['median_delay_s'])} s (bar {report['bar_s']} s); by itself "
         f"{report['severities_within_bar']} of {report['severities']} of them are within the bar. –: half of the "
-        "seams never warned.",
+        "seams never warned. A delay ends with the 100 ms that warn; delivery is measured above.",
         "",
         "| fault | severity | n | oracle, median s | live score, median s | warned |",
         "|---|---|---|---|---|---|",

@@ -75,7 +75,8 @@ def measure(
             trial = copy.deepcopy(health)
             found.setdefault(key, []).append([_judge(trial, _reports(seam), program) for seam in seams])
     return {
-        "command": f"edged bench sensors --sessions {sessions} --programs {len(programs)}",
+        "command": f"edged bench sensors --sessions {sessions} --programs {len(programs)}"
+        + "".join(f" --severity {number}" for number in severities if len(severities) < 5),
         "seed": SEED,
         "cells": len(cells),
         "learned": LEARNED,

@@ -225,8 +225,9 @@ def sync_markdown(report: dict[str, Any]) -> str:
         f"\nMade by `{report['command']}`: {n['rounds']} rounds of {n['seams']} seams, other devices in each; judged "
         f"are strikes after the first {LEARNING}. Truth: {report['truth']}. One strike alone is off by "
         f"{report['detector_error_ms']['video']['p50']:.1f} ms (p50) for a camera, by "
-        f"{report['detector_error_ms']['audio']['p50']:.2f} for sound. Peers know the constant delays, as edged does in "
-        "*known_delay* and *faulted*; in the other rows it finds them by the strikes. The mean lateness that pylsl "
-        "follows is much the same in all devices here and cancels.\n"
+        f"{report['detector_error_ms']['audio']['p50']:.2f} for sound. Peers know the constant delays, as edged does "
+        "in *known_delay* and *faulted*; in the other rows it finds them by the strikes. The mean lateness that "
+        "pylsl follows is much the same in all devices here and cancels. All rounds see the same rendered strikes, "
+        f"so what strikes find rests on {n['seams'] - LEARNING} of them.\n"
     )
     return "\n".join(lines) + "\n" + text

@@ -1,6 +1,5 @@
 """`edged calibrate camera STREAM`: what a camera's lens does, from pictures of a board; and `calibrate board`."""
 
-import datetime
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from calibration.board_views import BoardView, Rejection
 from calibration.boards import Board, board_png, parse_board
 from calibration.camera import LEAST_VIEWS, CameraResult, calibrate_camera
-from calibration.files import Calibration, CalibrationError
+from calibration.files import CalibrationError
 from edged.calibrate.pictures import Picture, camera_pictures, folder_pictures
 from edged.calibrate.report import (
     DEFAULT_DIRECTORY,
@@ -25,7 +24,7 @@ from edged.calibrate.report import (
     ValidOption,
     bad_input,
     conclude,
-    software,
+    measured,
 )
 from edged.config import load_config
 from edged.logs import configure_logging
@@ -80,22 +79,14 @@ def camera(
         result = calibrate_camera(
             _pictures(stream, images, config, wanted), wanted, views, lambda found: _say(console, found)
         )
-        calibration = Calibration(
-            kind="camera",
-            device=stream,
-            created_utc=datetime.datetime.now(datetime.UTC),
-            values={
-                **result.fit.values,
-                "image_px": list(result.size_px),
-                "interval": result.interval,
-                "board": str(wanted),
-                "views": len(result.views),
-            },
-            residuals={item.name: item.value for item in _residuals(result)},
-            valid_days=valid_days or None,
-            software=software(),
-            notes=notes,
-        )
+        values = {
+            **result.fit.values,
+            "image_px": list(result.size_px),
+            "interval": result.interval,
+            "board": str(wanted),
+            "views": len(result.views),
+        }
+        calibration = measured("camera", stream, values, _residuals(result), valid_days, notes)
     conclude(
         calibration,
         _residuals(result),

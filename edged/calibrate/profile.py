@@ -1,7 +1,6 @@
 """`edged calibrate profile STREAM`: a laser profiler's heights by a gauge, and where its scans lie on the seam."""
 
 import dataclasses
-import datetime
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from calibration.files import Calibration, CalibrationError, load_calibrations, read_calibration
+from calibration.files import CalibrationError, load_calibrations, read_calibration
 from calibration.kinds import ViewValues
 from calibration.profile_height import HeightFit, fit_heights
 from calibration.registration import Area, Registration, Together, register_all
@@ -27,7 +26,7 @@ from edged.calibrate.report import (
     ValidOption,
     bad_input,
     conclude,
-    software,
+    measured,
 )
 from edged.calibrate.windows import recorded_windows
 from edged.logs import configure_logging
@@ -39,7 +38,7 @@ __all__ = ["profile"]
 
 HALF_YEAR_DAYS = 180.0
 LIMIT_STEP_MM = 0.05
-LIMIT_REGISTRATION_MM = 0.4
+LIMIT_REGISTRATION_MM = 0.5
 """Half width of the interval: some of a bead's width, and two rows of a scan."""
 AROUND_MM = (6.0, 11.0)
 """Beyond the seam's ends and beside it."""
@@ -85,16 +84,8 @@ def profile(
         values |= _height_values(heights, rows)
         if laid is not None and program is not None:
             values["programs"] = {**values.get("programs", {}), program: _place_values(laid)}
-        calibration = Calibration(
-            kind="profile",
-            device=stream,
-            created_utc=datetime.datetime.now(datetime.UTC),
-            values=values,
-            residuals={**kept, **{item.name: item.value for item in residuals}},
-            valid_days=valid_days or None,
-            software=software(),
-            notes=notes,
-        )
+        made = measured("profile", stream, values, residuals, valid_days, notes)
+        calibration = dataclasses.replace(made, residuals={**kept, **made.residuals})
     conclude(
         calibration,
         residuals,

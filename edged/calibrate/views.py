@@ -1,7 +1,6 @@
 """`edged calibrate views VIEW`: where a result camera stands before the seam, from pictures of its markers."""
 
 import dataclasses
-import datetime
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from calibration.files import Calibration, CalibrationError, read_calibration
+from calibration.files import CalibrationError, read_calibration
 from calibration.kinds import CameraValues
 from calibration.view_layout import read_layout
 from calibration.views import LEAST_PX_PER_MM, ViewResult, calibrate_view
@@ -26,7 +25,7 @@ from edged.calibrate.report import (
     ValidOption,
     bad_input,
     conclude,
-    software,
+    measured,
 )
 from edged.calibrate.windows import recorded_photographs
 from edged.config import load_config
@@ -67,16 +66,7 @@ def views(
         pictures = _pictures(view, images, recording or [], config)
         known = _with_camera(read_layout(layout), camera)
         result = calibrate_view(pictures, known, seam_mm, say)
-        calibration = Calibration(
-            kind="views",
-            device=view,
-            created_utc=datetime.datetime.now(datetime.UTC),
-            values=_values(result),
-            residuals={item.name: item.value for item in _residuals(result)},
-            valid_days=valid_days or None,
-            software=software(),
-            notes=notes,
-        )
+        calibration = measured("views", view, _values(result), _residuals(result), valid_days, notes)
     conclude(
         calibration,
         _residuals(result),

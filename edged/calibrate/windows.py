@@ -12,10 +12,10 @@ from edged.recorded import rescore
 from edged.recording import recorded_seam
 from pipelines.window import SeamWindow
 
-__all__ = ["recorded_photographs", "recorded_windows"]
+__all__ = ["WindowKeeper", "recorded_photographs", "recorded_windows"]
 
 
-class _WindowKeeper(NullScorer):
+class WindowKeeper(NullScorer):
     """Keeps what a scorer is given at the seam's end."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ def recorded_windows(paths: Sequence[Path], program: str | None = None) -> Itera
     for path in recording_files(paths):
         if program is not None and recorded_seam(RecordingReader(path)).program != program:
             continue
-        keeper = _WindowKeeper()
+        keeper = WindowKeeper()
         rescore(path, keeper, "calibration")
         for window in keeper.windows:
             found += 1

@@ -43,6 +43,6 @@ def test_full_disk_is_never_ok_and_ends_with_room(folder: Path) -> None:
     first, last = subscriber.verdicts[0], subscriber.verdicts[-1]
     assert (first["label"], first["reason"], first["recording"]) == (Label.INDETERMINATE, "not_recorded", None)
     assert "No space left on device" in first["detail"]
-    assert (last["label"], last["reason"]) == (Label.OK, "ok")
+    assert (last["label"], last["reason"]) == (Label.OK, "ok"), last["detail"]
     assert Path(last["recording"]).exists()
     assert subscriber.sequences == [1, 2, 3, 4]

@@ -52,7 +52,7 @@ def live_seam(
         video_known=ones,
         audio=rng.standard_normal((TOKENS, AUDIO_FEATURES)).astype(np.float16),
         audio_known=ones,
-        scene=np.zeros((TOKENS, base.scene.shape[1]), np.float16),
+        scene=rng.standard_normal((TOKENS, base.scene.shape[1])).astype(np.float16),
     )
 
 

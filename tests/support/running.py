@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 
 
 def write_weld(path: Path, lead_s: float, arcs_s: tuple[float, ...], tail_s: float, current_a: float = 150.0) -> None:
-    """A log of arcs with 2 s between them."""
+    """A log of arcs with 2 s between them; like every arc's, its current and voltage never stand still."""
     parts = [(lead_s, 0.0)]
     for arc_s in arcs_s:
         parts += [(arc_s, current_a), (2.0, 0.0)]
@@ -32,7 +32,9 @@ def write_weld(path: Path, lead_s: float, arcs_s: tuple[float, ...], tail_s: flo
         writer = csv.writer(file)
         writer.writerow(["I", "U"])
         for seconds, current in parts:
-            writer.writerows([(current, 20.0 if current else 0.0)] * round(seconds * RATE_HZ))
+            for k in range(round(seconds * RATE_HZ)):
+                ripple = (0.5, -0.5)[k % 2] if current else 0.0
+                writer.writerow([current + ripple, 20.0 + ripple if current else 0.0])
 
 
 def cell_config(folder: Path, weld: Path, **program: Any) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from numbered_images import number_of, numbered_jpeg
 
 from drivers.base import Chunk, DeviceError, ManualClock, StreamEnded
@@ -170,7 +171,7 @@ def video(tmp_path):
         path = tmp_path / f"{codec}.avi"
         coder = ["-c:v", "copy"] if codec == "mjpeg" else ["-c:v", codec, "-q:v", "2"]
         source = ["-framerate", "25", "-i", str(tmp_path / "%03d.jpg")]
-        subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *source, *coder, str(path)], check=True)
+        subprocess.run([get_ffmpeg_exe(), "-loglevel", "error", "-y", *source, *coder, str(path)], check=True)
         return str(path)
 
     return write

@@ -176,7 +176,7 @@ def test_a_stream_that_is_late_changes_what_was_prepared() -> None:
     cell = Cell()
     cell.say(0.5, "expect", program="fillet", part_id="P1", seam_ref="A")
     cell.weld([(2.0, 4.0)], to_s=12.0, streams=["welder", "arc_camera", "result_camera"])
-    late = [chunk for chunk in stream_chunks(cell.specs["mic"], [(2.0, 4.0)], 0.0, 4.4)]
+    late = list(stream_chunks(cell.specs["mic"], [(2.0, 4.0)], 0.0, 4.4))
     for chunk in late:
         delay_ns = 2 * S if chunk.t_ns > t(3.5) else 0
         cell.add(dataclasses.replace(chunk, arrival_ns=chunk.arrival_ns + delay_ns))
@@ -202,3 +202,19 @@ def test_points_of_open_seams_are_told_and_those_of_others_are_not() -> None:
     cell.scorer.points = [LiveReply("seam-1", points)]
     cell.run(13.0)
     assert len(cell.live) == 2
+
+
+def test_a_stream_that_comes_with_the_deadline_still_counts() -> None:
+    """In the very step in which the score is asked for, nothing of before may stand."""
+    cell = Cell()
+    cell.say(0.5, "expect", program="fillet", part_id="P1", seam_ref="A")
+    cell.weld([(2.0, 4.0)], to_s=12.0, streams=["welder", "arc_camera", "result_camera"])
+    for chunk in stream_chunks(cell.specs["mic"], [(2.0, 4.0)], 0.0, 4.4, block_s=0.1):
+        if chunk.t_ns < t(3.85):
+            cell.add(chunk)
+        elif chunk.t_ns < t(3.95):  # the last whole chunk of the arc, after deadline and grace
+            cell.add(dataclasses.replace(chunk, arrival_ns=t(9.501)))
+    cell.run(12.0)
+    (asked,) = cell.scorer.windows
+    assert cell.scorer.prepared[-1].integrity["mic"].coverage == pytest.approx(0.95)
+    assert asked.integrity["mic"].coverage == pytest.approx(1.0, abs=1e-3)

@@ -254,6 +254,6 @@ def test_a_manifest_that_cannot_be_written_is_the_seams_failure(tmp_path: Path) 
     recorder = SeamRecorder(tmp_path, header)
     recorder.begin(make_seam("A"), SPECS, 0)
     (tmp_path / MANIFEST).mkdir()
-    with pytest.raises(SeamRecordingError, match="A.open"):
+    with pytest.raises(SeamRecordingError, match=r"A\.open"):
         recorder.finish(make_seam("A", ((2 * S, 4 * S),)), {"label": "OK"}, 5 * S)
     assert recordings(tmp_path) == []

@@ -146,5 +146,7 @@ def test_another_limit_is_no_other_score() -> None:
     recorded = {"score": 0.75, "raw": 1.5, "model_id": "m1"}
     assert report_line(verdict, recorded)["diff"] == 0.0
     assert report_line(verdict, {**recorded, "raw": 1.2, "score": 0.6})["diff"] == pytest.approx(0.25)
-    assert report_line(verdict, {**recorded, "raw": 1.6, "score": 0.533333})["diff"] == pytest.approx(0.0625)
+    assert report_line(verdict, {**recorded, "raw": 1.6, "score": 0.533333})["diff"] == pytest.approx(
+        0.0625, rel=1e-4
+    )
     assert report_line(verdict, {**recorded, "score": 0.5})["diff"] == 0.0

@@ -398,7 +398,7 @@ def test_points_of_the_live_score_go_over_the_link_and_broken_ones_do_not() -> N
     points = a_point(), a_point(score=None, mm=None, without=("video",))
     assert live_of(header_of(pack_header(live_header("a", points)))) == points
     for wrong in (a_point(raw=float("nan")), a_point(components={"s_P": float("inf")})):
-        with pytest.raises(LinkError, match="live, 0.3 s after arc-on"):
+        with pytest.raises(LinkError, match=r"live, 0\.3 s after arc-on"):
             live_of(header_of(pack_header(live_header("a", [wrong]))))
     with pytest.raises(LinkError, match="live"):
         live_of({"op": "live", "seam_id": "a"})

@@ -87,7 +87,7 @@ def test_the_expectation_of_its_evidence_is_the_number_of_seams() -> None:
 
 
 def rings(sessions_differ: bool, rho: float) -> int:
-    """In how many of ten cells the alarm rings, whose sessions of 50 differ by 0.4 standard deviations or not at all."""
+    """In how many of ten cells the alarm rings, whose sessions of 50 differ by 0.4 standard deviations or not."""
     found = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)

@@ -35,7 +35,7 @@ def test_the_median_is_of_what_the_oracle_knows_soon_and_never_is_longest() -> N
 def test_latencies_run_from_the_signal_to_the_subscriber(tmp_path: Path) -> None:
     seen = _Seen()
     for late_ms in (10, 20, 30):
-        seen.add("live", {"until_utc_ns": 0, "received_utc_ns": late_ms * 1_000_000})
+        seen.add("live", {"t_s": late_ms / 25, "until_utc_ns": 0, "received_utc_ns": late_ms * 1_000_000})
     verdict = {"latency_from_last_input_ms": 40.0, "decided_utc_ns": 0, "received_utc_ns": 5_000_000}
     seen.add("verdict/x", verdict | {"stage_ms": {"result": 30.0}})
     seen.add("verdict/x", verdict | {"latency_from_last_input_ms": None, "stage_ms": {}})
@@ -43,6 +43,8 @@ def test_latencies_run_from_the_signal_to_the_subscriber(tmp_path: Path) -> None
     assert set(BARS_MS) <= found.keys()
     assert (found["live_ms_p50"], found["verdict_ms_p50"]) == (20.0, 45.0)
     assert found["stages"]["decision_to_subscriber"]["p50"] == 5.0
+    assert found["stages"]["live_first_half_second"]["max"] == 10.0
+    assert found["stages"]["live_later"]["p50"] == 25.0
     assert found["n"] == {"verdicts": 1, "live": 3, "noop": 2}
     page = tmp_path / "results.md"
     page.write_text("before\n<!-- begin latency -->\nold\n<!-- end latency -->\nafter\n")

@@ -17,8 +17,10 @@ from edged.cli import app
 from edged.simulate import session_names_of, simulate_recordings
 from pipelines.features.extractor import SeamFeatures
 from pipelines.features.lite0 import FEATURES
-from pipelines.features.logmel import MELS
+from pipelines.features.logmel import LEVELS
+from pipelines.features.scene import SCENE_FEATURES
 from pipelines.features.sensor import SENSOR_FEATURES
+from pipelines.features.waves import WAVE_FEATURES
 from pipelines.window import Integrity
 
 NO_CACHE = Path("unused")
@@ -28,10 +30,13 @@ TOKENS = 12
 def _seam(k: int, session: str, defect: str = "good", off: float = 0.0, audio: bool = True) -> RealSeam:
     rng = np.random.default_rng(k)
     sensor = rng.normal(off, 1.0, (10 * TOKENS, len(SENSOR_FEATURES))).astype(np.float32)
-    sound = rng.normal(off, 1.0, (TOKENS, FEATURES + MELS)).astype(np.float16)
+    sound = rng.normal(off, 1.0, (TOKENS, FEATURES + LEVELS)).astype(np.float16)
+    waves = np.zeros((TOKENS, len(WAVE_FEATURES)), np.float32)
     features = SeamFeatures(
         f"seam-{k}", "p", session, sensor, np.ones_like(sensor, np.bool_),
         np.zeros((TOKENS, FEATURES), np.float16), np.zeros(TOKENS, np.bool_), sound, np.full(TOKENS, audio), {},
+        waves=waves, waves_known=np.ones_like(waves, np.bool_),
+        scene=np.zeros((TOKENS, len(SCENE_FEATURES)), np.float16),
     )  # fmt: skip
     seen = Integrity("mic", "audio", 1.0, 1, 0, 0, 0.0, 2.0 - k, "ok" if audio else "missing")
     current = Integrity("welder", "welder", 1.0, 1, 0, 0, 0.0, None, "ok")
