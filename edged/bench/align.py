@@ -73,14 +73,14 @@ def bench_align(
     if json_out is not None:
         json_out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if results is not None:
-        from edged.bench.far import replace_part
+        from edged.bench.results_part import write_part
 
         lines = [
             "| figure | value | bar |",
             "|---|---|---|",
             *("| " + " | ".join(row) + " |" for row in _rows(report)),
         ]
-        replace_part(results, "align", "\n".join(lines) + f"\n\nMade by `{report['command']}`.\n")
+        write_part(results, "align", "\n".join(lines) + f"\n\nMade by `{report['command']}`.\n")
     if missed := [f"{key} is {report[key]:.3f}, limit {bar:g}" for key, bar in BARS.items() if report[key] > bar]:
         console.print("\n".join(missed))
         raise typer.Exit(1)

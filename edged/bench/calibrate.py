@@ -18,7 +18,7 @@ from rich.console import Console
 from calibration.lag import LaidSeam, arc_lanes, bead_lanes, fit_lag
 from calibration.microphone import sound_delay_ms
 from calibration.welder import fit_channel
-from edged.bench.far import replace_part
+from edged.bench.results_part import write_part
 from edged.progress import progress_bars
 from pipelines.bead_rows import bead_columns
 from pipelines.features.geometry import flat_heights
@@ -60,7 +60,7 @@ def bench_calibrate(
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if results is not None:
-        replace_part(results, "calibrate", text)
+        write_part(results, "calibrate", text)
 
 
 def measure_calibrate(

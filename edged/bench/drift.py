@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from edged.bench.far import replace_part
-from edged.demo import DemoError
+from edged.bench.results_part import write_part
 from pipelines.drift import ALARM, DriftTest
 from pipelines.false_alarms import session_correlation
 from pipelines.thresholds import calibrate
@@ -67,8 +66,8 @@ def bench_drift(
         json_out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if results is not None:
         try:
-            replace_part(results, "drift", _markdown(report))
-        except DemoError as error:
+            write_part(results, "drift", _markdown(report))
+        except (ValueError, OSError) as error:
             console.print(f"[red]edged bench drift:[/red] {error}")
             raise typer.Exit(1) from error
 

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from edged.bench.results_part import write_part
 from edged.demo import DemoError, run_plan
 from edged.simulate import session_names_of
 from edged.types import Label
 from pipelines.metrics import false_alarm_rate
 
-__all__ = ["bench_far", "replace_part"]
+__all__ = ["bench_far"]
 
 FAR_SEED = 20_260_301
 FAR_SEAMS = 300
@@ -35,8 +36,8 @@ def bench_far(
     try:
         report = real_time_goods(out / "far", seams, model, console)
         if results is not None:
-            replace_part(results, "far", far_markdown(report))
-    except DemoError as error:
+            write_part(results, "far", far_markdown(report))
+    except (DemoError, ValueError) as error:
         console.print(f"[red]edged bench far:[/red] {error}")
         raise typer.Exit(1) from error
     if json_out is not None:
@@ -101,14 +102,3 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def _save(path: Path, report: dict[str, Any]) -> None:
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def replace_part(path: Path, part: str, text: str) -> None:
-    """Put `text` between the markers of `part`. Raises DemoError when the file has none."""
-    begin, end = f"<!-- begin {part} -->", f"<!-- end {part} -->"
-    whole = path.read_text(encoding="utf-8") if path.exists() else ""
-    if begin not in whole or end not in whole:
-        raise DemoError(f"{path} has no markers {begin} … {end}; the report lies beside as JSON")
-    before, _, rest = whole.partition(begin)
-    _, _, after = rest.partition(end)
-    path.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")

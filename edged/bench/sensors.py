@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from edged.bench.far import replace_part
+from edged.bench.results_part import write_part
 from edged.sensor_baseline import LEARNED, RECENT, SensorBaseline
 from edged.sensor_health import SeamSensors, SensorHealth
 from edged.sensor_report import SensorReport
@@ -56,7 +56,7 @@ def bench_sensors(
     if json_out is not None:
         json_out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if results is not None:
-        replace_part(results, "sensors", text)
+        write_part(results, "sensors", text)
 
 
 def measure(

@@ -56,9 +56,9 @@ def bench_sync(
     if json_out is not None:
         json_out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if results is not None:
-        from edged.bench.far import replace_part
+        from edged.bench.results_part import write_part
 
-        replace_part(results, "sync", sync_markdown(report))
+        write_part(results, "sync", sync_markdown(report))
     if missed := [f"{key} is {report[key]:.3f}, limit {bar:g}" for key, bar in BARS.items() if report[key] > bar]:
         console.print("\n".join(missed))
         raise typer.Exit(1)

@@ -4,22 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from edged.bench.far import far_markdown, replace_part
-from edged.demo import DemoError
+from edged.bench.far import far_markdown
+from edged.bench.results_part import write_part
 
 
 def test_only_the_marked_part_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "results.md"
     path.write_text("before\n<!-- begin far -->\nold\n<!-- end far -->\nafter\n")
-    replace_part(path, "far", "new\n")
+    write_part(path, "far", "new\n")
     assert path.read_text() == "before\n<!-- begin far -->\nnew\n<!-- end far -->\nafter\n"
 
 
 def test_a_file_without_markers_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "results.md"
     path.write_text("nothing here\n")
-    with pytest.raises(DemoError, match="begin far"):
-        replace_part(path, "far", "new\n")
+    with pytest.raises(ValueError, match="begin far"):
+        write_part(path, "far", "new\n")
     assert path.read_text() == "nothing here\n"
 
 
