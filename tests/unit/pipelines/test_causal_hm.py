@@ -201,10 +201,12 @@ def _one_thread() -> None:
 
 def test_the_score_along_the_seam_shows_where(model: CausalHM) -> None:
     rng = np.random.default_rng(8)
-    good, hot = law_seam(rng, 0), law_seam(rng, 0)
-    fine = hot.views["top"].fine.copy()
-    fine[:, 48:52] += 2.0 * FROM_HEAT["fine"]  # the 13th of 28 places
-    hot = dataclasses.replace(hot, views={"top": dataclasses.replace(hot.views["top"], fine=fine.astype(np.float16))})
+    good, plain = law_seam(rng, 0), law_seam(rng, 0)
+    fine = plain.views["top"].fine.copy()
+    fine[:, 48:52] += 8.0 * FROM_HEAT["fine"]  # the 13th of 28 places
+    hot = dataclasses.replace(
+        plain, views={"top": dataclasses.replace(plain.views["top"], fine=fine.astype(np.float16))}
+    )
     for seam in (good, hot):
         found, score = model.analyse(seam), model.score(seam)
         assert found.components == pytest.approx(score.components)
@@ -213,7 +215,9 @@ def test_the_score_along_the_seam_shows_where(model: CausalHM) -> None:
         worst = found.parts["s_R"]["photo.worst"]
         assert np.nanmax(found.rows["s_R.photo"]) == pytest.approx(worst)
     found = model.analyse(hot)
-    assert np.nanargmax(np.fmax(found.rows["s_R.photo"], found.rows["s_RP.photo"])) == 12
+    before, marked = (np.fmax(f.rows["s_R.photo"], f.rows["s_RP.photo"]) for f in (model.analyse(plain), found))
+    assert np.nanargmax(marked - before) == 12
+    assert np.nanargmax(marked) == 12
     rows = {"s_R.scan": np.array([1.0, np.nan]), "s_RP.scan": np.array([3.0, 2.0]), "s_R.photo": np.full(2, 9.0)}
     assert dataclasses.replace(found, rows=rows).along().tolist() == [3.0, 2.0]
 
