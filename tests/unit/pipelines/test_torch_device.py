@@ -80,14 +80,15 @@ def _weights(detector: str, goods: list[SeamFeatures], out: Path, config: TrainC
 
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_bf16_trains_every_detector(detector: str, goods: list[SeamFeatures], tmp_path: Path) -> None:
-    """And is honoured: other losses come of it than in full precision, in which weights are stored."""
+    """And is honoured: other losses or weights come of it than in full precision, in which weights are stored."""
     full = TrainConfig(epochs=1, d=16, d_sensor=8, patience=0)
     losses: dict[str, list[float]] = {"off": [], "bf16": []}
     for amp, seen in losses.items():
         config = dataclasses.replace(full, amp=amp)
         _weights(detector, goods, tmp_path / amp, config, lambda *said, seen=seen: seen.append(said[-1]))
-    assert losses["off"] != losses["bf16"]
-    found = read_tensors(tmp_path / "bf16")
+    exact, found = (read_tensors(tmp_path / amp) for amp in losses)
+    # A net that did not get better in its one epoch is stored as it was: then its losses tell.
+    assert losses["off"] != losses["bf16"] or any(not np.array_equal(exact[name], found[name]) for name in exact)
     assert all(np.isfinite(value).all() for value in found.values())
     assert {v.dtype for n, v in found.items() if n.startswith(("net.", "method."))} >= {np.dtype(np.float32)}
 
