@@ -12,7 +12,9 @@ from typing import Any
 
 import zmq
 
-from edged.endpoints import bind, close, keep_alive
+from edged.endpoints import Protector
+from edged.keys import Bundle
+from edged.listener import Listener
 from edged.messages import ControlError
 from edged.wire import WireError, pack, unpack
 
@@ -34,27 +36,32 @@ class Control:
 
     Args:
         context: the process's ZeroMQ context.
-        endpoint: ipc (mode 0600) or loopback tcp.
+        endpoint: ipc (mode 0600) or tcp.
         handlers: op → what does it; ops without a handler are answered as unknown.
+        guard: lets in those who have a key with the right "control"; None: whoever reaches the endpoint.
     Raises EndpointError when the endpoint cannot be bound.
     """
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, handlers: Mapping[str, Handler]
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        handlers: Mapping[str, Handler],
+        guard: Protector | None = None,
     ) -> None:
         self._handlers = handlers
-        self.socket = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        keep_alive(self.socket)
-        try:
-            self.endpoint = bind(self.socket, endpoint)
-        except BaseException:
-            self.socket.close(linger=0)
-            raise
+        options: dict[int, int] = {zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES, zmq.LINGER: LINGER_MS}
+        self.listener = Listener(context, zmq.ROUTER, endpoint, options, guard, "control")
+        self.endpoint = self.listener.endpoint
+
+    @property
+    def socket(self) -> "zmq.Socket[Any]":
+        """To be polled; another one after the listener was renewed."""
+        return self.listener.socket
 
     def serve(self) -> None:
         """Answer what is waiting, at most `REQUESTS_PER_TURN`; never blocks."""
+        self.listener.attend()
         for _ in range(REQUESTS_PER_TURN):
             if not self.socket.poll(0):
                 return
@@ -62,9 +69,14 @@ class Control:
             envelope = [peer, b""] if frames and frames[0] == b"" and len(frames) > 1 else [peer]
             self.socket.send_multipart([*envelope, self._answer(frames[len(envelope) - 1 :])])
 
+    def renew(self) -> None:
+        """Answer what is waiting, then end all connections; who is still allowed comes back by itself."""
+        self.serve()
+        self.listener.renew(LINGER_MS)
+
     def close(self) -> None:
         """Send the answers that are queued and close."""
-        close(self.socket, self.endpoint)
+        self.listener.close()
 
     def _answer(self, frames: list[bytes]) -> bytes:
         try:
@@ -84,12 +96,22 @@ class Control:
         return self._handlers[op](raw)
 
 
-def ask(endpoint: str, request: Mapping[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
-    """Send one request and return the answer. Raises TimeoutError when nobody answers, WireError on nonsense."""
+def ask(
+    endpoint: str, request: Mapping[str, Any], timeout_s: float = 5.0, keys: Bundle | None = None
+) -> dict[str, Any]:
+    """Send one request and return the answer; `keys`: for a socket that wants them.
+
+    Raises TimeoutError when nobody answers, WireError on nonsense.
+    """
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.setsockopt(zmq.LINGER, 0)
+        if keys is not None:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public.encode())
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode())
         socket.connect(endpoint)
         socket.send(pack(request))
         if not socket.poll(round(timeout_s * 1e3)):
-            raise TimeoutError(f"{endpoint}: no answer within {timeout_s:g} s")
+            hint = "it may want keys (--keys FILE)" if keys is None else f"it may refuse the key of {keys.name}"
+            raise TimeoutError(f"{endpoint}: no answer within {timeout_s:g} s; if edged runs, {hint}")
         return unpack(socket.recv())

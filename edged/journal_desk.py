@@ -15,8 +15,9 @@ import msgpack
 import zmq
 
 from edged.buckets import Buckets
-from edged.endpoints import Protector, bind, close, keep_alive
+from edged.endpoints import Protector
 from edged.journal import Entry, Journal
+from edged.listener import Listener
 from edged.wire import SCHEMA, WireError, unpack
 
 __all__ = ["JournalDesk"]
@@ -79,24 +80,25 @@ class JournalDesk:
             "ping": lambda request: {"ok": True},
         }
         self._counts: Counter[str] = Counter()
-        self.socket = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self.socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
-        self.socket.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
-        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        # So that an answer that cannot be sent is an error here, which is counted, and not silently gone.
-        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        keep_alive(self.socket)
-        try:
-            if guard is not None:
-                guard.protect(self.socket, "verdict")
-            self.endpoint = bind(self.socket, endpoint)
-        except BaseException:
-            self.socket.close(linger=0)
-            raise
+        options: dict[int, int] = {
+            zmq.MAXMSGSIZE: MAX_MESSAGE_BYTES,
+            zmq.RCVHWM: RECEIVE_QUEUE_MESSAGES,
+            zmq.SNDHWM: SEND_QUEUE_MESSAGES,
+            zmq.LINGER: LINGER_MS,
+            # So that an answer that cannot be sent is an error here, which is counted, and not silently gone.
+            zmq.ROUTER_MANDATORY: 1,
+        }
+        self.listener = Listener(context, zmq.ROUTER, endpoint, options, guard, "verdict")
+        self.endpoint = self.listener.endpoint
+
+    @property
+    def socket(self) -> "zmq.Socket[Any]":
+        """To be polled; another one after the listener was renewed."""
+        return self.listener.socket
 
     def serve(self) -> None:
         """Answer what is waiting, at most `REQUESTS_PER_TURN` and `BYTES_PER_TURN`; never blocks."""
+        self.listener.attend()
         sent_bytes = 0
         for _ in range(REQUESTS_PER_TURN):
             if sent_bytes >= BYTES_PER_TURN or not self.socket.poll(0):
@@ -111,9 +113,14 @@ class JournalDesk:
         """What was refused so far, by code, and answers that nobody took."""
         return dict(self._counts)
 
+    def renew(self) -> None:
+        """Answer what is waiting, then end all connections; who is still allowed comes back by itself."""
+        self.serve()
+        self.listener.renew(LINGER_MS)
+
     def close(self) -> None:
         """Send the answers that are queued and close."""
-        close(self.socket, self.endpoint)
+        self.listener.close()
 
     def _send(self, frames: list[bytes]) -> None:
         try:
