@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 import zmq
 import zmq.auth
+from zmq.utils import z85
 
 from edged.handshakes import Handshakes
 from edged.keys import RIGHTS, ClientKey, KeysError, KeyStore, Right, ServerKeys
@@ -23,7 +24,8 @@ from edged.refusals import Refusal, Refusals
 __all__ = ["Guard"]
 
 LOOK_EVERY_NS = 200_000_000
-HANDSHAKE_MS = 10_000
+HANDSHAKE_MS = 3_000
+"""ZeroMQ leaves a client with an unknown key waiting until then, after which it tries again."""
 REQUESTS_PER_TURN = 64
 """Each takes some 20 µs; handshakes above this wait for the next turn."""
 
@@ -114,6 +116,9 @@ class Guard:
         self._zap.stop()
 
     def _find(self, key: bytes) -> ClientKey | None:
+        """The client of a public key (Z85); a list that has just got longer is looked at first."""
+        if key not in self._clients:
+            self._look()
         return self._clients.get(key)
 
     def _stamp_now(self) -> tuple[Stamp, Stamp]:
@@ -157,6 +162,7 @@ class _Zap(zmq.auth.Authenticator):
         super().__init__(context)
         self._find, self._refusals = find, refusals
         self._address = "unknown"
+        self._may_come_again = False
         for right in RIGHTS:
             self.configure_curve_callback(right, self)
 
@@ -167,6 +173,7 @@ class _Zap(zmq.auth.Authenticator):
                 return
             request = self.zap_socket.recv_multipart(zmq.NOBLOCK)
             self._address = request[3].decode(errors="replace") if len(request) > 3 else "unknown"
+            self._may_come_again = False
             _finish(self.handle_zap_message(request))
 
     def callback(self, domain: str, key: bytes) -> bool:
@@ -180,14 +187,22 @@ class _Zap(zmq.auth.Authenticator):
             reason, detail = "lacks_right", f"its key has the right {', '.join(client.rights)}, not {domain}"
         else:
             return True
+        self._may_come_again = client is None
         name = None if client is None else client.name
-        address = self._address or "this machine"  # ipc has none
+        address = self._address
         self._refusals.note(Refusal(reason, domain, address, detail, name=name, key=key.decode()))
         return False
 
+    def _send_zap_reply(
+        self, request_id: bytes, status_code: bytes, status_text: bytes, user_id: str = "anonymous"
+    ) -> None:
+        # ZeroMQ's clients give up for good on 400; on 300 they try again, and find a key that was listed since.
+        code = b"300" if status_code == b"400" and self._may_come_again else status_code
+        super()._send_zap_reply(request_id, code, status_text, user_id)
+
     def curve_user_id(self, client_public_key: bytes) -> str:
         """The name of the key, which messages then carry as User-Id."""
-        client = self._find(zmq.utils.z85.encode(client_public_key))
+        client = self._find(z85.encode(client_public_key))
         return "" if client is None else client.name
 
 

@@ -36,7 +36,7 @@ REASONS: dict[int, tuple[str, str]] = {
     zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: ("no_keys", "it has no keys"),
 }
 OTHER_PROTOCOL = ("no_zmtp", "it does not speak ZeroMQ's protocol")
-BROKEN_OFF = ("broken_off", "it ended the handshake, or was too slow")
+BROKEN_OFF = ("no_keys", "it broke the handshake off: it has no keys, or is too slow")
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 LISTENING = 0x0A
 UNKNOWN = "unknown"
@@ -81,12 +81,13 @@ class Handshakes:
 
     def _end(self, descriptor: int) -> Refusal | None:
         address, failed = self._open.pop(descriptor, UNKNOWN), self._failed
-        if failed is None and descriptor in self._suspect:
-            failed = OTHER_PROTOCOL  # ZeroMQ says nothing of bytes that are none of its protocol's versions
+        is_suspect = descriptor in self._suspect
         self._failed = None
         self._suspect.discard(descriptor)
-        if failed is None:
-            return None
+        if failed in (None, BROKEN_OFF) and not is_suspect:
+            return None  # it was in, or ZAP has refused it and it waited until the time was over
+        # ZeroMQ says nothing of bytes that are of none of its protocol's versions.
+        failed = failed or OTHER_PROTOCOL
         reason, detail = failed
         return Refusal(reason, self._domain, self._just_ended() if address == UNKNOWN else address, detail)
 
@@ -107,7 +108,8 @@ def _peer_of(descriptor: int) -> str:
     try:
         with socket.socket(fileno=os.dup(descriptor)) as copy:
             if copy.family == socket.AF_UNIX:
-                return "this machine"
+                pid, uid, gid = struct.unpack("=iII", copy.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                return f"localhost:{uid}:{gid}:{pid}"  # as ZeroMQ writes it for ZAP
             return _plain(str(copy.getpeername()[0]))
     except OSError:
         return UNKNOWN

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 import zmq
 
-from edged.endpoints import EndpointError, Protector, bind, close, ipc_path, keep_alive
+from edged.endpoints import EndpointError, Protector, bind, close, keep_alive
 
 __all__ = ["Listener"]
 
@@ -47,6 +47,7 @@ class Listener:
         self._guard, self.domain, self._now_ns = guard, domain, now_ns
         self._bind_before_ns: int | None = None
         """While the new socket is not bound."""
+        self._is_ipv6 = endpoint.startswith("tcp://[")
         self.socket = self._make()
         try:
             self.endpoint = bind(self.socket, endpoint)
@@ -72,14 +73,10 @@ class Listener:
         """Bind the new socket if its place is free by now. Raises EndpointError when that takes too long."""
         if self._bind_before_ns is None:
             return
-        is_late = self._now_ns() >= self._bind_before_ns
-        path = ipc_path(self.endpoint)
-        if path is not None and path.exists() and not is_late:
-            return  # the old socket removes its file last; one bound before that would lose its own
         try:
             bind(self.socket, self.endpoint)
         except EndpointError:
-            if is_late:
+            if self._now_ns() >= self._bind_before_ns:
                 raise
             return
         self._bind_before_ns = None
@@ -96,6 +93,7 @@ class Listener:
             for option, value in self._options.items():
                 made.setsockopt(option, value)
             keep_alive(made)
+            made.setsockopt(zmq.IPV6, int(self._is_ipv6))
             if self._guard is not None:
                 self._guard.protect(made, self.domain)
         except BaseException:
