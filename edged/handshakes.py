@@ -1,12 +1,14 @@
 """Handshakes that fail before a client shows its key: no keys at all, another server's key, no ZeroMQ.
 
 ZAP sees none of these; the socket's monitor does, but names no peer: it gives the file descriptor of a connection
-when it is accepted and when it ends. The peer is asked of the descriptor, or, where that is closed by then, of the
-kernel's table of connections that have just ended.
+when it is accepted and when it ends. So that a connection is not over before its peer was asked, new ones are held:
+they inherit from the listening socket that ZeroMQ is not told of bytes before there are many (SO_RCVLOWAT), until
+`failed` has seen them. Where one ends all the same, the kernel's table of ended connections may know its peer.
 A context has one I/O thread, so events of one socket come in the order in which they happened, and a failure is
 followed by the end of the very connection that failed.
 """
 
+import contextlib
 import ipaddress
 import os
 import socket
@@ -21,7 +23,8 @@ from edged.refusals import Refusal
 __all__ = ["Handshakes"]
 
 EVENTS = (
-    zmq.EVENT_ACCEPTED
+    zmq.EVENT_LISTENING
+    | zmq.EVENT_ACCEPTED
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -30,6 +33,10 @@ EVENTS = (
 )
 EVENTS_PER_TURN = 256
 """ZeroMQ holds more back until they are read, so a flood of connections cannot take the daemon's time."""
+
+HELD_BYTES = 32 * 1024
+"""More than anybody says before he is answered."""
+READ_ALL = 1
 
 REASONS: dict[int, tuple[str, str]] = {
     zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: ("wrong_server_key", "it has another server's key"),
@@ -62,9 +69,12 @@ class Handshakes:
             if not self.socket.poll(0):
                 return
             event, value = struct.unpack("=Hi", self.socket.recv_multipart(zmq.NOBLOCK)[0])
-            if event == zmq.EVENT_ACCEPTED:
+            if event == zmq.EVENT_LISTENING:
+                _hold(value, HELD_BYTES)
+            elif event == zmq.EVENT_ACCEPTED:
                 self._open[value] = _peer_of(value)
                 self._suspect.add(value)
+                _hold(value, READ_ALL)
             elif event in (zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_HANDSHAKE_FAILED_AUTH):
                 self._suspect.clear()
             elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
@@ -113,6 +123,15 @@ def _peer_of(descriptor: int) -> str:
             return _plain(str(copy.getpeername()[0]))
     except OSError:
         return UNKNOWN
+
+
+def _hold(descriptor: int, until_bytes: int) -> None:
+    """ZeroMQ is told of a connection's bytes when there are so many; of a listening socket, its connections inherit it.
+
+    That the descriptor is another one's by now does no harm: 1 is what every connection has.
+    """
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+        copy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, until_bytes)
 
 
 def _ended_connections(port: int) -> Iterator[tuple[str, int]]:
