@@ -24,6 +24,7 @@ __all__ = [
     "MAX_FINDINGS",
     "MAX_PAYLOAD_BYTES",
     "SCHEMA",
+    "AcknowledgementMessage",
     "ArcMessage",
     "FindingMessage",
     "HealthMessage",
@@ -284,6 +285,14 @@ class StreamHealthMessage(Message):
     strikes: Count = 0
 
 
+class AcknowledgementMessage(Message):
+    """How far a client that acknowledges has come."""
+
+    sequence: Count
+    waiting: Count
+    oldest_utc_ns: UtcNs | None
+
+
 class HealthMessage(Message):
     """Topic `health`: state of the streams, the worker and the disk, each second."""
 
@@ -299,6 +308,8 @@ class HealthMessage(Message):
     )
     config_id: Text
     utc_ns: UtcNs
+    acknowledgements: Annotated[dict[str, AcknowledgementMessage], Field(max_length=MAX_MAP_ENTRIES)] = {}
+    net: Annotated[dict[str, Count], Field(max_length=MAX_MAP_ENTRIES)] = {}
 
 
 class HeartbeatMessage(Message):
