@@ -222,6 +222,9 @@ class RecordingConfig(_Section):
     min_free_gb: Annotated[float, Field(ge=0)] = 1.0
 
 
+ClientName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class NetConfig(_Section):
     """`[net]`: endpoints. Relative ipc paths are not allowed; `ipc://` default to `data_dir/run/`."""
 
@@ -236,6 +239,10 @@ class NetConfig(_Section):
     """"auto": keys where other machines reach a socket; "curve": on loopback and ipc too."""
     off_loopback_without_keys: tuple[Literal["verdicts", "journal", "control"], ...] = ()
     """Sockets that anybody on the network may use; health and log warn of it for ever."""
+    acknowledge: Annotated[tuple[ClientName, ...], Field(max_length=64)] = ()
+    """Clients that are to acknowledge verdicts; health shows what waits for each."""
+    acknowledge_within_s: Annotated[float, Field(gt=0)] = 60.0
+    """Health warns where a verdict has waited for longer."""
 
     @property
     def journal_endpoint(self) -> str:
@@ -265,11 +272,10 @@ class NetConfig(_Section):
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Reads as it did before there were these keys, as views without a scan do.
+        # Reads as it did before there were more than these two, as views without a scan do.
         values: dict[str, Any] = plain(self)
-        later = ("journal", "keys", "security", "off_loopback_without_keys")
-        unsaid = {key for key in later if getattr(self, key) == type(self).model_fields[key].default}
-        return {key: value for key, value in values.items() if key not in unsaid}
+        said = {key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default}
+        return {key: value for key, value in values.items() if key in said | {"verdicts", "control"}}
 
 
 class WorkerConfig(_Section):

@@ -23,6 +23,7 @@ LINGER_MS = 500
 MAX_SUBSCRIPTION_BYTES = 4 * 1024
 """Above this ZeroMQ drops the connection; topics are at most some hundred bytes."""
 SUBSCRIBE = b"\x01"
+SUBSCRIPTIONS_PER_TURN = 64
 
 
 class Publisher:
@@ -32,7 +33,7 @@ class Publisher:
         context: the process's ZeroMQ context.
         endpoint: tcp or ipc.
         last: the journal's last entry of every topic, so that a restart forgets nothing.
-        guard: lets in those who have a key with the right "verdict"; None: whoever reaches the endpoint.
+        guard: lets in those who have a key with the right `verdict`; None: whoever reaches the endpoint.
     Raises EndpointError when the endpoint cannot be bound.
     """
 
@@ -56,7 +57,7 @@ class Publisher:
 
     @property
     def socket(self) -> "zmq.Socket[Any]":
-        """To be polled; another one after the listener was renewed."""
+        """To be polled; another one after connections were cut."""
         return self.listener.socket
 
     def publish(self, entry: Entry) -> None:
@@ -79,11 +80,16 @@ class Publisher:
     def serve(self) -> None:
         """Give new subscribers the last values; never blocks. Call it in every turn."""
         self.listener.attend()
-        while self.socket.poll(0):
-            request = self.socket.recv(zmq.NOBLOCK)
+        prefixes = []
+        for _ in range(SUBSCRIPTIONS_PER_TURN):
+            if not self.socket.poll(0):
+                break
+            request = self.socket.recv_multipart(zmq.NOBLOCK)[0]
             if request.startswith(SUBSCRIBE):
-                for topic in [topic for topic in self._last if topic.startswith(request[1:])]:
-                    self.socket.send_multipart([topic, self._last[topic]])
+                prefixes.append(request[1:])
+        # Each topic once, however many have just subscribed to it: all of them get it.
+        for topic in [topic for topic in self._last if topic.startswith(tuple(prefixes))]:
+            self.socket.send_multipart([topic, self._last[topic]])
 
     def renew(self) -> None:
         """End all connections; who is still allowed comes back by itself, and asks the journal for what it missed."""
