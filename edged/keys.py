@@ -27,7 +27,6 @@ __all__ = [
     "KeysError",
     "Right",
     "ServerKeys",
-    "read_bundle",
     "write_private",
 ]
 
@@ -227,11 +226,6 @@ def write_private(path: Path, content: dict[str, Any], owner_of: Path | None = N
         os.fsync(folder_handle)
     finally:
         os.close(folder_handle)
-
-
-def read_bundle(path: Path) -> Bundle:
-    """A client's own keys. Raises KeysError."""
-    return _read(path, Bundle, OPEN_TO_OTHERS)
 
 
 def _read(path: Path, form: type[F], forbidden_mode: int) -> F:
