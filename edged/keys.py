@@ -49,6 +49,10 @@ class KeysError(Exception):
     """Keys are missing, open to others or not readable; names the file and what to do."""
 
 
+class _Missing(KeysError):
+    """There is no such file."""
+
+
 class _Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -118,9 +122,10 @@ class KeyStore:
 
     def clients(self) -> tuple[ClientKey, ...]:
         """Everybody who ever got a key, in order; none where there is no list yet."""
-        if not self.clients_path.exists():
+        try:
+            return _read(self.clients_path, _List, WRITABLE_BY_OTHERS).client
+        except _Missing:
             return ()
-        return _read(self.clients_path, _List, WRITABLE_BY_OTHERS).client
 
     def problems(self) -> list[str]:
         """What keeps a daemon from using these keys; empty: nothing."""
@@ -166,7 +171,9 @@ class KeyStore:
         return revoked
 
     def _server_or_new(self) -> ServerKeys:
-        if not self.server_path.exists():
+        try:
+            return self.server()
+        except _Missing:
             public, secret = (half.decode() for half in zmq.curve_keypair())
             self._write(self.server_path, ServerKeys(public=public, secret=secret).model_dump())
         return self.server()
@@ -237,7 +244,7 @@ def _read(path: Path, form: type[F], forbidden_mode: int) -> F:
             _check(path, found, forbidden_mode)
             text = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise KeysError(f"{path}: there is no such file; 'edged keys new NAME' makes it") from error
+        raise _Missing(f"{path}: there is no such file; 'edged keys new NAME' makes it") from error
     except OSError as error:
         raise KeysError(f"{path}: {error.strerror}; it must be readable for the user edged") from error
     if len(text) > MAX_FILE_BYTES:

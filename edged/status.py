@@ -83,6 +83,9 @@ def _show(console: Console, answer: dict[str, Any]) -> None:
         f"edged {answer['version']} runs as {answer['pid']} since {answer['uptime_s']:.0f} s: {health['state']}; "
         f"{answer['last_sequence']} verdicts in journal {answer['journal_id']}"
     )
+    console.print(
+        f"verdicts at {answer['verdicts']}, missed ones at {answer.get('journal', 'no place of their own')}"
+    )
     streams = Table("stream", "kind", "state", "Hz", "of", "lost", "gaps", "reconnects", "error")
     for name, found in health["streams"].items():
         rates = [f"{found[key] or 0:.6g}" for key in ("measured_hz", "nominal_hz")]
