@@ -1,6 +1,6 @@
-"""What CURVE costs from `publish` to a subscriber's `recv`, on loopback, in two processes: `python -m tests.bench.bench_curve`.
+"""What CURVE costs from `publish` to a subscriber in another process: `python -m tests.bench.bench_curve`.
 
-Real Publisher and Guard, payloads as long as a verdict's, one every 2 ms. Plain and protected take turns.
+Real Publisher and Guard on loopback, payloads as long as a verdict's, one every 2 ms. Plain and protected take turns.
 """
 
 import datetime
