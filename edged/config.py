@@ -244,6 +244,9 @@ class RecordingConfig(_Section):
     min_free_gb: Annotated[float, Field(ge=0)] = 1.0
 
 
+ClientName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class NetConfig(_Section):
     """`[net]`: endpoints. Relative ipc paths are not allowed; `ipc://` default to `data_dir/run/`."""
 
@@ -252,6 +255,11 @@ class NetConfig(_Section):
     """None: `ipc://DATA_DIR/run/control.sock`, mode 0600."""
     journal: str | None = None
     """Where missed verdicts are asked for; None: the port after that of `verdicts`, or its ipc path + ".journal"."""
+
+    acknowledge: Annotated[tuple[ClientName, ...], Field(max_length=64)] = ()
+    """Clients that are to acknowledge verdicts; health shows what waits for each."""
+    acknowledge_within_s: Annotated[float, Field(gt=0)] = 60.0
+    """Health warns where a verdict has waited for longer."""
 
     @property
     def journal_endpoint(self) -> str:
@@ -275,9 +283,10 @@ class NetConfig(_Section):
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Reads as it did before there was this key, as views without a scan do.
+        # Reads as it did before there were more than these two, as views without a scan do.
         values: dict[str, Any] = plain(self)
-        return {key: value for key, value in values.items() if key != "journal" or value is not None}
+        said = {key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default}
+        return {key: value for key, value in values.items() if key in said | {"verdicts", "control"}}
 
 
 class WorkerConfig(_Section):

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from drivers.base import MONOTONIC, Chunk, DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
 from edged import retention
+from edged.acknowledgements import Acknowledgements
 from edged.arming_desk import ArmingDesk
 from edged.cell_calibration import read_cell_calibration
 from edged.clock_watch import ClockWatch
@@ -155,7 +156,14 @@ class Daemon:
         handlers |= {"arm": self._arming.arm, "disarm": self._arming.disarm, "programs": self._arming.programs}
         undo.callback((control := Control(context, config.control_endpoint, handlers)).close)
         self._control = control
-        desk = JournalDesk(context, config.net.journal_endpoint, journal, software=_software())
+        self._acknowledgements = Acknowledgements(journal, config.net.acknowledge, config.net.acknowledge_within_s)
+        desk = JournalDesk(
+            context,
+            config.net.journal_endpoint,
+            journal,
+            software=_software(),
+            acknowledgements=self._acknowledgements,
+        )
         undo.callback(desk.close)
         self._desk = desk
 
@@ -280,6 +288,7 @@ class Daemon:
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
         warnings += self._clocks.warnings(streams)
         warnings += self._engine.sensor_warnings()
+        warnings += self._acknowledgements.warnings(pair.utc_ns)
         warnings += [*self._arming.warnings(), *self._warnings.values()]
         return HealthMessage(
             journal_id=self._journal.journal_id,
@@ -291,7 +300,14 @@ class Daemon:
             programs=self._arming.health(),
             config_id=self._config.config_id,
             utc_ns=pair.utc_ns,
+            acknowledgements=self._acknowledgements.health(),
+            net=self._net(),
         )
+
+    def _net(self) -> dict[str, int]:
+        """What the sockets refused since the start."""
+        counted = {"control": self._control.counters(), "journal": self._desk.counters()}
+        return {f"{name}_{what}": count for name, found in counted.items() for what, count in found.items()}
 
     def _clean(self) -> None:
         in_use = [*(seam.seam_id for seam in self._engine.open_seams()), *self._rescorer.pending]

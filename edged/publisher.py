@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import zmq
 
-from edged.endpoints import bind, close, keep_alive
+from edged.endpoints import Protector, bind, close, keep_alive
 from edged.journal import Entry
 from edged.wire import HealthMessage, HeartbeatMessage, LiveMessage, as_map, pack
 
@@ -21,6 +21,7 @@ LINGER_MS = 500
 MAX_SUBSCRIPTION_BYTES = 4 * 1024
 """Above this ZeroMQ drops the connection; topics are at most some hundred bytes."""
 SUBSCRIBE = b"\x01"
+SUBSCRIPTIONS_PER_TURN = 64
 
 
 class Publisher:
@@ -28,12 +29,19 @@ class Publisher:
 
     Args:
         context: the process's ZeroMQ context.
-        endpoint: loopback tcp or ipc.
+        endpoint: tcp or ipc.
         last: the journal's last entry of every topic, so that a restart forgets nothing.
+        guard: lets in those who have a key with the right `verdict`; None: whoever reaches the endpoint.
     Raises EndpointError when the endpoint cannot be bound.
     """
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, last: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        last: Iterable[Entry] = (),
+        guard: Protector | None = None,
+    ) -> None:
         self.socket = context.socket(zmq.XPUB)
         self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self.socket.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
@@ -43,6 +51,8 @@ class Publisher:
         self._last: dict[bytes, bytes] = {entry.topic.encode(): entry.payload for entry in last}
         self.published = 0
         try:
+            if guard is not None:
+                guard.protect(self.socket, "verdict")
             self.endpoint = bind(self.socket, endpoint)
         except BaseException:
             self.socket.close(linger=0)
@@ -67,11 +77,16 @@ class Publisher:
 
     def serve(self) -> None:
         """Give new subscribers the last values; never blocks. Call it when `socket` is readable."""
-        while self.socket.poll(0):
-            request = self.socket.recv(zmq.NOBLOCK)
+        prefixes = []
+        for _ in range(SUBSCRIPTIONS_PER_TURN):
+            if not self.socket.poll(0):
+                break
+            request = self.socket.recv_multipart(zmq.NOBLOCK)[0]
             if request.startswith(SUBSCRIBE):
-                for topic in [topic for topic in self._last if topic.startswith(request[1:])]:
-                    self.socket.send_multipart([topic, self._last[topic]])
+                prefixes.append(request[1:])
+        # Each topic once, however many have just subscribed to it: all of them get it.
+        for topic in [topic for topic in self._last if topic.startswith(tuple(prefixes))]:
+            self.socket.send_multipart([topic, self._last[topic]])
 
     def close(self) -> None:
         """Send what is queued, for at most half a second, and close."""

@@ -1,6 +1,7 @@
 """Configurations with something wrong in them: what is said, where, and that all of it is said at once."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,32 @@ def test_a_frame_that_is_none_is_named(changes: dict[str, Any], said: str) -> No
 )
 def test_delays_that_cannot_be(stream: str, values: dict[str, Any], says: str) -> None:
     assert any(says in problem for problem in _problems(_changed(streams={stream: values})))
+
+
+def test_the_journal_socket_stands_beside_the_verdicts_and_changes_no_id() -> None:
+    plain = parse_config(GOOD)
+    assert plain.net.journal_endpoint == "tcp://127.0.0.1:5561"
+    assert json.loads(plain.net.model_dump_json()) == {"verdicts": "tcp://127.0.0.1:5560", "control": None}
+    said = parse_config(GOOD | {"net": {"journal": None, "acknowledge": [], "acknowledge_within_s": 60.0}})
+    assert said.config_id == plain.config_id
+    other = parse_config(GOOD | {"net": {"journal": "ipc:///run/j.sock", "acknowledge": ["press-plc"]}})
+    assert other.net.journal_endpoint == "ipc:///run/j.sock"
+    assert other.config_id != plain.config_id
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        ({"journal": "tcp://10.0.0.5:5561"}, "not a loopback address"),
+        ({"verdicts": "tcp://127.0.0.1:65535"}, "port 65535 has none above it"),
+        ({"control": "tcp://127.0.0.1:5561"}, "taken by net.control; give net.journal"),
+        ({"journal": "tcp://127.0.0.1:5560"}, "taken by net.verdicts; give net.journal"),
+        ({"acknowledge": [""]}, "net.acknowledge.0"),
+        ({"acknowledge_within_s": 0}, "net.acknowledge_within_s"),
+    ],
+)
+def test_journal_sockets_that_cannot_be(net: dict[str, Any], says: str) -> None:
+    assert any(says in problem for problem in _problems(GOOD | {"net": net}))
 
 
 def test_sound_in_air_adds_to_the_latency_and_defaults_do_not_change_the_id() -> None:
