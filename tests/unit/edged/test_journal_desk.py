@@ -356,6 +356,9 @@ def test_with_keys_a_client_goes_by_the_name_of_its_key(
             socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
             socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
 
+        def release(self, socket: Any) -> None:
+            """Nothing is kept of it."""
+
     with context.socket(zmq.REP) as zap:
         zap.bind("inproc://zeromq.zap.01")
         desk = JournalDesk(context, "tcp://127.0.0.1:*", journal, OneKey())
