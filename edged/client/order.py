@@ -124,6 +124,8 @@ class Order:
             for event in in_order(self._handed + 1, max(rows, default=end), rows):
                 self._handed = event.sequence if isinstance(event, Entry) else event.last
                 self.out.append((event, Position(journal, self._handed)))
+            for sequence in [number for number in self._ahead if number <= self._handed]:
+                del self._ahead[sequence]  # it came by both ways
         self._advance()
         return True
 
@@ -136,8 +138,6 @@ class Order:
         while (entry := self._ahead.pop(self._handed + 1, None)) is not None:
             self._handed = entry.sequence
             self.out.append((entry, Position(entry.journal_id, entry.sequence)))
-        for sequence in [number for number in self._ahead if number <= self._handed]:
-            del self._ahead[sequence]  # it came by the other way
 
     def _follow(self, journal: str, last: int, answer: dict[str, Any]) -> None:
         """Leave the journal that was followed, if any, for another."""

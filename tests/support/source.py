@@ -93,6 +93,12 @@ class Source:
         self._call(lambda: found.extend((entry.sequence, entry.payload) for entry in self.db.range(1, 2**62, 10**6)))
         return found
 
+    def ask(self, what: Callable[[], Any]) -> Any:
+        """What a function finds on the source's thread, which the journal belongs to."""
+        found: list[Any] = []
+        self._call(lambda: found.append(what()))
+        return found[0]
+
     @contextlib.contextmanager
     def unpublished(self) -> Iterator[None]:
         """Verdicts go only into the journal."""
