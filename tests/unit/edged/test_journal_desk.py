@@ -27,20 +27,6 @@ CODES = {"malformed", "too_large", "unknown_op", "rate", "journal", "out_of_rang
 
 
 @pytest.fixture
-def context() -> Iterator[Any]:
-    context: zmq.Context[Any] = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db", reserve_bytes=65536)
-    yield journal
-    journal.close()
-
-
-@pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(0)
 
@@ -153,6 +139,12 @@ def test_the_largest_entry_comes_through_alone_and_in_a_snapshot(peer: Peer, jou
     assert len(peer.ask({"op": "range", "from_sequence": 5, "to_sequence": 5})["entries"][0][2]) == MAX_PAYLOAD_BYTES
     assert len(peer.ask({"op": "range", "from_sequence": 1, "to_sequence": 5})["entries"]) == 3
     assert len(peer.ask({"op": "snapshot"})["entries"][0][2]) == MAX_PAYLOAD_BYTES
+
+
+def test_an_entry_beyond_the_limit_of_answers_does_not_end_all_ranges(peer: Peer, journal: Journal) -> None:
+    fill(journal, [bytes(MAX_ANSWER_BYTES + 1), b"next"])
+    answer = peer.ask({"op": "range", "from_sequence": 1, "to_sequence": 2})
+    assert [len(payload) for _, _, payload in answer["entries"]] == [MAX_ANSWER_BYTES + 1]
 
 
 def test_another_journal_is_told_which_is_here(peer: Peer, journal: Journal) -> None:
