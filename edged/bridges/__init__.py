@@ -1,0 +1,1 @@
+"""What brings verdicts to PLCs and SCADA that speak no ZeroMQ: each bridge is a process, fed by the client."""
