@@ -14,7 +14,7 @@ class BridgeSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     keys: Path | None = None
-    """The bundle that `edged keys new` wrote for this bridge, mode 0600; None where the daemon's sockets have no keys."""
+    """The bundle that `edged keys new` wrote for this bridge, mode 0600; None where the daemon wants no keys."""
     programs: tuple[str, ...] | None = None
     """Hand on verdicts of these programs only, and of parts; None: of all."""
     start: Literal["last", "now", "first"] = "last"
