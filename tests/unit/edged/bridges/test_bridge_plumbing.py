@@ -99,7 +99,9 @@ def test_state_comes_back_and_a_half_written_one_never_counts(tmp_path: Path) ->
         read_state(path)
 
 
-@pytest.mark.parametrize("state", [{"journal_id": "J"}, {"journal_id": 3, "sequence": 1}, {"journal_id": "J", "sequence": -1}])
+@pytest.mark.parametrize(
+    "state", [{"journal_id": "J"}, {"journal_id": 3, "sequence": 1}, {"journal_id": "J", "sequence": -1}]
+)
 def test_nonsense_is_no_position(state: dict[str, Any]) -> None:
     with pytest.raises(BridgeError, match="no position"):
         position_of(state)
