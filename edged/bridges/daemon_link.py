@@ -1,4 +1,4 @@
-"""How a bridge reaches the daemon: endpoints and keys of the configuration, and the client and control made of them."""
+"""How a bridge reaches the daemon: endpoints and keys of the configuration, the client and control made of them."""
 
 import dataclasses
 from typing import Any, Self
