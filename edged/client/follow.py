@@ -121,6 +121,8 @@ class Follower:
         asked = next((found for found in self._pending.values() if found.request["id"] == number), None)
         if answer is None or asked is None:
             self.rejected += answer is None
+            if answer is not None and answer.get("code") == "rate":  # refused before its number was read
+                self._wait(answer, now_s)
             return
         del self._pending[asked.slot]
         if answer.get("ok") is True:
@@ -309,8 +311,7 @@ class Follower:
         return True
 
     def _refused(self, answer: dict[str, Any], asked: Question, now_s: float) -> None:
-        wait_ms = count(answer.get("retry_ms")) if answer.get("code") == "rate" else None
-        self._not_before_s = now_s + min(REFUSED_AGAIN_S if wait_ms is None else wait_ms / 1e3, REFUSED_AGAIN_S)
+        self._wait(answer, now_s)
         if answer.get("code") == "rate":
             return
         self._must_ask |= answer.get("code") == "journal"
@@ -318,6 +319,10 @@ class Follower:
             self._acted = self._acknowledged
         if answer.get("code") != "journal":
             self._trouble = f"the journal refused {asked.request['op']}: {str(answer.get('error'))[:200]}"
+
+    def _wait(self, answer: dict[str, Any], now_s: float) -> None:
+        wait_ms = count(answer.get("retry_ms"))
+        self._not_before_s = now_s + (REFUSED_AGAIN_S if wait_ms is None else min(wait_ms / 1e3, REFUSED_AGAIN_S))
 
     def _believe(self, last: int, asked: Question) -> None:
         """The journal ended at `last` after we asked; what was known when asking and lies beyond is not there."""
