@@ -1,7 +1,7 @@
 """The control socket: the PLC (or its bridge) announces parts, seams and views, and people ask for the state.
 
 A ROUTER socket; what a request means is `edged.messages`' and the engine's business. A request is one msgpack map
-`{op: part|expect|view|end_part|status|ping|range, …}`, the answer `{ok: true, …}` or `{ok: false, error}`. REQ and
+`{op: part|expect|view|end_part|status|ping, …}`, the answer `{ok: true, …}` or `{ok: false, error}`. REQ and
 DEALER peers are understood (with or without the empty frame).
 Requests run on the engine's thread, between two chunks, so the engine stays single-threaded; a flood is served
 a few at a time. Whatever a peer sends gets an answer that says what is wrong, never a crash.
@@ -12,7 +12,7 @@ from typing import Any
 
 import zmq
 
-from edged.endpoints import bind, close
+from edged.endpoints import bind, close, keep_alive
 from edged.messages import ControlError
 from edged.wire import WireError, pack, unpack
 
@@ -46,6 +46,7 @@ class Control:
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self.socket.setsockopt(zmq.LINGER, LINGER_MS)
+        keep_alive(self.socket)
         try:
             self.endpoint = bind(self.socket, endpoint)
         except BaseException:

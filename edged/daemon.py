@@ -35,8 +35,8 @@ from edged.endpoints import EndpointError
 from edged.engine import Engine
 from edged.inbox import Inbox
 from edged.journal import Journal, JournalError
+from edged.journal_desk import JournalDesk
 from edged.logs import configure_logging
-from edged.messages import ControlError
 from edged.publisher import Publisher
 from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
 from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
@@ -46,7 +46,7 @@ from edged.sensor_health import SensorHealth
 from edged.service import ServiceNotifier
 from edged.stream import Stream
 from edged.types import PartVerdict, Verdict
-from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair
+from edged.wire import HealthMessage, HeartbeatMessage, TimePair
 from edged.wire_encode import encode_health, encode_live
 from edged.worker_client import WorkerClient
 from pipelines.window import LivePoint, Seam
@@ -151,17 +151,22 @@ class Daemon:
             config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable, judge
         )
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
-        handlers |= {"status": self._status, "range": self._range}
+        handlers |= {"status": self._status}
         handlers |= {"arm": self._arming.arm, "disarm": self._arming.disarm, "programs": self._arming.programs}
         undo.callback((control := Control(context, config.control_endpoint, handlers)).close)
         self._control = control
+        desk = JournalDesk(context, config.net.journal_endpoint, journal, software=_software())
+        undo.callback(desk.close)
+        self._desk = desk
 
     def run(self) -> None:
         """Work until stopped, then give every open seam its verdict."""
         for stream in self._streams.values():
             stream.start()
         self._notifier.ready()
-        log.info("running", control=self._control.endpoint, verdicts=self._publisher.endpoint)
+        log.info(
+            "running", control=self._control.endpoint, verdicts=self._publisher.endpoint, journal=self._desk.endpoint
+        )
         while not self._stopping:
             self._turn()
         self._notifier.stopping()
@@ -182,7 +187,7 @@ class Daemon:
         self._publisher.health(self._health("fault"))
 
     def _turn(self) -> None:
-        sockets = [self._control.socket, self._publisher.socket, self._worker.socket]
+        sockets = [self._control.socket, self._publisher.socket, self._desk.socket, self._worker.socket]
         zmq.zmq_poll(
             [(self._inbox.fileno(), zmq.POLLIN), *((s, zmq.POLLIN) for s in sockets if s is not None)], TURN_MS
         )
@@ -192,6 +197,7 @@ class Daemon:
         self._engine.step(None, now_ns := MONOTONIC.now_ns())
         self._control.serve()
         self._publisher.serve()
+        self._desk.serve()
         if len(chunks) < CHUNKS_PER_TURN:
             self._rescorer.step()
         if not self._engine.is_burning:
@@ -245,6 +251,11 @@ class Daemon:
                 last_sequence=self._journal.last_sequence,
                 state=health.state,
                 utc_ns=health.utc_ns,
+                cell=health.cell,
+                software=_software(),
+                armed=[program for program, line in health.programs.items() if line.mode == "armed"],
+                is_simulated=self._config.cell.is_simulated,
+                config_id=health.config_id,
             )
         )
         self._notifier.watchdog(f"{health.state}, {self._journal.last_sequence} verdicts {' '.join(health.warnings)}")
@@ -307,29 +318,17 @@ class Daemon:
             "last_sequence": self._journal.last_sequence,
             "published": self._publisher.published,
             "verdicts": self._publisher.endpoint,
+            "journal": self._desk.endpoint,
             "torch_loaded": "torch" in sys.modules,
             "open_seams": [dataclasses.asdict(seam) for seam in self._engine.open_seams()],
             "health": self._health().model_dump(mode="python"),
         }
 
-    def _range(self, request: dict[str, Any]) -> Mapping[str, Any]:
-        """As many entries as fit into one answer; the peer asks on from where they end."""
-        bounds = [request.get(name) for name in ("from_sequence", "to_sequence")]
-        if not all(isinstance(bound, int) and 0 < bound < 2**63 for bound in bounds):
-            raise ControlError(f"range: from_sequence and to_sequence must be whole numbers above 0, got {bounds}")
-        entries, size = [], 0
-        for entry in self._journal.range(bounds[0], bounds[1]):  # type: ignore[arg-type]
-            size += len(entry.payload) + len(entry.topic) + 64
-            if size > MAX_PAYLOAD_BYTES - 1024:
-                break
-            entries.append([entry.topic, entry.payload])
-        return {"ok": True, "journal_id": self._journal.journal_id, "entries": entries}
-
     def _header(self) -> Any:
         cell = self._config.cell
         return host_header(
             cell.name,
-            f"edged {software_version()}",
+            _software(),
             is_simulated=cell.is_simulated,
             calibration_id=self._calibration.calibration_id,
         )
@@ -341,6 +340,10 @@ def software_version() -> str:
         return version("edged")
     except PackageNotFoundError:
         return "source"
+
+
+def _software() -> str:
+    return f"edged {software_version()}"
 
 
 def run(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> None:

@@ -10,16 +10,16 @@ from collections.abc import Iterable
 
 import zmq
 
-from edged.endpoints import bind, close
+from edged.endpoints import bind, close, keep_alive
 from edged.journal import Entry
 from edged.wire import HealthMessage, HeartbeatMessage, LiveMessage, as_map, pack
 
 __all__ = ["Publisher"]
 
 SEND_QUEUE_MESSAGES = 1000
-HEARTBEAT_MS = 1000
-HEARTBEAT_TIMEOUT_MS = 3000
 LINGER_MS = 500
+MAX_SUBSCRIPTION_BYTES = 4 * 1024
+"""Above this ZeroMQ drops the connection; topics are at most some hundred bytes."""
 SUBSCRIBE = b"\x01"
 
 
@@ -38,10 +38,8 @@ class Publisher:
         self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self.socket.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
         self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        # Without these a cable that is pulled leaves a half-open connection and a queue that fills for ever.
-        self.socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-        self.socket.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
+        keep_alive(self.socket)
         self._last: dict[bytes, bytes] = {entry.topic.encode(): entry.payload for entry in last}
         self.published = 0
         try:

@@ -302,13 +302,18 @@ class HealthMessage(Message):
 
 
 class HeartbeatMessage(Message):
-    """Topic `heartbeat`: proof of life and the last sequence, each second."""
+    """Topic `heartbeat`: proof of life, the last sequence and whose they are, each second."""
 
     kind: Literal["heartbeat"] = "heartbeat"
     journal_id: Text
     last_sequence: Count
     state: Literal["ok", "degraded", "fault"]
     utc_ns: UtcNs
+    cell: Text = ""
+    software: Text = ""
+    armed: Annotated[list[Text], Field(max_length=MAX_MAP_ENTRIES)] = []
+    is_simulated: bool = False
+    config_id: Text = ""
 
 
 class LiveMessage(Message):

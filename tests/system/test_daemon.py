@@ -16,10 +16,11 @@ import psutil
 import pytest
 import tomli_w
 
+from edged.client.endpoints import journal_endpoint
 from edged.control import ask
 from edged.types import Label
 from edged.watch import received
-from edged.wire import HealthMessage, HeartbeatMessage, Message, PartMessage, VerdictMessage
+from edged.wire import HealthMessage, HeartbeatMessage, Message, PartMessage, VerdictMessage, decode
 from tests.support.running import PATIENCE_S, cell_config, running_daemon, wait_for_status, write_weld
 
 
@@ -60,8 +61,10 @@ def test_a_weld_becomes_a_verdict_and_nothing_is_left_behind(folder: Path) -> No
         assert verdict.is_simulated
         assert Path(verdict.recording).exists()
         assert verdict.stage_ms["worker_finish"] > 0
-        answer = ask(f"ipc://{folder}/control.sock", {"op": "range", "from_sequence": 1, "to_sequence": 9})
-        assert [topic for topic, _ in answer["entries"]] == ["verdict/T1"]
+        desk = journal_endpoint(f"ipc://{folder}/verdicts.sock")
+        answer = ask(desk, {"op": "range", "from_sequence": 1, "to_sequence": 9})
+        assert [(sequence, topic) for sequence, topic, _ in answer["entries"]] == [(1, "verdict/T1")]
+        assert decode("verdict/T1", answer["entries"][0][2]) == verdict
         assert ask(f"ipc://{folder}/control.sock", {"op": "ping"}) == {"ok": True}
         (beat,) = _collect(folder, HeartbeatMessage)
         assert beat.last_sequence == 1
