@@ -7,7 +7,9 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edged.bridges.settings_base import BridgeSection
 
 __all__ = ["MqttConfig", "is_loopback"]
 
@@ -28,13 +30,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class MqttConfig(BaseModel):
+class MqttConfig(BridgeSection):
     """What the MQTT bridge needs to know.
 
     Verdicts go out as JSON under `PREFIX/CELL/`, and as Sparkplug B where `sparkplug_group` is given.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: Annotated[str, Field(min_length=1, max_length=253)]
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -59,10 +59,8 @@ class MqttConfig(BaseModel):
     keepalive_s: Annotated[int, Field(ge=5, le=600)] = 15
     state_every_s: Annotated[float, Field(ge=1, le=3600)] = 10.0
     """State and health are told at once when they change, and this often in any case."""
-    start: Literal["last", "now", "first"] = "last"
-    """Where a bridge begins that has no position yet."""
-    position_file: Path = Path("/var/lib/edged-bridge-mqtt/position.json")
-    """How far the broker has confirmed, and Sparkplug's session number."""
+    state_file: Path = Path("/var/lib/edged-bridge-mqtt/state.json")
+    """How far the broker has confirmed; Sparkplug's session number lies beside it, in `sparkplug-…`."""
 
     @property
     def uses_tls(self) -> bool:
