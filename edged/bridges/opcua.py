@@ -16,7 +16,7 @@ from edged.bridges.opcua_space import Space
 from edged.bridges.opcua_trust import Rights, Trust, own_certificate
 from edged.bridges.settings_mqtt import is_loopback
 from edged.bridges.settings_opcua import OpcuaConfig
-from edged.client import Control, Entry, Lost, NewJournal, Refused, StateChange, Told
+from edged.client import Control, Entry, Lost, NewJournal, Position, Refused, StateChange, Told
 from edged.service import ServiceNotifier
 
 __all__ = ["OpcuaBridge", "serve"]
@@ -86,7 +86,8 @@ class OpcuaBridge:
     async def run(self, notifier: ServiceNotifier) -> None:
         """Until cancelled, or something fails: that comes out."""
         tell_at_s = 0.0
-        async with self._link.client(self._config, None, topics=("heartbeat",)) as client:
+        start = await self._where_history_begins(notifier)
+        async with self._link.client(self._config, start, topics=("heartbeat",)) as client:
             while True:
                 event = await client.receive(LOOK_EVERY_S)
                 await self._take(event)
@@ -96,6 +97,17 @@ class OpcuaBridge:
                     await self.space.say(RefusedClients=refused)
                     clients = 0 if self.server.bserver is None else len(self.server.bserver.clients)
                     notifier.watchdog(f"daemon {client.state}, {clients} connections, {refused} refused")
+
+    async def _where_history_begins(self, notifier: ServiceNotifier) -> Position | None:
+        """So many entries before the journal's end as history holds; None where the section begins elsewhere."""
+        if self._config.start != "last":
+            return None
+        section = self._config.model_copy(update={"start": "now", "acknowledge_as": None})
+        async with self._link.client(section, None) as client:
+            while client.position is None:
+                await client.receive(LOOK_EVERY_S)
+                notifier.watchdog("waits for the daemon")
+            return Position(client.position.journal_id, max(0, client.position.sequence - self._config.history))
 
     async def close(self) -> None:
         """Close the port."""

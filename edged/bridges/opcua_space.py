@@ -57,8 +57,8 @@ class Space:
         self._is_usable = False
 
     async def build(self) -> None:
-        """Make types, nodes and the method."""
-        self._idx = await self._server.register_namespace(NAMESPACE)
+        """Make types, nodes and the method; `index` is the namespace's from then on."""
+        self.index = await self._server.register_namespace(NAMESPACE)
         self._types = await self._structures()
         root = await self._server.nodes.objects.add_object(self._id("edged"), self._name("edged"))
         await root.write_attribute(
@@ -144,8 +144,9 @@ class Space:
         self._result_type, _ = await new_struct(
             self._server, self._id("EdgedResultDataType"), self._name("EdgedResultDataType"), fields
         )
-        made = await self._server.load_data_type_definitions()
-        return _Structures(made["EdgedResultDataType"], made["EdgedEntityDataType"])
+        await self._server.load_data_type_definitions()
+        classes = ua.extension_objects_by_datatype
+        return _Structures(classes[self._result_type.nodeid], classes[entity.nodeid])
 
     async def _result_node(self, parent: Node, path: str, name: str) -> Node:
         empty = ua.Variant(self._types.result(), ua.VariantType.ExtensionObject)
@@ -212,10 +213,10 @@ class Space:
         )
 
     def _id(self, path: str) -> ua.NodeId:
-        return ua.NodeId(path, self._idx)
+        return ua.NodeId(path, self.index)
 
     def _name(self, name: str) -> ua.QualifiedName:
-        return ua.QualifiedName(name, self._idx)
+        return ua.QualifiedName(name, self.index)
 
 
 def _argument(name: str, kind: ua.VariantType) -> ua.Argument:

@@ -36,7 +36,7 @@ class OpcuaConfig(BridgeSection):
     application_uri: Annotated[str, Field(pattern=r"^urn:[!-~]{1,200}$")] = "urn:edged:bridge"
     """Stands in the certificate; give each box its own before the first start."""
     history: Annotated[int, Field(ge=1, le=10_000)] = 500
-    """How many of the last results can be read as history; after a restart those since then."""
+    """How many of the last results can be read as history; after a restart they are read from the journal again."""
     max_connections: Annotated[int, Field(ge=1, le=256)] = 32
     expect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
 
