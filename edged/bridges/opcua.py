@@ -4,6 +4,7 @@ It serves what the client hands out, and begins at the last results that history
 """
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ import structlog
 from asyncua import ua
 
 from edged.bridges.daemon_link import BridgeError, DaemonLink
-from edged.bridges.opcua_limits import BoundedServer
+from edged.bridges.opcua_limits import BoundedServer, limit_log
 from edged.bridges.opcua_space import Space
 from edged.bridges.opcua_trust import Rights, Trust, own_certificate
 from edged.bridges.settings_mqtt import is_loopback
@@ -29,6 +30,7 @@ TELL_EVERY_S = 1.0
 
 async def serve(config: OpcuaConfig, link: DaemonLink, notifier: ServiceNotifier) -> None:
     """Run until cancelled. Raises BridgeError for unusable files, or where it cannot listen."""
+    limit_log(logging.getLogger().handlers)
     bridge = OpcuaBridge(config, link)
     await bridge.start()
     notifier.ready()

@@ -69,10 +69,13 @@ class Space:
         for name, (kind, value) in STATUS.items():
             self._nodes[name] = await root.add_variable(self._id(f"edged/{name}"), self._name(name), value, kind)
         self._last_result = await self._result_node(root, "edged/LastResult", "LastResult")
-        for name, kind in FIELDS.items():
+        for name, type_name in FIELDS.items():
             path = f"edged/LastResult/{name}"
             node = await self._last_result.add_variable(
-                self._id(path), self._name(name), ua.get_default_value(ua.VariantType[kind]), ua.VariantType[kind]
+                self._id(path),
+                self._name(name),
+                ua.get_default_value(ua.VariantType[type_name]),
+                ua.VariantType[type_name],
             )
             self._nodes[path] = node
         self._folder = await root.add_folder(self._id("edged/Programs"), self._name("Programs"))

@@ -10,8 +10,6 @@ active, by the certificate that its secure channel has proven.
 
 import datetime
 import hashlib
-import hmac
-import os
 import socket
 import tomllib
 from collections import Counter
@@ -28,9 +26,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from edged.bridges.daemon_link import BridgeError
+from edged.bridges.passwords import is_password
 from edged.bridges.private_file import read_private, write_private
 
-__all__ = ["Rights", "Trust", "hash_password", "own_certificate"]
+__all__ = ["Rights", "Trust", "own_certificate"]
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +39,6 @@ VALID_DAYS = 3650
 MAX_CERTIFICATES = 256
 MAX_REJECTED = 32
 MAX_CERTIFICATE_BYTES = 16 * 1024
-SCRYPT = {"n": 2**14, "r": 8, "p": 1}
-"""RFC 7914's interactive parameters: some 50 ms and 16 MiB a login."""
-
 RIGHTS = ("verdict", "control")
 VERDICT, CONTROL = RIGHTS
 
@@ -66,12 +62,6 @@ def own_certificate(folder: Path, uri: str) -> tuple[Path, Path]:
         log.info("made a certificate", file=str(certificate_file), sha256=_digest_of(certificate))
     read_private(key_file)
     return certificate_file, key_file
-
-
-def hash_password(password: str, salt: bytes | None = None) -> str:
-    """A line for `users.toml`: salt and scrypt of the password, hex."""
-    salt = os.urandom(16) if salt is None else salt
-    return f"{salt.hex()}${hashlib.scrypt(password.encode(), salt=salt, dklen=32, **SCRYPT).hex()}"  # type: ignore[arg-type]
 
 
 class Trust:
@@ -160,10 +150,8 @@ class Trust:
     def _rights_of(self, username: str, password: Any) -> tuple[str, ...] | None:
         users = self._read_users()
         known = users.get(username)
-        stored = known["password"] if known is not None else hash_password("", b"\0" * 16)
-        salt, _, _ = stored.partition("$")
-        given = hash_password(password if isinstance(password, str) else "", bytes.fromhex(salt))
-        is_right = hmac.compare_digest(given, stored)  # strangers take as long as users
+        stored = None if known is None else known["password"]
+        is_right = is_password(password if isinstance(password, str) else "", stored)
         return tuple(known["rights"]) if known is not None and is_right else None
 
     def _read_users(self) -> dict[str, dict[str, Any]]:

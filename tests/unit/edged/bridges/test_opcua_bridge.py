@@ -22,7 +22,8 @@ from edged.bridges.opcua import OpcuaBridge
 from edged.bridges.opcua_limits import MAX_UNPARSED_BYTES, BoundedServer
 from edged.bridges.opcua_result import FIELDS
 from edged.bridges.opcua_space import NAMESPACE, Space
-from edged.bridges.opcua_trust import Trust, hash_password, own_certificate
+from edged.bridges.opcua_trust import Trust, own_certificate
+from edged.bridges.passwords import hash_password
 from edged.bridges.private_file import write_private
 from edged.bridges.settings_opcua import OpcuaConfig
 from edged.control import Control
