@@ -100,6 +100,12 @@ class Handshake:
 
     # from the daemon
 
+    def begin(self, position: Position) -> None:
+        """Where a bridge that remembers nothing begins: what comes while it is down is then not lost."""
+        if self.position is None:
+            self.position = position
+            self._on_change()
+
     def entry(self, entry: Entry) -> None:
         """A verdict of a seam or a part."""
         if isinstance(seam_id := entry.message.get("seam_id"), str):
@@ -220,10 +226,7 @@ class Handshake:
         return faults
 
     def _take(self, entry: Entry) -> None:
-        if self.position is None:
-            # Nothing was acknowledged yet: whoever comes after a restart must begin with this one.
-            self.position = Position(entry.journal_id, entry.sequence - 1)
-            self._on_change()
+        self.begin(Position(entry.journal_id, entry.sequence - 1))
         self._results.append(entry)
         if len(self._results) == 1:
             self._count_up()
