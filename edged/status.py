@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edged.client.keys import Keys, KeysError
 from edged.config import DEFAULT_DATA_DIR, ConfigError, load_config
 from edged.control import ask
-from edged.keys import Bundle, KeysError, read_bundle
 from edged.wire import WireError
 
 __all__ = ["KeysOption", "endpoint_of", "keys_of", "must_be_allowed", "status"]
@@ -54,12 +54,12 @@ def endpoint_of(config: Path | None) -> str:
         raise typer.Exit(2) from error
 
 
-def keys_of(path: Path | None) -> Bundle | None:
+def keys_of(path: Path | None) -> Keys | None:
     """A client's keys from their file. Exits 2 where it cannot be used."""
     if path is None:
         return None
     try:
-        return read_bundle(path)
+        return Keys.read(path)
     except KeysError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

@@ -136,7 +136,7 @@ def test_only_places_where_a_socket_can_be_bound(endpoint: str) -> None:
         parse_config({**GOOD, "net": {"control": endpoint}})
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5561", "tcp://*:5561", "tcp://[::]:5561", "ipc:///run/x"])
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5570", "tcp://*:5570", "tcp://[::]:5570", "ipc:///run/x"])
 def test_where_the_control_socket_may_be(endpoint: str) -> None:
     assert parse_config({**GOOD, "net": {"control": endpoint}}).control_endpoint == endpoint
 

@@ -17,26 +17,13 @@ from edged.journal import Entry, Journal
 from edged.journal_desk import LIMITS, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, JournalDesk
 from edged.router import REQUESTS_PER_TURN
 from edged.wire import MAX_PAYLOAD_BYTES
+from tests.support.guarded import guarded_cell
 from tests.support.journals import Peer, fill
 from tests.support.verdicts import a_part, a_verdict
 
 Join = Callable[..., Peer]
 SECOND = 1_000_000_000
 CODES = {"malformed", "too_large", "unknown_op", "rate", "journal", "out_of_range", "forbidden", "unavailable"}
-
-
-@pytest.fixture
-def context() -> Iterator[Any]:
-    context: zmq.Context[Any] = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db", reserve_bytes=65536)
-    yield journal
-    journal.close()
 
 
 @pytest.fixture
@@ -152,6 +139,12 @@ def test_the_largest_entry_comes_through_alone_and_in_a_snapshot(peer: Peer, jou
     assert len(peer.ask({"op": "range", "from_sequence": 5, "to_sequence": 5})["entries"][0][2]) == MAX_PAYLOAD_BYTES
     assert len(peer.ask({"op": "range", "from_sequence": 1, "to_sequence": 5})["entries"]) == 3
     assert len(peer.ask({"op": "snapshot"})["entries"][0][2]) == MAX_PAYLOAD_BYTES
+
+
+def test_an_entry_beyond_the_limit_of_answers_does_not_end_all_ranges(peer: Peer, journal: Journal) -> None:
+    fill(journal, [bytes(MAX_ANSWER_BYTES + 1), b"next"])
+    answer = peer.ask({"op": "range", "from_sequence": 1, "to_sequence": 2})
+    assert [len(payload) for _, _, payload in answer["entries"]] == [MAX_ANSWER_BYTES + 1]
 
 
 def test_another_journal_is_told_which_is_here(peer: Peer, journal: Journal) -> None:
@@ -341,40 +334,23 @@ def test_only_so_many_names_may_acknowledge(
     desk.close()
 
 
-def test_with_keys_a_client_goes_by_the_name_of_its_key(
-    context: Any, join: Join, journal: Journal, tmp_path: Path
-) -> None:
-    journal.append(a_verdict())
-    public, secret = zmq.curve_keypair()
-    own_public, own_secret = zmq.curve_keypair()
+def test_with_keys_a_client_goes_by_the_name_of_its_key(tmp_path: Path) -> None:
+    with guarded_cell(tmp_path) as cell:
+        cell.journal.append(a_verdict())
+        plc = cell.client(zmq.REQ, cell.desk.endpoint, cell.key("press-plc", "verdict"))
 
-    class OneKey:
-        """A ZAP handler that lets everybody in as `press-plc`."""
+        def ask(op: str, client: str) -> dict[str, Any]:
+            plc.send(
+                msgpack.packb({"op": op, "client": client, "journal_id": cell.journal.journal_id, "sequence": 1})
+            )
+            assert cell.until(lambda: plc.poll(0))
+            answer: dict[str, Any] = msgpack.unpackb(plc.recv())
+            return answer
 
-        def protect(self, socket: Any, domain: str) -> None:
-            socket.setsockopt(zmq.CURVE_SERVER, 1)
-            socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
-            socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
-
-        def release(self, socket: Any) -> None:
-            """Nothing is kept of it."""
-
-    with context.socket(zmq.REP) as zap:
-        zap.bind("inproc://zeromq.zap.01")
-        desk = JournalDesk(context, "tcp://127.0.0.1:*", journal, OneKey())
-        peer = join(desk, keys=(public, own_public, own_secret))
-        peer.send({"op": "ack", "client": "press-plc", "journal_id": journal.journal_id, "sequence": 1})
-        assert zap.poll(10_000)
-        version, number, domain, *_ = zap.recv_multipart()
-        assert domain == b"verdict"
-        zap.send_multipart([version, number, b"200", b"OK", b"press-plc", b""])
-        assert desk.socket.poll(10_000)
-        desk.serve()
-        assert peer.receive() == {"ok": True, "sequence": 1}
-        answer = peer.ask({"op": "ack", "client": "x", "journal_id": journal.journal_id, "sequence": 1})
+        assert ask("ack", "press-plc") == {"ok": True, "sequence": 1}
+        answer = ask("ack", "x")
         assert (answer["code"], "'press-plc'" in answer["error"]) == ("forbidden", True)
-        assert peer.ask({"op": "snapshot", "client": "x"})["code"] == "forbidden"
-        desk.close()
+        assert ask("snapshot", "x")["code"] == "forbidden"
 
 
 def test_what_waits_for_whom_is_told(journal: Journal) -> None:
