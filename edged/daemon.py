@@ -30,14 +30,13 @@ from edged.arming_desk import ArmingDesk
 from edged.cell_calibration import read_cell_calibration
 from edged.clock_watch import ClockWatch
 from edged.config import Config, ConfigError, load_config
-from edged.control import Control, Handler
+from edged.control import Handler
+from edged.delivery import Delivery
 from edged.endpoints import EndpointError
 from edged.engine import Engine
 from edged.inbox import Inbox
 from edged.journal import Journal, JournalError
-from edged.journal_desk import JournalDesk
 from edged.logs import configure_logging
-from edged.publisher import Publisher
 from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
 from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
 from edged.rescoring import Rescorer, SharedScorer
@@ -108,10 +107,8 @@ class Daemon:
         self._inbox = inbox
         undo.callback((journal := Journal(data_dir / "journal.db")).close)
         self._journal = journal
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        undo.callback(context.term)
-        undo.callback((publisher := Publisher(context, config.net.verdicts, journal.last_per_program())).close)
-        self._publisher = publisher
+        undo.callback((delivery := Delivery(config, journal, _software())).close)
+        self._delivery, self._publisher = delivery, (publisher := delivery.publisher)
         self._streams = make_streams(config, inbox.put)
         for stream in self._streams.values():
             undo.callback(stream.stop)
@@ -120,7 +117,9 @@ class Daemon:
         for warning in calibration.warnings(config.calibration, time.time_ns()):
             log.warning("calibration", warning=warning)
         self._arming = ArmingDesk(config, journal, calibration_id=calibration.calibration_id)
-        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
+        unjudged = recover_after_crash(
+            config, self._recordings, journal, self._publisher.publish, self._arming.judged
+        )
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
         undo.callback((worker := WorkerClient.from_config(config)).close)
@@ -153,20 +152,14 @@ class Daemon:
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
         handlers |= {"status": self._status}
         handlers |= {"arm": self._arming.arm, "disarm": self._arming.disarm, "programs": self._arming.programs}
-        undo.callback((control := Control(context, config.control_endpoint, handlers)).close)
-        self._control = control
-        desk = JournalDesk(context, config.net.journal_endpoint, journal, software=_software())
-        undo.callback(desk.close)
-        self._desk = desk
+        delivery.answer(handlers)
 
     def run(self) -> None:
         """Work until stopped, then give every open seam its verdict."""
         for stream in self._streams.values():
             stream.start()
         self._notifier.ready()
-        log.info(
-            "running", control=self._control.endpoint, verdicts=self._publisher.endpoint, journal=self._desk.endpoint
-        )
+        log.info("running", **self._delivery.endpoints())
         while not self._stopping:
             self._turn()
         self._notifier.stopping()
@@ -187,7 +180,7 @@ class Daemon:
         self._publisher.health(self._health("fault"))
 
     def _turn(self) -> None:
-        sockets = [self._control.socket, self._publisher.socket, self._desk.socket, self._worker.socket]
+        sockets = [*self._delivery.sockets(), self._worker.socket]
         zmq.zmq_poll(
             [(self._inbox.fileno(), zmq.POLLIN), *((s, zmq.POLLIN) for s in sockets if s is not None)], TURN_MS
         )
@@ -195,9 +188,7 @@ class Daemon:
         for chunk in chunks:
             self._engine.step(chunk, MONOTONIC.now_ns())
         self._engine.step(None, now_ns := MONOTONIC.now_ns())
-        self._control.serve()
-        self._publisher.serve()
-        self._desk.serve()
+        self._delivery.serve()
         if len(chunks) < CHUNKS_PER_TURN:
             self._rescorer.step()
         if not self._engine.is_burning:
@@ -280,6 +271,7 @@ class Daemon:
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
         warnings += self._clocks.warnings(streams)
         warnings += self._engine.sensor_warnings()
+        warnings += self._delivery.warnings(pair.utc_ns)
         warnings += [*self._arming.warnings(), *self._warnings.values()]
         return HealthMessage(
             journal_id=self._journal.journal_id,
@@ -291,6 +283,8 @@ class Daemon:
             programs=self._arming.health(),
             config_id=self._config.config_id,
             utc_ns=pair.utc_ns,
+            acknowledgements=self._delivery.acknowledgements(),
+            net=self._delivery.counters(),
         )
 
     def _clean(self) -> None:
@@ -317,8 +311,7 @@ class Daemon:
             "journal_id": self._journal.journal_id,
             "last_sequence": self._journal.last_sequence,
             "published": self._publisher.published,
-            "verdicts": self._publisher.endpoint,
-            "journal": self._desk.endpoint,
+            **self._delivery.endpoints(),
             "torch_loaded": "torch" in sys.modules,
             "open_seams": [dataclasses.asdict(seam) for seam in self._engine.open_seams()],
             "health": self._health().model_dump(mode="python"),

@@ -33,6 +33,10 @@ class Protector(Protocol):
         """Set the socket up for it."""
         ...
 
+    def release(self, socket: Any, /) -> object:
+        """Forget the socket; asked before it is closed."""
+        ...
+
 
 def keep_alive(sock: "zmq.Socket[bytes]") -> None:
     """Without this a cable that is pulled leaves a half-open connection and a queue that fills for ever."""

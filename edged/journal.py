@@ -23,7 +23,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -73,6 +73,11 @@ CREATE TABLE IF NOT EXISTS accepted (
     session TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS accepted_by_threshold ON accepted (threshold_id, sequence);
+CREATE TABLE IF NOT EXISTS acks (
+    client TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    utc_ns INTEGER NOT NULL
+) STRICT;
 """
 
 
@@ -236,6 +241,35 @@ class Journal:
             "SELECT sequence, raw, session FROM accepted WHERE threshold_id = ? AND sequence > ? ORDER BY sequence",
             (threshold_id, after_sequence),
         ).fetchall()
+
+    def acknowledge(self, sequences: Mapping[str, int]) -> None:
+        """Note that each client has acted on everything up to its sequence; durable when this returns.
+
+        A client's never goes back. Raises JournalFull where there is no room; the reserve is for verdicts alone.
+        """
+        if not self.has_reserve:
+            raise JournalFull(f"{self.path}: the disk is full: acknowledgements are not written; free disk space")
+        rows = [(client, sequence, time.time_ns()) for client, sequence in sequences.items()]
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(
+                    "INSERT INTO acks VALUES (?, ?, ?) ON CONFLICT (client) DO UPDATE SET "
+                    "sequence = excluded.sequence, utc_ns = excluded.utc_ns WHERE excluded.sequence > acks.sequence",
+                    rows,
+                )
+        except sqlite3.OperationalError as error:
+            raise JournalFull(f"{self.path}: acknowledgements cannot be written: {error}; free disk space") from error
+
+    def acknowledged(self) -> dict[str, int]:
+        """Client → up to which sequence it has acted."""
+        return dict(self._db.execute("SELECT client, sequence FROM acks").fetchall())
+
+    def oldest_after(self, sequence: int) -> int | None:
+        """When the first entry beyond `sequence` was written, ns UTC; None where there is none."""
+        first = "SELECT appended_utc_ns FROM entries WHERE sequence > ? ORDER BY sequence LIMIT 1"
+        row = self._db.execute(first, (sequence,)).fetchone()
+        return None if row is None else int(row[0])
 
     def check(self) -> None:
         """Read the journal back: the watchdog's proof. Raises JournalError where it is not what was written."""

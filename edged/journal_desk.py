@@ -1,29 +1,27 @@
 """The journal socket: who missed verdicts asks here for them, with the same rights as a subscriber.
 
-A ROUTER socket beside the publisher. A request is one msgpack map `{op: snapshot|range|ping, …}`; `docs/verdict.md`
-specifies it. REQ and DEALER peers are understood (with or without the empty frame). It runs on the daemon's thread
-and never blocks; a flood is served a few at a time, and an answer that its peer does not read is dropped.
-Fields that a request has beyond those of its op are ignored, so that a newer client can ask an older daemon.
+It stands beside the publisher. A request is one msgpack map `{op: snapshot|range|ack|ping, …}`; `docs/verdict.md`
+specifies it. Fields that a request has beyond those of its op are ignored, so that a newer client can
+ask an older daemon.
 """
 
+import dataclasses
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgpack
 import zmq
 
-from edged.buckets import Buckets
-from edged.endpoints import Protector, bind, close, keep_alive
+from edged.acknowledgements import Acknowledgements, TooManyClients
+from edged.endpoints import Protector
 from edged.journal import Entry, Journal
+from edged.router import PER_S, REQUESTS_PER_TURN, Desk, Limits, Request, Router
 from edged.wire import SCHEMA, WireError, unpack
 
 __all__ = ["JournalDesk"]
 
 MAX_REQUEST_BYTES = 4 * 1024
-MAX_MESSAGE_BYTES = 64 * 1024
-"""Above this ZeroMQ itself drops the connection, before the bytes take memory."""
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_ENTRIES = 1000
 MAX_TOPICS = 1024
@@ -31,15 +29,14 @@ MAX_ID_CHARS = 64
 ENTRY_OVERHEAD_BYTES = 24
 """At most what msgpack puts around the three parts of an entry."""
 
-REQUESTS_PER_TURN = 16
 BYTES_PER_TURN = 2 * MAX_ANSWER_BYTES
 """The engine waits while answers are read from disk; 2 MiB take it some milliseconds."""
-PER_S, BURST = 50, 100
-RECEIVE_QUEUE_MESSAGES = 1000
-SEND_QUEUE_MESSAGES = 8
-"""Answers that wait for a peer which does not read them; 8 MiB at most."""
-LINGER_MS = 200
+LIMITS = Limits(message_bytes=64 * 1024, send_queue_messages=2 * REQUESTS_PER_TURN, burst=100)
+MAX_CLIENT_CHARS = 64
 SEQUENCES = 2**63
+
+Op = Callable[[Mapping[str, Any], str | None], dict[str, Any]]
+"""Gets the request and the name of its sender's key; None where the socket asks for no key."""
 
 
 class Refused(Exception):
@@ -50,7 +47,17 @@ class Refused(Exception):
         self.answer = {"ok": False, "code": code, "error": error, **more}
 
 
-class JournalDesk:
+@dataclasses.dataclass(slots=True)
+class _Answered:
+    """A request with what goes back: `content`, and the `id` that it had."""
+
+    request: Request
+    content: dict[str, Any] = dataclasses.field(default_factory=dict)
+    echo: dict[str, Any] = dataclasses.field(default_factory=dict)
+    is_ack: bool = False
+
+
+class JournalDesk(Desk):
     """Binds `endpoint` and answers requests from `serve`. Not thread-safe.
 
     Args:
@@ -59,6 +66,8 @@ class JournalDesk:
         journal: what is read; entries are handed out byte for byte.
         guard: lets in those who have a key; None: whoever reaches the endpoint.
         software: name and version, as in heartbeats.
+        acknowledgements: who has acknowledged what; None: those of the journal, of which health does not speak.
+        now_ns: a monotonic clock, for the limit on requests.
     Raises EndpointError when the endpoint cannot be bound.
     """
 
@@ -69,79 +78,59 @@ class JournalDesk:
         journal: Journal,
         guard: Protector | None = None,
         software: str = "edged",
+        acknowledgements: Acknowledgements | None = None,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._journal, self._software = journal, software
-        self._buckets = Buckets(PER_S, BURST, now_ns)
-        self._ops: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+        self._acknowledgements = acknowledgements or Acknowledgements(journal)
+        self._ops: dict[str, Op] = {
             "snapshot": self._snapshot,
             "range": self._range,
-            "ping": lambda request: {"ok": True},
+            "ack": self._acknowledge,
+            "ping": lambda request, key_name: {"ok": True},
         }
-        self._counts: Counter[str] = Counter()
-        self.socket = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self.socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
-        self.socket.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
-        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        # So that an answer that cannot be sent is an error here, which is counted, and not silently gone.
-        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        keep_alive(self.socket)
-        try:
-            if guard is not None:
-                guard.protect(self.socket, "verdict")
-            self.endpoint = bind(self.socket, endpoint)
-        except BaseException:
-            self.socket.close(linger=0)
-            raise
+        super().__init__(Router(context, endpoint, LIMITS, "verdict", guard, now_ns))
 
     def serve(self) -> None:
         """Answer what is waiting, at most `REQUESTS_PER_TURN` and `BYTES_PER_TURN`; never blocks."""
-        sent_bytes = 0
-        for _ in range(REQUESTS_PER_TURN):
-            if sent_bytes >= BYTES_PER_TURN or not self.socket.poll(0):
-                return
-            peer, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            envelope = [peer, b""] if len(frames) > 1 and frames[0] == b"" else [peer]
-            answer = self._answer(peer, frames[len(envelope) - 1 :])
-            sent_bytes += len(answer)
-            self._send([*envelope, answer])
+        answered: list[_Answered] = []
+        size = 0
+        for request in self._router.requests():
+            answered.append(answer := self._answer(request))
+            size += sum(len(payload) for _, _, payload in answer.content.get("entries", ()))
+            if size >= BYTES_PER_TURN:
+                break
+        # Acknowledgements of a turn share one wait for the disk, and are answered only after it.
+        problem = self._acknowledgements.write()
+        for answer in answered:
+            if problem is not None and answer.is_ack:
+                answer.content = self._refused(Refused("unavailable", problem))
+            self._router.send(answer.request, msgpack.packb(answer.content | answer.echo))
 
-    def counters(self) -> dict[str, int]:
-        """What was refused so far, by code, and answers that nobody took."""
-        return dict(self._counts)
-
-    def close(self) -> None:
-        """Send the answers that are queued and close."""
-        close(self.socket, self.endpoint)
-
-    def _send(self, frames: list[bytes]) -> None:
+    def _answer(self, request: Request) -> _Answered:
+        answer = _Answered(request)
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            # The peer does not read (EAGAIN) or is gone (EHOSTUNREACH): it asks again when it wants to know.
-            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
-                raise
-            self._counts["unread"] += 1
-
-    def _answer(self, peer: bytes, frames: list[bytes]) -> bytes:
-        echo: dict[str, Any] = {}
-        try:
-            if wait_ms := self._buckets.wait_ms(peer):
-                raise Refused("rate", f"more than {PER_S} requests a second; ask again later", retry_ms=wait_ms)
-            request = _request(frames)
-            echo = _echo(request)
-            op = request.get("op")
+            if request.wait_ms:
+                raise Refused("rate", f"more than {PER_S} requests a second; wait", retry_ms=request.wait_ms)
+            wanted = _request(request.frames)
+            answer.echo = _echo(wanted)
+            op = wanted.get("op")
             if not isinstance(op, str) or op not in self._ops:
                 raise Refused("unknown_op", f"op {op!r:.100} is none of {', '.join(self._ops)}")
-            answer = self._ops[op](request)
+            answer.content = self._ops[op](wanted, request.key_name)
+            answer.is_ack = op == "ack"
         except Refused as refused:
-            answer = refused.answer
-            self._counts[answer["code"]] += 1
-        packed: bytes = msgpack.packb(answer | echo)
-        return packed
+            answer.content = self._refused(refused)
+        return answer
 
-    def _snapshot(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _refused(self, refused: Refused) -> dict[str, Any]:
+        self._router.counts[refused.answer["code"]] += 1
+        return refused.answer
+
+    def _snapshot(self, request: Mapping[str, Any], key_name: str | None) -> dict[str, Any]:
+        more: dict[str, Any] = {}
+        if "client" in request:
+            more = {"acknowledged": self._acknowledgements.of(_client(request, key_name))}
         last = list(self._journal.last_of_topics().items())[:MAX_TOPICS]
         room = MAX_ANSWER_BYTES - sum(len(topic.encode()) + ENTRY_OVERHEAD_BYTES for topic, _ in last)
         entries = (entry for _, sequence in last for entry in self._journal.read(sequence, sequence))
@@ -154,9 +143,10 @@ class JournalDesk:
             "software": self._software,
             "last": [[topic, sequence] for topic, sequence in last],
             "entries": _as_many_as_fit(entries, room),
+            **more,
         }
 
-    def _range(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _range(self, request: Mapping[str, Any], _: str | None) -> dict[str, Any]:
         self._must_be_this_journal(request)
         first, last = (_sequence(request, key) for key in ("from_sequence", "to_sequence"))
         if first > last:
@@ -167,6 +157,18 @@ class JournalDesk:
             "last_sequence": self._journal.last_sequence,
             "entries": _as_many_as_fit(self._journal.read(first, last), MAX_ANSWER_BYTES),
         }
+
+    def _acknowledge(self, request: Mapping[str, Any], key_name: str | None) -> dict[str, Any]:
+        client, sequence = _client(request, key_name), _sequence(request, "sequence")
+        if not isinstance(request.get("journal_id"), str):
+            raise Refused("malformed", f"journal_id: a text is needed, got {request.get('journal_id')!r:.100}")
+        self._must_be_this_journal(request)
+        if sequence > (last := self._journal.last_sequence):
+            raise Refused("out_of_range", f"sequence {sequence} lies beyond the journal's last, {last}")
+        try:
+            return {"ok": True, "sequence": self._acknowledgements.stage(client, sequence)}
+        except TooManyClients as error:
+            raise Refused("forbidden", str(error)) from error
 
     def _must_be_this_journal(self, request: Mapping[str, Any]) -> None:
         named, here = request.get("journal_id"), self._journal.journal_id
@@ -200,6 +202,16 @@ def _sequence(request: Mapping[str, Any], key: str) -> int:
     found = request.get(key)
     if not isinstance(found, int) or isinstance(found, bool) or not 0 < found < SEQUENCES:
         raise Refused("malformed", f"{key}: a whole number from 1 to 2^63 - 1 is needed, got {found!r:.100}")
+    return found
+
+
+def _client(request: Mapping[str, Any], key_name: str | None) -> str:
+    """Who asks: with keys the name of its key, whatever else it says."""
+    found = request.get("client")
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_CLIENT_CHARS:
+        raise Refused("malformed", f"client: 1 to {MAX_CLIENT_CHARS} characters are needed, got {found!r:.100}")
+    if key_name is not None and found != key_name:
+        raise Refused("forbidden", f"client {found!r:.100}: your key's name is {key_name!r:.100}")
     return found
 
 

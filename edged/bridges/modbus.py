@@ -7,6 +7,8 @@ result.
 
 import asyncio
 import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -26,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_EVERY_S = 0.2
 """How often staleness and the counters are looked at while nothing comes."""
+
+TELL_EVERY_S = 1.0
 
 
 async def serve(config: ModbusConfig, link: DaemonLink, notifier: ServiceNotifier) -> None:
@@ -47,9 +51,12 @@ class ModbusBridge:
         state = read_state(config.state_file)
         toggles = state.get("toggles", 0)
         self._changed, self._wanted = asyncio.Event(), asyncio.Event()
+        self._disk = ThreadPoolExecutor(1)
+        """One thread, so that an older state is never written over a newer one."""
         self._client: AsyncClient | None = None
         self._control: Control | None = None
         self._command: Command | None = None
+        self._tell_at_s = 0.0
         self.handshake = Handshake(
             queue=config.queue,
             position=position_of(state),
@@ -88,7 +95,8 @@ class ModbusBridge:
         if self._control is not None:
             await asyncio.to_thread(self._control.close)
         if self._changed.is_set():
-            self._write_down(self._state())
+            await self._write_down()
+        await asyncio.to_thread(self._disk.shutdown)
 
     async def _follow(self, notifier: ServiceNotifier) -> None:
         shake = self.handshake
@@ -98,11 +106,19 @@ class ModbusBridge:
                 while not shake.read_again:
                     event = await self._client.receive(LOOK_EVERY_S)
                     self._take(event)
+                    if self._client.position is not None:
+                        shake.begin(self._client.position)
                     shake.daemon_is(self._client.state)
-                    notifier.watchdog(self._summary())
+                    self._tell(notifier)
             shake.read_again = False
             start = shake.last_taken
             log.info("reads on in the journal", after=start)
+
+    def _tell(self, notifier: ServiceNotifier) -> None:
+        """The watchdog's proof: the journal is followed, and this loop turns."""
+        if (now_s := time.monotonic()) >= self._tell_at_s:
+            self._tell_at_s = now_s + TELL_EVERY_S
+            notifier.watchdog(self._summary())
 
     def _take(self, event: object) -> None:
         shake = self.handshake
@@ -145,15 +161,16 @@ class ModbusBridge:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await asyncio.to_thread(self._write_down, self._state())
+            await self._write_down()
 
     def _state(self) -> dict[str, Any]:
         position = self.handshake.position
         known = {} if position is None else {"journal_id": position.journal_id, "sequence": position.sequence}
         return {**known, "toggles": self.handshake.toggles}
 
-    def _write_down(self, state: dict[str, Any]) -> None:
-        write_state(self._config.state_file, state)
+    def _write_down(self) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._disk, write_state, self._config.state_file, self._state())
 
     def _acknowledged(self, entry: Entry) -> None:
         if self._client is not None and self._config.acknowledge_as is not None:

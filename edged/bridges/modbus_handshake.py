@@ -100,6 +100,12 @@ class Handshake:
 
     # from the daemon
 
+    def begin(self, position: Position) -> None:
+        """Where a bridge that remembers nothing begins: what comes while it is down is then not lost."""
+        if self.position is None:
+            self.position = position
+            self._on_change()
+
     def entry(self, entry: Entry) -> None:
         """A verdict of a seam or a part."""
         if isinstance(seam_id := entry.message.get("seam_id"), str):
@@ -173,6 +179,10 @@ class Handshake:
 
     # out
 
+    @property
+    def _shown(self) -> Entry | None:
+        return self._results[0] if self._is_live and self._results else None
+
     def render(self) -> None:
         """Make the registers anew and put them in place of the old ones."""
         image = [0] * INPUT_COUNT
@@ -181,7 +191,7 @@ class Handshake:
         put(image, INPUT["status"], self._status(faults))
         put(image, INPUT["faults"], faults)
         put(image, INPUT["heartbeat"], self._beats)
-        put(image, INPUT["waiting"], max(0, len(self._results) - 1))
+        put(image, INPUT["waiting"], len(self._results) - (self._shown is not None))
         put(image, INPUT["seen"], self._toggles)
         put(image, INPUT["answer"], self._answer.code)
         put(image, INPUT["answer_seam_id"], self._answer.seam_id)
@@ -189,14 +199,14 @@ class Handshake:
         for name in ("refused_connections", "malformed_requests"):
             put(image, INPUT[name], self.counters.get(name, 0) % 0x10000)
         put(image, INPUT["ignored_acks"], self.ignored_acks % 0x10000)
-        if self._is_live and self._results:
+        if self._shown is not None:
             put(image, INPUT["block_begin"], self._number)
-            put_result(image, self._results[0])
+            put_result(image, self._shown)
             put(image, INPUT["block_end"], self._number)
         self.image = image
 
     def _status(self, faults: int) -> int:
-        shown = self._results[0] if self._is_live and self._results else None
+        shown = self._shown
         bits = {
             "ready": not faults,
             "trigger": bool(self._toggles & TRIGGER),
@@ -220,17 +230,14 @@ class Handshake:
         return faults
 
     def _take(self, entry: Entry) -> None:
-        if self.position is None:
-            # Nothing was acknowledged yet: whoever comes after a restart must begin with this one.
-            self.position = Position(entry.journal_id, entry.sequence - 1)
-            self._on_change()
+        self.begin(Position(entry.journal_id, entry.sequence - 1))
         self._results.append(entry)
         if len(self._results) == 1:
             self._count_up()
 
     def _acknowledge(self) -> None:
         meant = get(self.holding, HOLDING["ack_sequence"])
-        shown = self._results[0] if self._is_live and self._results else None
+        shown = self._shown
         if shown is None or (meant and meant != shown.sequence & 0xFFFFFFFF):
             self.ignored_acks += 1
             return
