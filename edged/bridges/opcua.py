@@ -73,7 +73,7 @@ class OpcuaBridge:
             policies.insert(0, ua.SecurityPolicyType.NoSecurity)
             if not is_loopback(config.host):
                 log.warning("anybody on the network may read verdicts", without_security=config.without_security)
-        server.set_security_policy(policies, Rights())  # type: ignore[arg-type]
+        server.set_security_policy(policies, Rights())
         tokens: list[type] = [ua.UserNameIdentityToken, *([ua.AnonymousIdentityToken] if config.anonymous else [])]
         server.set_identity_tokens(tokens)
         await self.space.build()

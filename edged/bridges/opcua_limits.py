@@ -32,6 +32,8 @@ NOBODY = User(role=UserRole.Anonymous)
 class _BoundedProtocol(OPCUAProtocol):
     """Closes a connection that sends more than can be a message; asyncua would collect it."""
 
+    _buffer: bytes
+
     def data_received(self, data: bytes) -> None:
         if len(self._buffer) + len(data) > MAX_UNPARSED_BYTES + MAX_CHUNK_BYTES:
             logging.getLogger(__name__).warning("%s sends no OPC UA: closed", self.peer_name)

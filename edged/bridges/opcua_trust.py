@@ -94,23 +94,31 @@ class Trust:
         self, iserver: Any, username: str | None = None, password: Any = None, certificate: bytes | None = None
     ) -> User | None:
         """asyncua's hook when a session becomes active; `certificate` is the secure channel's. None refuses."""
-        if certificate:
-            found = _parse(certificate)
-            problem = "unreadable_certificate" if found is None else self._problem(found)
-            if problem is not None:
-                return self._refuse(problem, found, username)
-        elif not self._without_security:
-            return self._refuse("no_certificate", None, username)
+        found = _parse(certificate) if certificate else None
+        if (problem := self._channel_problem(certificate, found)) is not None:
+            self._refuse(problem, found, username)
+            return None
+        rights, problem = self._rights(username, password)
+        if problem is not None:
+            self._refuse(problem, None, username)
+            return None
+        return _user(username or "anonymous", rights)
+
+    def _channel_problem(self, proven: bytes | None, certificate: x509.Certificate | None) -> str | None:
+        if not proven:
+            return None if self._without_security else "no_certificate"
+        return "unreadable_certificate" if certificate is None else self._problem(certificate)
+
+    def _rights(self, username: str | None, password: Any) -> tuple[tuple[str, ...], str | None]:
+        """Rights, and what is in the way of having them."""
         if username is None:
-            if not self._anonymous:
-                return self._refuse("no_user", None, None)
-            return _user("anonymous", (VERDICT,))
+            return (VERDICT,), None if self._anonymous else "no_user"
         try:
             rights = self._rights_of(username, password)
         except BridgeError as error:
             log.error("users", error=str(error))
-            return self._refuse("no_users", None, username)
-        return self._refuse("wrong_user_or_password", None, username) if rights is None else _user(username, rights)
+            return (), "no_users"
+        return ((), "wrong_user_or_password") if rights is None else (rights, None)
 
     def _problem(self, certificate: x509.Certificate) -> str | None:
         now = datetime.datetime.now(datetime.UTC)
