@@ -367,6 +367,8 @@ def test_own_key_is_private_and_stays(tmp_path: Path) -> None:
     before = certificate.read_bytes()
     assert own_certificate(tmp_path, "urn:x:y") == (certificate, key)
     assert certificate.read_bytes() == before
+    with pytest.raises(BridgeError, match=r"is for \['urn:x:y'\]"):
+        own_certificate(tmp_path, "urn:other")
     key.chmod(0o644)
     with pytest.raises(BridgeError, match="chmod 600"):
         own_certificate(tmp_path, "urn:x:y")
