@@ -1,5 +1,6 @@
 """The two sockets of a client and the state machine between them. It never blocks: the clients do the waiting."""
 
+import contextlib
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,8 @@ __all__ = ["LOOK_EVERY_S", "Link", "tune"]
 LOOK_EVERY_S = 0.1
 """How often the time is looked at while nothing comes."""
 
+RENEW_AFTER_S = 3.0
+RENEW_AFTER_MAX_S = 30.0
 MESSAGES_A_TURN = 200
 QUEUE_MESSAGES = 4000
 HEARTBEAT_MS = 1000
@@ -28,7 +31,11 @@ TOPICS = ("verdict/", "part", "heartbeat")
 
 
 class Link:
-    """Connects, and turns what arrives into events. Not thread-safe."""
+    """Connects, and turns what arrives into events. Not thread-safe.
+
+    libzmq gives up a connection for good after some errors (a message above the limit, a handshake that was cut
+    short), and tells nobody: as long as no daemon is heard, both sockets are therefore made anew now and then.
+    """
 
     def __init__(
         self,
@@ -40,22 +47,13 @@ class Link:
         keys: Keys | None,
     ) -> None:
         self.follower = follower
+        self._context, self._keys = context, keys
+        self._verdicts, self._journal = verdicts, journal
+        self._topics = tuple(dict.fromkeys((*TOPICS, *topics)))
         self._unsent: dict[str, Question] = {}
-        self._empty_s = time.monotonic()
-        self.published = context.socket(zmq.SUB)
-        self.journal = context.socket(zmq.DEALER)
-        try:
-            tune(self.published, MAX_PAYLOAD_BYTES * 2, keys)
-            self.published.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
-            for topic in dict.fromkeys((*TOPICS, *topics)):
-                self.published.subscribe(topic)
-            tune(self.journal, MAX_ANSWER_BYTES, keys)
-            self.journal.setsockopt(zmq.IMMEDIATE, 1)  # no questions queue up for a daemon that is not there
-            self.published.connect(verdicts)
-            self.journal.connect(journal)
-        except BaseException:
-            self.close()
-            raise
+        self._empty_s = self._connected_s = time.monotonic()
+        self._renew_after_s = RENEW_AFTER_S
+        self.published, self.journal = self._connect()
 
     @property
     def has_unsent(self) -> bool:
@@ -68,7 +66,8 @@ class Link:
             return event
         self._take_answers()
         self._take_published()
-        self.follower.tick(time.monotonic())
+        self.follower.tick(now_s := time.monotonic())
+        self._look_after(now_s)
         self.send()
         return self.follower.next_event()
 
@@ -87,6 +86,33 @@ class Link:
         """Close both sockets; an acknowledgement on its way gets a moment."""
         self.published.close(linger=0)
         self.journal.close(linger=LINGER_MS)
+
+    def _connect(self) -> "tuple[zmq.Socket[bytes], zmq.Socket[bytes]]":
+        with contextlib.ExitStack() as undo:
+            published = self._context.socket(zmq.SUB)
+            undo.callback(published.close, 0)
+            journal = self._context.socket(zmq.DEALER)
+            undo.callback(journal.close, 0)
+            tune(published, MAX_PAYLOAD_BYTES * 2, self._keys)
+            published.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
+            for topic in self._topics:
+                published.subscribe(topic)
+            tune(journal, MAX_ANSWER_BYTES, self._keys)
+            journal.setsockopt(zmq.IMMEDIATE, 1)  # no questions queue up for a daemon that is not there
+            published.connect(self._verdicts)
+            journal.connect(self._journal)
+            undo.pop_all()
+        return published, journal
+
+    def _look_after(self, now_s: float) -> None:
+        """Make the sockets anew where nobody was heard for long; ever less often, lest slow handshakes never end."""
+        if self.follower.state_at(now_s) == "live":
+            self._connected_s, self._renew_after_s = now_s, RENEW_AFTER_S
+        elif now_s - self._connected_s > self._renew_after_s:
+            self.published.close(linger=0)
+            self.journal.close(linger=0)
+            self.published, self.journal = self._connect()
+            self._connected_s, self._renew_after_s = now_s, min(self._renew_after_s * 2, RENEW_AFTER_MAX_S)
 
     def _take_published(self) -> None:
         for _ in range(MESSAGES_A_TURN):
