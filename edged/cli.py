@@ -7,6 +7,7 @@ import typer
 
 from edged.arm import arm, disarm, programs
 from edged.bench.app import bench_app
+from edged.bridges.app import bridge
 from edged.calibrate.app import calibrate_app
 from edged.check import check
 from edged.convert_checkpoint import convert_checkpoint
@@ -44,6 +45,7 @@ app.command("run")(run)
 app.command("check")(check)
 app.command("convert-checkpoint")(convert_checkpoint)
 app.command("watch")(watch)
+app.command("bridge")(bridge)
 app.command("status")(status)
 app.command("demo")(demo)
 app.command("devices")(devices)
