@@ -16,6 +16,7 @@ from edged.demo import demo
 from edged.devices import devices
 from edged.evaluate import evaluate
 from edged.importing.intel_weld import import_app
+from edged.keys_app import keys_app
 from edged.learn import learn
 from edged.record import record
 from edged.recover import recover
@@ -63,6 +64,7 @@ app.command("programs")(programs)
 app.add_typer(bench_app)
 app.add_typer(calibrate_app)
 app.add_typer(import_app)
+app.add_typer(keys_app)
 
 if __name__ == "__main__":
     app()

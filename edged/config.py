@@ -5,7 +5,6 @@
 
 import copy
 import hashlib
-import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +25,7 @@ from edged.bridges.settings import BridgesConfig
 from edged.client.endpoints import journal_endpoint
 from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.limits import Limits
+from edged.net_rules import checked_endpoint
 from edged.types import ConfigMode
 
 __all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
@@ -48,28 +48,6 @@ class ConfigError(Exception):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _is_loopback(host: str) -> bool:
-    """Names are not looked up: what a name server says about them may change."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _loopback(endpoint: str) -> str:
-    """Only loopback or ipc until there are keys: a verdict socket on the network could be spoofed."""
-    scheme, _, rest = endpoint.partition("://")
-    if scheme == "ipc" and rest:
-        return endpoint
-    host, _, port = rest.rpartition(":")
-    if scheme == "tcp" and _is_loopback(host.strip("[]")) and (port.isdigit() or port == "*"):
-        return endpoint
-    raise ValueError(
-        f"{endpoint!r} is not a loopback address; only tcp://127.0.0.1:PORT and ipc://PATH are allowed "
-        "until edged has keys"
-    )
 
 
 class CellConfig(_Section):
@@ -256,7 +234,12 @@ class NetConfig(_Section):
     """None: `ipc://DATA_DIR/run/control.sock`, mode 0600."""
     journal: str | None = None
     """Where missed verdicts are asked for; None: the port after that of `verdicts`, or its ipc path + ".journal"."""
-
+    keys: Path | None = None
+    """Folder of `edged keys`; None: `DATA_DIR/keys`."""
+    security: Literal["auto", "curve"] = "auto"
+    """"auto": keys where other machines reach a socket; "curve": on loopback and ipc too."""
+    off_loopback_without_keys: tuple[Literal["verdicts", "journal", "control"], ...] = ()
+    """Sockets that anybody on the network may use; health and log warn of it for ever."""
     acknowledge: Annotated[tuple[ClientName, ...], Field(max_length=64)] = ()
     """Clients that are to acknowledge verdicts; health shows what waits for each."""
     acknowledge_within_s: Annotated[float, Field(gt=0)] = 60.0
@@ -268,11 +251,17 @@ class NetConfig(_Section):
         return self.journal or journal_endpoint(self.verdicts)
 
     @model_validator(mode="after")
-    def _only_loopback(self) -> Self:
-        _loopback(self.verdicts)
-        if self.control is not None:
-            _loopback(self.control)
-        _loopback(self.journal_endpoint)
+    def _bindable(self) -> Self:
+        for endpoint in (self.verdicts, self.journal_endpoint, self.control):
+            if endpoint is not None:
+                checked_endpoint(endpoint)
+        return self
+
+    @model_validator(mode="after")
+    def _with_keys_or_without(self) -> Self:
+        if self.security == "curve" and self.off_loopback_without_keys:
+            names = ", ".join(self.off_loopback_without_keys)
+            raise ValueError(f"off_loopback_without_keys: {names} cannot go without keys where security is 'curve'")
         return self
 
     @model_validator(mode="after")

@@ -48,7 +48,12 @@ class Control:
     ) -> None:
         self._handlers = handlers
         self._router = Router(context, endpoint, LIMITS, "control", guard, now_ns)
-        self.socket, self.endpoint = self._router.socket, self._router.endpoint
+        self.listener, self.endpoint = self._router.listener, self._router.endpoint
+
+    @property
+    def socket(self) -> "zmq.Socket[Any]":
+        """To be polled; another one after connections were cut."""
+        return self.listener.socket
 
     def serve(self) -> None:
         """Answer what is waiting, at most `REQUESTS_PER_TURN`; never blocks."""
@@ -58,6 +63,11 @@ class Control:
     def counters(self) -> dict[str, int]:
         """How many requests were refused so far and why, and answers that nobody took."""
         return dict(self._router.counts)
+
+    def renew(self) -> None:
+        """Answer what is waiting, then end all connections; who is still allowed comes back by itself."""
+        self.serve()
+        self._router.renew()
 
     def close(self) -> None:
         """Send the answers that are queued and close."""

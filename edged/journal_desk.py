@@ -90,7 +90,12 @@ class JournalDesk:
             "ping": lambda request, key_name: {"ok": True},
         }
         self._router = Router(context, endpoint, LIMITS, "verdict", guard, now_ns)
-        self.socket, self.endpoint = self._router.socket, self._router.endpoint
+        self.listener, self.endpoint = self._router.listener, self._router.endpoint
+
+    @property
+    def socket(self) -> "zmq.Socket[Any]":
+        """To be polled; another one after connections were cut."""
+        return self.listener.socket
 
     def serve(self) -> None:
         """Answer what is waiting, at most `REQUESTS_PER_TURN` and `BYTES_PER_TURN`; never blocks."""
@@ -111,6 +116,11 @@ class JournalDesk:
     def counters(self) -> dict[str, int]:
         """What was refused so far, by code, and answers that nobody took."""
         return dict(self._router.counts)
+
+    def renew(self) -> None:
+        """Answer what is waiting, then end all connections; who is still allowed comes back by itself."""
+        self.serve()
+        self._router.renew()
 
     def close(self) -> None:
         """Send the answers that are queued and close."""

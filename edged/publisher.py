@@ -7,11 +7,13 @@ Not thread-safe: it belongs to the engine's thread.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import zmq
 
-from edged.endpoints import Protector, bind, close, keep_alive
+from edged.endpoints import Protector
 from edged.journal import Entry
+from edged.listener import Listener
 from edged.wire import HealthMessage, HeartbeatMessage, LiveMessage, as_map, pack
 
 __all__ = ["Publisher"]
@@ -42,21 +44,21 @@ class Publisher:
         last: Iterable[Entry] = (),
         guard: Protector | None = None,
     ) -> None:
-        self.socket = context.socket(zmq.XPUB)
-        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self.socket.setsockopt(zmq.SNDHWM, SEND_QUEUE_MESSAGES)
-        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
-        keep_alive(self.socket)
+        options: dict[int, int] = {
+            zmq.XPUB_VERBOSE: 1,
+            zmq.SNDHWM: SEND_QUEUE_MESSAGES,
+            zmq.LINGER: LINGER_MS,
+            zmq.MAXMSGSIZE: MAX_SUBSCRIPTION_BYTES,
+        }
         self._last: dict[bytes, bytes] = {entry.topic.encode(): entry.payload for entry in last}
         self.published = 0
-        try:
-            if guard is not None:
-                guard.protect(self.socket, "verdict")
-            self.endpoint = bind(self.socket, endpoint)
-        except BaseException:
-            self.socket.close(linger=0)
-            raise
+        self.listener = Listener(context, zmq.XPUB, endpoint, options, guard, "verdict")
+        self.endpoint = self.listener.endpoint
+
+    @property
+    def socket(self) -> "zmq.Socket[Any]":
+        """To be polled; another one after connections were cut."""
+        return self.listener.socket
 
     def publish(self, entry: Entry) -> None:
         """Send a journal entry and keep it for late joiners."""
@@ -76,7 +78,8 @@ class Publisher:
         self._send(b"live", pack(as_map(message)), keep=False)
 
     def serve(self) -> None:
-        """Give new subscribers the last values; never blocks. Call it when `socket` is readable."""
+        """Give new subscribers the last values; never blocks. Call it in every turn."""
+        self.listener.attend()
         prefixes = []
         for _ in range(SUBSCRIPTIONS_PER_TURN):
             if not self.socket.poll(0):
@@ -88,9 +91,13 @@ class Publisher:
         for topic in [topic for topic in self._last if topic.startswith(tuple(prefixes))]:
             self.socket.send_multipart([topic, self._last[topic]])
 
+    def renew(self) -> None:
+        """End all connections; who is still allowed comes back by itself, and asks the journal for what it missed."""
+        self.listener.renew()
+
     def close(self) -> None:
         """Send what is queued, for at most half a second, and close."""
-        close(self.socket, self.endpoint)
+        self.listener.close()
 
     def _send(self, topic: bytes, payload: bytes, *, keep: bool) -> None:
         self.serve()

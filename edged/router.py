@@ -8,11 +8,13 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import zmq
 
 from edged.buckets import Buckets
-from edged.endpoints import Protector, bind, close, keep_alive
+from edged.endpoints import Protector
+from edged.listener import Listener
 
 __all__ = ["REQUESTS_PER_TURN", "Limits", "Request", "Router"]
 
@@ -71,24 +73,25 @@ class Router:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._buckets = Buckets(PER_S, limits.burst, now_ns)
-        self.socket = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, limits.message_bytes)
-        self.socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE_MESSAGES)
-        self.socket.setsockopt(zmq.SNDHWM, limits.send_queue_messages)
-        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        # So that an answer that cannot be sent is an error here, which is counted, and not silently gone.
-        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        keep_alive(self.socket)
-        try:
-            if guard is not None:
-                guard.protect(self.socket, domain)
-            self.endpoint = bind(self.socket, endpoint)
-        except BaseException:
-            self.socket.close(linger=0)
-            raise
+        options: dict[int, int] = {
+            zmq.MAXMSGSIZE: limits.message_bytes,
+            zmq.RCVHWM: RECEIVE_QUEUE_MESSAGES,
+            zmq.SNDHWM: limits.send_queue_messages,
+            zmq.LINGER: LINGER_MS,
+            # So that an answer that cannot be sent is an error here, which is counted, and not silently gone.
+            zmq.ROUTER_MANDATORY: 1,
+        }
+        self.listener = Listener(context, zmq.ROUTER, endpoint, options, guard, domain)
+        self.endpoint = self.listener.endpoint
+
+    @property
+    def socket(self) -> "zmq.Socket[Any]":
+        """To be polled; another one after connections were cut."""
+        return self.listener.socket
 
     def requests(self) -> Iterator[Request]:
         """What is waiting, at most `REQUESTS_PER_TURN`; never blocks."""
+        self.listener.attend()
         for _ in range(REQUESTS_PER_TURN):
             if not self.socket.poll(0):
                 return
@@ -108,9 +111,13 @@ class Router:
                 raise
             self.counts["unread"] += 1
 
+    def renew(self) -> None:
+        """End all connections, when the answers that are queued are sent; who is still allowed comes back by itself."""
+        self.listener.renew(LINGER_MS)
+
     def close(self) -> None:
         """Send the answers that are queued and close."""
-        close(self.socket, self.endpoint)
+        self.listener.close()
 
     def _key_name(self, frame: zmq.Frame) -> str | None:
         if self.socket.getsockopt(zmq.MECHANISM) != zmq.CURVE:

@@ -183,12 +183,12 @@ def test_a_second_daemon_on_the_same_data_is_refused(folder: Path) -> None:
 def test_every_problem_of_a_config_at_once(folder: Path) -> None:
     config = folder / "bad.toml"
     config.write_text(
-        'colour = "red"\n[streams.a]\ndriver = "nonsense"\nkind = "welder"\n[net]\nverdicts = "tcp://*:1"\n'
+        'colour = "red"\n[streams.a]\ndriver = "nonsense"\nkind = "welder"\n[net]\nverdicts = "udp://*:1"\n'
     )
     for verb in ("run", "check"):
         done = _cli(verb, "--config", str(config))
         assert done.returncode == 2
-        for problem in ("colour: unknown key", "streams.a.driver: no driver 'nonsense'", "not a loopback address"):
+        for problem in ("colour: unknown key", "streams.a.driver: no driver 'nonsense'", "is no endpoint"):
             assert problem in done.stderr
 
 

@@ -123,26 +123,21 @@ def test_a_section_that_cannot_stand_without_its_key_is_still_reported() -> None
 @pytest.mark.parametrize(
     "endpoint",
     [
-        "tcp://*:5560",
-        "tcp://0.0.0.0:5560",
-        "tcp://192.168.0.4:5560",
-        "tcp://[::]:5560",
-        "tcp://localhost.example:5560",
-        "tcp://127.example:5560",
         "tcp://127.0.0.1",
+        "tcp://:5560",
+        "tcp://a b:5560",
+        "udp://127.0.0.1:5560",
         "ipc://",
         "inproc://x",
     ],
 )
-def test_only_this_host_may_be_listened_on(endpoint: str) -> None:
-    with pytest.raises(ConfigError, match="not a loopback address"):
-        parse_config({**GOOD, "net": {"verdicts": endpoint}})
+def test_only_places_where_a_socket_can_be_bound(endpoint: str) -> None:
+    with pytest.raises(ConfigError, match="is no endpoint"):
+        parse_config({**GOOD, "net": {"control": endpoint}})
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["tcp://127.0.0.1:5560", "tcp://localhost:5560", "tcp://[::1]:5560", "ipc:///run/x"]
-)
-def test_this_host_may(endpoint: str) -> None:
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5561", "tcp://*:5561", "tcp://[::]:5561", "ipc:///run/x"])
+def test_where_the_control_socket_may_be(endpoint: str) -> None:
     assert parse_config({**GOOD, "net": {"control": endpoint}}).control_endpoint == endpoint
 
 
