@@ -1,9 +1,9 @@
 """`edged bench delivery`: every verdict to everybody, whoever is killed meanwhile, and how soon.
 
-The real journal (`synchronous=FULL`), publisher and journal socket are fed with made-up verdicts in a process of their
-own; eight subscribers on `edged.client` are others. Times are measured apart, at a pace that saturates nothing: publish
-→ handed out by the client at one subscriber, and at eight at once; beside them a thread that does nothing at the same
-pace, late by the machine's own jitter.
+The real journal (`synchronous=FULL`), publisher and journal socket are fed with made-up verdicts in a process of
+their own; eight subscribers on `edged.client` are others. Times are measured apart, at a pace that saturates nothing:
+publish → handed out by the client at one subscriber, and at eight at once; beside them a thread that does nothing at
+the same pace, late by the machine's own jitter.
 """
 
 import json
@@ -25,8 +25,8 @@ from edged.bench.results_part import write_part
 
 __all__ = ["BARS_MS", "bench_delivery", "delivery_markdown", "latencies", "measure"]
 
-PACE_HZ = 500.0
-PACED_S = 10.0
+PACE_HZ = 100.0
+PACED_S = 20.0
 JOINS_WITHIN_S = 3.0
 SKIPPED = 50
 """Verdicts at the beginning of a paced run that are not counted: the first ones load code."""
@@ -43,7 +43,7 @@ def bench_delivery(
     results: Annotated[Path | None, typer.Option(help="Markdown file whose marked part is replaced.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Deliver verdicts to eight subscribers through kills and stops. Exits with 1 where one is missing or a bar is."""
+    """Deliver verdicts to eight subscribers through kills and stops. Exits with 1 where one or a bar is missed."""
     console = Console(stderr=True)
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -144,8 +144,8 @@ def delivery_markdown(report: Mapping[str, Any]) -> str:
         ("bare fsync of 4 KiB on this disk", _number(report["fsync_ms_p50"])),
     ]
     head = [
-        f"Made by `{report['command']}` {keys} on {report['cores']} cores (load {report['load_1min_before']:.1f} before "
-        f"it began). Times in ms, median / 99 %, at {report['pace_hz']:g} verdicts a second asked for and "
+        f"Made by `{report['command']}` {keys} on {report['cores']} cores (load {report['load_1min_before']:.1f} "
+        f"before it began). Times in ms, median / 99 %, at {report['pace_hz']:g} verdicts a second asked for and "
         f"{report['reached_hz']} reached, {report['n']} of them measured.",
         "",
         "| what | figure |",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.bench.delivery_subscriber import START_OF_CHAIN, Seen, link
+from edged.keys import KeyStore, write_private
 from edged.plcsim.places import free_endpoint
 
 __all__ = ["Cell", "DeliveryError", "Plan", "deliver"]
@@ -88,8 +89,6 @@ class Cell:
 
     def key_of(self, name: str) -> Path:
         """A client's file of keys, made now where there is none."""
-        from edged.keys import KeyStore, write_private
-
         assert self.keys is not None
         path = self.folder / f"{name}.toml"
         if not path.exists():

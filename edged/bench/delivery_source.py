@@ -35,7 +35,7 @@ def read_times(path: Path, columns: int) -> list[tuple[int, ...]]:
 
 def feed(delivery: Delivery, until: int, rate_hz: float, is_over: Callable[[], bool]) -> "array[int]":
     """Append and publish until the journal has `until` entries, at a pace (0: as fast as it goes); the times."""
-    times: "array[int]" = array("q")
+    times: array[int] = array("q")
     next_ns = time.monotonic_ns()
     while delivery.journal.last_sequence < until and not is_over():
         delivery.turn(max(0.0, (next_ns - time.monotonic_ns()) / 1e9) if rate_hz else 0.0)

@@ -1,7 +1,7 @@
 """A subscriber of `edged bench delivery`, in a process of its own: `python -m edged.bench.delivery_subscriber`.
 
-It takes what `edged.client` hands out and keeps a chain of sha256 over (sequence, payload), saved with its position, as
-an integrator's program saves what it acted on: killed and started again, it goes on from there.
+It takes what `edged.client` hands out and keeps a chain of sha256 over (sequence, payload), saved with its position,
+as an integrator's program saves what it acted on: killed and started again, it goes on from there.
 """
 
 import argparse
@@ -80,7 +80,7 @@ class Subscriber:
     def __init__(self, said: argparse.Namespace) -> None:
         self._said = said
         self._keys = None if said.keys is None else Keys.read(said.keys)
-        self._times: "array[int]" = array("q")
+        self._times: array[int] = array("q")
         self._is_over = False
         self.seen = Seen(**json.loads(said.state.read_text())) if said.state.exists() else Seen()
         self.seen.starts += 1

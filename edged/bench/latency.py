@@ -102,7 +102,7 @@ class _Seen:
 
 
 class NoOp:
-    """A thread that wakes at a pace, every 100 ms by default; `late_ms` is by how much it was late. A context manager."""
+    """A thread that wakes at a pace; `late_ms` is by how much it was late. A context manager."""
 
     def __init__(self, every_ns: int = NOOP_EVERY_NS) -> None:
         self._every_ns = every_ns

@@ -47,7 +47,7 @@ CLIENT: Mapping[str, str] = {
     "C12": "a message above the limit is not accepted, and those after it are",
     "C13": "unknown fields are ignored",
     "C14": "a verdict of an unknown schema is not OK",
-    "C15": "a label that is not 0, 1 or 2 is not OK: 7, true, 1.0, \"1\", nil or none at all",
+    "C15": 'a label that is not 0, 1 or 2 is not OK: 7, true, 1.0, "1", nil or none at all',
     "C16": "what is no msgpack map, and what other topics say, is no verdict; those after it are accepted",
 }
 

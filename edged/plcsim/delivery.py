@@ -4,16 +4,17 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import zmq
 
 from edged.client.endpoints import journal_endpoint
+from edged.guard import Guard
 from edged.journal import Entry, Journal
 from edged.journal_desk import JournalDesk
 from edged.publisher import Publisher
 from edged.types import PartVerdict, Verdict
-from edged.wire import HeartbeatMessage
+from edged.wire import HealthMessage, HeartbeatMessage
 
 __all__ = ["Delivery"]
 
@@ -40,10 +41,8 @@ class Delivery:
         with ExitStack() as undo:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
             undo.callback(context.term)
-            self._guard: Any = None
+            self._guard: Guard | None = None
             if keys is not None:
-                from edged.guard import Guard
-
                 undo.callback((guard := Guard(context, keys)).close)
                 self._guard = guard
             undo.callback((opened := Journal(path, reserve_bytes=RESERVE_BYTES)).close)
@@ -88,6 +87,9 @@ class Delivery:
         zmq.zmq_poll([(socket, zmq.POLLIN) for socket in sockets], wait_ns // 1_000_000)
         if self._guard is not None:
             self._guard.serve()
+            if self._guard.reloaded():
+                self.publisher.renew()
+                self.desk.renew()
         self.publisher.serve()
         self.desk.serve()
         if self.beats and time.monotonic_ns() >= self._next_beat_ns:
@@ -100,8 +102,21 @@ class Delivery:
             self.turn(left_s)
 
     def beat(self) -> None:
-        """A heartbeat now; the next one a second later."""
+        """Health and a heartbeat now; the next ones a second later."""
         self._next_beat_ns = time.monotonic_ns() + BEAT_EVERY_NS
+        self.publisher.health(
+            HealthMessage(
+                journal_id=self.journal.journal_id,
+                cell="made-up",
+                state="ok",
+                warnings=["nothing of this is real"],
+                streams={},
+                worker={},
+                programs={},
+                config_id="made-up",
+                utc_ns=time.time_ns(),
+            )
+        )
         self.publisher.heartbeat(
             HeartbeatMessage(
                 journal_id=self.journal.journal_id,

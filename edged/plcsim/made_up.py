@@ -27,7 +27,9 @@ def made_up_verdict(
     """An armed program's verdict of a seam that ended just now; its label is OK unless another is asked for."""
     now_ns = time.monotonic_ns()
     seam_id = seam_id or str(ULID())
-    seam = Seam(seam_id, "made-up", "torch", program, now_ns - ARC_NS, ((now_ns - ARC_NS, now_ns),), part_id, seam_ref)
+    seam = Seam(
+        seam_id, "made-up", "torch", program, now_ns - ARC_NS, ((now_ns - ARC_NS, now_ns),), part_id, seam_ref
+    )
     reasons = {Label.OK: "ok", Label.NOK: "score_above_threshold", Label.INDETERMINATE: "stream_missing"}
     return Verdict(
         seam=seam,
@@ -38,9 +40,7 @@ def made_up_verdict(
         degraded=False,
         score=None if label is Label.INDETERMINATE else _score(1.4 if label is Label.NOK else 0.4),
         shadow_label=None,
-        integrity={
-            name: Integrity(name, kind, 1.0, 60_000, 0, 0, 0.0, 0.1, "ok") for name, kind in STREAMS.items()
-        },
+        integrity={name: Integrity(name, kind, 1.0, 60_000, 0, 0, 0.0, 0.1, "ok") for name, kind in STREAMS.items()},
         arc_s=ARC_NS / 1e9,
         mean_current_a=182.0,
         mean_voltage_v=21.4,
