@@ -222,15 +222,15 @@ def _sizes(visit: Visit) -> str:
 def _rate(visit: Visit) -> str:
     ping = msgpack.packb({"op": "ping"})
     with visit.journal() as asker:
-        for sent in range(FLOOD_STEP, FLOOD + 1, FLOOD_STEP):
+        sent, refused = 0, []
+        while not refused:
+            _must(sent < FLOOD, f"{FLOOD} requests in a row were all followed")
             for _ in range(FLOOD_STEP):
                 asker.socket.send(ping)
+            sent += FLOOD_STEP
             # Read at once: a daemon drops answers that its peer is too slow to take.
-            refused = [answer for answer in (asker.answer() for _ in range(FLOOD_STEP)) if answer.get("ok") is not True]
-            if refused:
-                break
-        else:
-            raise Failed(f"{FLOOD} requests in a row were all followed")
+            answers = [asker.answer() for _ in range(FLOOD_STEP)]
+            refused = [answer for answer in answers if answer.get("ok") is not True]
         _must(sent > BURST, f"one of the first {sent} requests was refused")
         _refused(refused[-1], "rate", f"{sent} requests in a row")
         wait_ms = refused[-1]["retry_ms"]
