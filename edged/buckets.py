@@ -18,8 +18,8 @@ class Buckets:
         now_ns: a monotonic clock.
     """
 
-    def __init__(self, per_s: int, burst: int, now_ns: Callable[[], int]) -> None:
-        self._each_ns = 1_000_000_000 // per_s
+    def __init__(self, per_s: float, burst: int, now_ns: Callable[[], int]) -> None:
+        self._each_ns = round(1e9 / per_s)
         self._burst_ns = burst * self._each_ns
         self._now_ns = now_ns
         self._full_ns: dict[bytes, int] = {}

@@ -25,7 +25,7 @@ from edged.bridges.settings import BridgesConfig
 from edged.client.endpoints import journal_endpoint
 from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.limits import Limits
-from edged.net_rules import checked_endpoint
+from edged.net_rules import checked_endpoint, share_a_place
 from edged.types import ConfigMode
 
 __all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
@@ -247,8 +247,16 @@ class NetConfig(_Section):
 
     @property
     def journal_endpoint(self) -> str:
-        """Where missed verdicts are asked for."""
-        return self.journal or journal_endpoint(self.verdicts)
+        """Where missed verdicts are asked for.
+
+        One place further where the control socket has the one beside `verdicts`, as cells from before there was
+        this socket may have it; clients must then be told.
+        """
+        if self.journal is not None:
+            return self.journal
+        beside = journal_endpoint(self.verdicts)
+        is_taken = self.control is not None and share_a_place(beside, self.control)
+        return journal_endpoint(beside) if is_taken else beside
 
     @model_validator(mode="after")
     def _bindable(self) -> Self:
@@ -267,7 +275,7 @@ class NetConfig(_Section):
     @model_validator(mode="after")
     def _each_its_own(self) -> Self:
         for name, taken in (("verdicts", self.verdicts), ("control", self.control)):
-            if taken == self.journal_endpoint and not taken.endswith(":*"):
+            if taken is not None and share_a_place(taken, self.journal_endpoint):
                 raise ValueError(f"journal: {taken} is taken by net.{name}; give net.journal an endpoint of its own")
         return self
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import zmq
 
+from edged.client.keys import Keys
 from edged.endpoints import Protector
 from edged.messages import ControlError
 from edged.router import PER_S, Limits, Request, Router
@@ -96,12 +97,20 @@ class Control:
         return self._handlers[op](raw)
 
 
-def ask(endpoint: str, request: Mapping[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
-    """Send one request and return the answer. Raises TimeoutError when nobody answers, WireError on nonsense."""
+def ask(
+    endpoint: str, request: Mapping[str, Any], timeout_s: float = 5.0, keys: Keys | None = None
+) -> dict[str, Any]:
+    """Send one request and return the answer; `keys`: for a socket that wants some.
+
+    Raises TimeoutError when nobody answers, WireError on nonsense.
+    """
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.setsockopt(zmq.LINGER, 0)
+        if keys is not None:
+            keys.protect(socket)
         socket.connect(endpoint)
         socket.send(pack(request))
         if not socket.poll(round(timeout_s * 1e3)):
-            raise TimeoutError(f"{endpoint}: no answer within {timeout_s:g} s")
+            hint = "it may want keys (--keys FILE)" if keys is None else f"it may refuse the key {keys.name}"
+            raise TimeoutError(f"{endpoint}: no answer within {timeout_s:g} s; if edged runs, {hint}")
         return unpack(socket.recv())

@@ -4,7 +4,6 @@ Publisher, control socket and worker link bind through here, so that the rules f
 """
 
 import contextlib
-import ipaddress
 import os
 import socket
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 
 import zmq
 
-__all__ = ["EndpointError", "Protector", "bind", "close", "ipc_path", "is_local", "keep_alive"]
+__all__ = ["EndpointError", "Protector", "bind", "close", "ipc_path", "keep_alive"]
 
 IPC_PATH_BYTES = 107
 """sun_path of sockaddr_un(7), less the closing zero."""
@@ -44,21 +43,6 @@ def keep_alive(sock: "zmq.Socket[bytes]") -> None:
     sock.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
     sock.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
-
-
-def is_local(endpoint: str) -> bool:
-    """Whether only this machine reaches it: ipc, or a loopback address.
-
-    Names but localhost are not looked up: what a name server says about them may change.
-    """
-    scheme, _, rest = endpoint.partition("://")
-    host = rest.rpartition(":")[0].strip("[]")
-    if scheme == "ipc":
-        return True
-    try:
-        return scheme == "tcp" and ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return scheme == "tcp" and host == "localhost"
 
 
 def bind(sock: "zmq.Socket[bytes]", endpoint: str) -> str:

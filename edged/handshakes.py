@@ -126,7 +126,7 @@ def _peer_of(descriptor: int) -> str:
 
 
 def _hold(descriptor: int, until_bytes: int) -> None:
-    """ZeroMQ is told of a connection's bytes when there are so many; of a listening socket, its connections inherit it.
+    """ZeroMQ is told of a connection's bytes when there are so many. Connections inherit it from a listening socket.
 
     That the descriptor is another one's by now does no harm: 1 is what every connection has.
     """

@@ -27,7 +27,6 @@ __all__ = [
     "KeysError",
     "Right",
     "ServerKeys",
-    "read_bundle",
     "write_private",
 ]
 
@@ -48,6 +47,10 @@ Key = Annotated[str, Field(pattern=Z85_KEY)]
 
 class KeysError(Exception):
     """Keys are missing, open to others or not readable; names the file and what to do."""
+
+
+class _Missing(KeysError):
+    """There is no such file."""
 
 
 class _Form(BaseModel):
@@ -119,9 +122,10 @@ class KeyStore:
 
     def clients(self) -> tuple[ClientKey, ...]:
         """Everybody who ever got a key, in order; none where there is no list yet."""
-        if not self.clients_path.exists():
+        try:
+            return _read(self.clients_path, _List, WRITABLE_BY_OTHERS).client
+        except _Missing:
             return ()
-        return _read(self.clients_path, _List, WRITABLE_BY_OTHERS).client
 
     def problems(self) -> list[str]:
         """What keeps a daemon from using these keys; empty: nothing."""
@@ -167,7 +171,9 @@ class KeyStore:
         return revoked
 
     def _server_or_new(self) -> ServerKeys:
-        if not self.server_path.exists():
+        try:
+            return self.server()
+        except _Missing:
             public, secret = (half.decode() for half in zmq.curve_keypair())
             self._write(self.server_path, ServerKeys(public=public, secret=secret).model_dump())
         return self.server()
@@ -229,11 +235,6 @@ def write_private(path: Path, content: dict[str, Any], owner_of: Path | None = N
         os.close(folder_handle)
 
 
-def read_bundle(path: Path) -> Bundle:
-    """A client's own keys. Raises KeysError."""
-    return _read(path, Bundle, OPEN_TO_OTHERS)
-
-
 def _read(path: Path, form: type[F], forbidden_mode: int) -> F:
     """The file's content, if nobody else can have changed (or, for secrets, seen) it."""
     try:
@@ -243,7 +244,7 @@ def _read(path: Path, form: type[F], forbidden_mode: int) -> F:
             _check(path, found, forbidden_mode)
             text = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise KeysError(f"{path}: there is no such file; 'edged keys new NAME' makes it") from error
+        raise _Missing(f"{path}: there is no such file; 'edged keys new NAME' makes it") from error
     except OSError as error:
         raise KeysError(f"{path}: {error.strerror}; it must be readable for the user edged") from error
     if len(text) > MAX_FILE_BYTES:

@@ -10,10 +10,21 @@ from edged.keys import KeyStore
 if TYPE_CHECKING:
     from edged.config import Config
 
-__all__ = ["checked_endpoint", "is_off_loopback", "key_problems", "keys_folder", "open_warnings", "wants_keys"]
+__all__ = [
+    "checked_endpoint",
+    "is_off_loopback",
+    "key_problems",
+    "keys_folder",
+    "open_warnings",
+    "share_a_place",
+    "wants_keys",
+]
 
 HOST = re.compile(r"[A-Za-z0-9_.-]+|\*|\[[0-9A-Fa-f:.%]+\]")
 """An address, an interface, or `*` for all of them."""
+
+
+EVERY_HOST = {"tcp://*", "tcp://0.0.0.0", "tcp://[::]"}
 
 
 def checked_endpoint(endpoint: str) -> str:
@@ -37,6 +48,14 @@ def is_off_loopback(endpoint: str) -> bool:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host != "localhost"
+
+
+def share_a_place(one: str, other: str) -> bool:
+    """Whether two sockets cannot both be bound; a port that the system chooses is nobody else's."""
+    if one.startswith("ipc://") or other.startswith("ipc://"):
+        return one == other
+    (host, _, port), (other_host, _, other_port) = (where.rpartition(":") for where in (one, other))
+    return port == other_port != "*" and (host == other_host or bool({host, other_host} & EVERY_HOST))
 
 
 def keys_folder(config: "Config") -> Path:

@@ -17,7 +17,7 @@ __all__ = ["Refusal", "Refusals"]
 
 AGAIN_AFTER_NS = 60_000_000_000
 CASES_KEPT = 1024
-LINES_PER_S, LINES_AT_ONCE = 0.5, 20
+LINES_PER_S, LINES_AT_ONCE = 1, 20
 
 log = structlog.get_logger(__name__)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import zmq
 
 from edged.client.endpoints import journal_endpoint
-from edged.endpoints import is_local
 from edged.journal import Journal
 from edged.journal_desk import JournalDesk
+from edged.net_rules import is_off_loopback
 from edged.publisher import Publisher
 from edged.types import Verdict
 from edged.wire import HeartbeatMessage
@@ -32,7 +32,7 @@ RESERVE_BYTES = 64 * 1024
 def must_be_apart(endpoint: str, live: Iterable[str]) -> None:
     """Raises ValueError where verdicts or journal of a replay would stand at a live endpoint, or off this machine."""
     places = {_place(endpoint), _place(journal_endpoint(endpoint))}
-    if not is_local(endpoint):
+    if is_off_loopback(endpoint):
         raise ValueError(f"--publish {endpoint}: a replay may be published on loopback or ipc only")
     taken = {_place(there): there for there in live} | {str(port): f"port {port}" for port in LIVE_PORTS}
     taken.pop("*", None)

@@ -112,7 +112,7 @@ class Router:
             self.counts["unread"] += 1
 
     def renew(self) -> None:
-        """End all connections, when the answers that are queued are sent; who is still allowed comes back by itself."""
+        """Send the answers that are queued and end all connections; who is still allowed comes back by itself."""
         self.listener.renew(LINGER_MS)
 
     def close(self) -> None:

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edged.client.keys import Keys, KeysError
 from edged.config import DEFAULT_DATA_DIR, ConfigError, load_config
 from edged.control import ask
-from edged.keys import Bundle, KeysError, read_bundle
 from edged.wire import WireError
 
 __all__ = ["KeysOption", "endpoint_of", "keys_of", "must_be_allowed", "status"]
@@ -54,12 +54,12 @@ def endpoint_of(config: Path | None) -> str:
         raise typer.Exit(2) from error
 
 
-def keys_of(path: Path | None) -> Bundle | None:
+def keys_of(path: Path | None) -> Keys | None:
     """A client's keys from their file. Exits 2 where it cannot be used."""
     if path is None:
         return None
     try:
-        return read_bundle(path)
+        return Keys.read(path)
     except KeysError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
@@ -82,6 +82,9 @@ def _show(console: Console, answer: dict[str, Any]) -> None:
     console.print(
         f"edged {answer['version']} runs as {answer['pid']} since {answer['uptime_s']:.0f} s: {health['state']}; "
         f"{answer['last_sequence']} verdicts in journal {answer['journal_id']}"
+    )
+    console.print(
+        f"verdicts at {answer['verdicts']}, missed ones at {answer.get('journal', 'no place of their own')}"
     )
     streams = Table("stream", "kind", "state", "Hz", "of", "lost", "gaps", "reconnects", "error")
     for name, found in health["streams"].items():

@@ -136,7 +136,7 @@ def test_only_places_where_a_socket_can_be_bound(endpoint: str) -> None:
         parse_config({**GOOD, "net": {"control": endpoint}})
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5561", "tcp://*:5561", "tcp://[::]:5561", "ipc:///run/x"])
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5570", "tcp://*:5570", "tcp://[::]:5570", "ipc:///run/x"])
 def test_where_the_control_socket_may_be(endpoint: str) -> None:
     assert parse_config({**GOOD, "net": {"control": endpoint}}).control_endpoint == endpoint
 
@@ -206,12 +206,20 @@ def test_the_journal_socket_stands_beside_the_verdicts_and_changes_no_id() -> No
     assert other.config_id != plain.config_id
 
 
+def test_a_control_socket_from_before_the_journal_socket_keeps_its_place() -> None:
+    for control in ("tcp://127.0.0.1:5561", "tcp://*:5561"):
+        net = parse_config(GOOD | {"net": {"control": control}}).net
+        assert (net.control, net.journal_endpoint) == (control, "tcp://127.0.0.1:5562")
+    net = parse_config(GOOD | {"net": {"control": "tcp://10.0.0.5:5561"}}).net
+    assert net.journal_endpoint == "tcp://127.0.0.1:5561"
+
+
 @pytest.mark.parametrize(
     ("net", "says"),
     [
-        ({"journal": "tcp://10.0.0.5:5561"}, "not a loopback address"),
+        ({"journal": "tcp://10.0.0.5:port"}, "is no endpoint"),
         ({"verdicts": "tcp://127.0.0.1:65535"}, "port 65535 has none above it"),
-        ({"control": "tcp://127.0.0.1:5561"}, "taken by net.control; give net.journal"),
+        ({"control": "tcp://*:7", "journal": "tcp://127.0.0.1:7"}, "taken by net.control; give net.journal"),
         ({"journal": "tcp://127.0.0.1:5560"}, "taken by net.verdicts; give net.journal"),
         ({"acknowledge": [""]}, "net.acknowledge.0"),
         ({"acknowledge_within_s": 0}, "net.acknowledge_within_s"),

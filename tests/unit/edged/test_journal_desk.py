@@ -17,6 +17,7 @@ from edged.journal import Entry, Journal
 from edged.journal_desk import LIMITS, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, JournalDesk
 from edged.router import REQUESTS_PER_TURN
 from edged.wire import MAX_PAYLOAD_BYTES
+from tests.support.guarded import guarded_cell
 from tests.support.journals import Peer, fill
 from tests.support.verdicts import a_part, a_verdict
 
@@ -341,37 +342,23 @@ def test_only_so_many_names_may_acknowledge(
     desk.close()
 
 
-def test_with_keys_a_client_goes_by_the_name_of_its_key(
-    context: Any, join: Join, journal: Journal, tmp_path: Path
-) -> None:
-    journal.append(a_verdict())
-    public, secret = zmq.curve_keypair()
-    own_public, own_secret = zmq.curve_keypair()
+def test_with_keys_a_client_goes_by_the_name_of_its_key(tmp_path: Path) -> None:
+    with guarded_cell(tmp_path) as cell:
+        cell.journal.append(a_verdict())
+        plc = cell.client(zmq.REQ, cell.desk.endpoint, cell.key("press-plc", "verdict"))
 
-    class OneKey:
-        """A ZAP handler that lets everybody in as `press-plc`."""
+        def ask(op: str, client: str) -> dict[str, Any]:
+            plc.send(
+                msgpack.packb({"op": op, "client": client, "journal_id": cell.journal.journal_id, "sequence": 1})
+            )
+            assert cell.until(lambda: plc.poll(0))
+            answer: dict[str, Any] = msgpack.unpackb(plc.recv())
+            return answer
 
-        def protect(self, socket: Any, domain: str) -> None:
-            socket.setsockopt(zmq.CURVE_SERVER, 1)
-            socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
-            socket.setsockopt_string(zmq.ZAP_DOMAIN, domain)
-
-    with context.socket(zmq.REP) as zap:
-        zap.bind("inproc://zeromq.zap.01")
-        desk = JournalDesk(context, "tcp://127.0.0.1:*", journal, OneKey())
-        peer = join(desk, keys=(public, own_public, own_secret))
-        peer.send({"op": "ack", "client": "press-plc", "journal_id": journal.journal_id, "sequence": 1})
-        assert zap.poll(10_000)
-        version, number, domain, *_ = zap.recv_multipart()
-        assert domain == b"verdict"
-        zap.send_multipart([version, number, b"200", b"OK", b"press-plc", b""])
-        assert desk.socket.poll(10_000)
-        desk.serve()
-        assert peer.receive() == {"ok": True, "sequence": 1}
-        answer = peer.ask({"op": "ack", "client": "x", "journal_id": journal.journal_id, "sequence": 1})
+        assert ask("ack", "press-plc") == {"ok": True, "sequence": 1}
+        answer = ask("ack", "x")
         assert (answer["code"], "'press-plc'" in answer["error"]) == ("forbidden", True)
-        assert peer.ask({"op": "snapshot", "client": "x"})["code"] == "forbidden"
-        desk.close()
+        assert ask("snapshot", "x")["code"] == "forbidden"
 
 
 def test_what_waits_for_whom_is_told(journal: Journal) -> None:

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from edged.endpoints import EndpointError, bind, ipc_path
-from edged.journal import Journal
+from edged.journal import Entry, Journal
 from edged.publisher import SUBSCRIPTIONS_PER_TURN, Publisher
 from edged.wire import HealthMessage, HeartbeatMessage, TimePair, decode
 from edged.wire_encode import encode_live
@@ -110,6 +110,26 @@ def test_what_is_no_subscription_is_ignored(context: Any, journal: Journal) -> N
         publisher.serve()
         publisher.publish(journal.append(a_part()))
         assert socket.recv_multipart()[0] == b"part"
+    publisher.close()
+
+
+def test_who_does_not_read_loses_the_newest_and_delays_nobody(
+    context: Any, journal: Journal, subscribe: Subscribe, tmp_path: Path
+) -> None:
+    """docs/verdict.md, 3.6: the sleeper has a run without a gap, then the gap, then what came when it read again."""
+    publisher = Publisher(context, f"ipc://{tmp_path}/v.sock")
+    reader, sleeper = subscribe(publisher, b"verdict/"), subscribe(publisher, b"verdict/")
+    count = 4000
+    for sequence in range(1, count + 1):
+        publisher.publish(Entry(journal.journal_id, sequence, "verdict/A", b"%08d" % sequence + bytes(20_000)))
+        assert int(reader.recv_multipart()[1][:8]) == sequence
+    got = []
+    while sleeper.poll(500):
+        got.append(int(sleeper.recv_multipart()[1][:8]))
+    assert got == list(range(1, len(got) + 1))
+    assert 1000 <= len(got) < count
+    publisher.publish(Entry(journal.journal_id, count + 1, "verdict/A", b"%08d" % (count + 1)))
+    assert int(sleeper.recv_multipart()[1][:8]) == count + 1
     publisher.close()
 
 
