@@ -260,9 +260,10 @@ class NetConfig(_Section):
 
     @model_validator(mode="after")
     def _bindable(self) -> Self:
-        for endpoint in (self.verdicts, self.journal_endpoint, self.control):
+        for endpoint in (self.verdicts, self.control):
             if endpoint is not None:
                 checked_endpoint(endpoint)
+        checked_endpoint(self.journal_endpoint)  # made from those two
         return self
 
     @model_validator(mode="after")

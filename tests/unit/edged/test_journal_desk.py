@@ -155,6 +155,12 @@ def test_the_largest_entry_comes_through_alone_and_in_a_snapshot(peer: Peer, jou
     assert len(peer.ask({"op": "snapshot"})["entries"][0][2]) == MAX_PAYLOAD_BYTES
 
 
+def test_an_entry_beyond_the_limit_of_answers_does_not_end_all_ranges(peer: Peer, journal: Journal) -> None:
+    fill(journal, [bytes(MAX_ANSWER_BYTES + 1), b"next"])
+    answer = peer.ask({"op": "range", "from_sequence": 1, "to_sequence": 2})
+    assert [len(payload) for _, _, payload in answer["entries"]] == [MAX_ANSWER_BYTES + 1]
+
+
 def test_another_journal_is_told_which_is_here(peer: Peer, journal: Journal) -> None:
     journal.append(a_verdict())
     for request in (
