@@ -80,6 +80,7 @@ class Told:
 
     topic: str
     message: dict[str, Any]
+    payload: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

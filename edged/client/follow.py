@@ -102,7 +102,7 @@ class Follower:
         if name == "heartbeat":
             self._heartbeat(message, arrived_s)
         if name in self._topics:
-            self._order.out.append((Told(name, message), None))
+            self._order.out.append((Told(name, message, payload), None))
 
     def answered(self, payload: bytes, now_s: float) -> None:
         """Take an answer of the journal socket; one that was not asked for, or comes too late, is ignored."""
