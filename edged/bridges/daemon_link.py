@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Self
 
 from edged.bridges.settings_base import BridgeSection
-from edged.client import AsyncClient, Control, Keys, Position
+from edged.client import AsyncClient, Control, Keys, Position, journal_endpoint
 from edged.config import Config
 
 __all__ = ["BridgeError", "DaemonLink", "reachable"]
@@ -33,10 +33,12 @@ class DaemonLink:
         bridges = config.bridges
         assert bridges is not None
         keys = None if section.keys is None else Keys.read(section.keys)
+        # Beside a daemon that is not the configured one the configured journal would be the wrong one.
+        derived = config.net.journal_endpoint if bridges.verdicts is None else journal_endpoint(bridges.verdicts)
         return cls(
             cell=config.cell.name,
             verdicts=reachable("verdicts", bridges.verdicts or config.net.verdicts),
-            journal=reachable("journal", bridges.journal or config.net.journal_endpoint),
+            journal=reachable("journal", bridges.journal or derived),
             control=reachable("control", bridges.control or config.control_endpoint),
             keys=keys,
         )

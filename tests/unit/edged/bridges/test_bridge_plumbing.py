@@ -59,10 +59,12 @@ def test_endpoints_are_the_daemons_own_unless_the_section_says_otherwise() -> No
     link = DaemonLink.of(config, config.bridges.modbus)
     assert (link.cell, link.verdicts, link.journal) == ("cell 3", "tcp://127.0.0.1:5570", "tcp://127.0.0.1:5571")
     assert link.control == "ipc:///var/lib/edged/run/control.sock"
-    other = parse_config(_with(modbus={}, control="tcp://127.0.0.1:5562"))
+    other = parse_config(_with(modbus={}, verdicts="tcp://10.0.0.7:6000", control="tcp://127.0.0.1:5562"))
     assert other.bridges is not None
     assert other.bridges.modbus is not None
-    assert DaemonLink.of(other, other.bridges.modbus).control == "tcp://127.0.0.1:5562"
+    link = DaemonLink.of(other, other.bridges.modbus)
+    assert (link.verdicts, link.journal) == ("tcp://10.0.0.7:6000", "tcp://10.0.0.7:6001")
+    assert link.control == "tcp://127.0.0.1:5562"
 
 
 @pytest.mark.parametrize(
