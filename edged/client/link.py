@@ -23,6 +23,10 @@ HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 1000
+RECONNECT_SILENT_S = 5.0
+"""After so long without a word both ways a connection is made anew. ZeroMQ makes one anew by itself only where it
+broke: it gives up for good where the other side sent more than MAXMSGSIZE, or refused the key."""
+
 LINGER_MS = 200
 TOPICS = ("verdict/", "part", "heartbeat")
 
@@ -41,7 +45,10 @@ class Link:
     ) -> None:
         self.follower = follower
         self._unsent: dict[str, Question] = {}
-        self._empty_s = time.monotonic()
+        self._empty_s = self._heard_s = time.monotonic()
+        self._waiting_since_s: float | None = None
+        """For an answer; None: none is due."""
+        self._endpoints = (verdicts, journal)
         self.published = context.socket(zmq.SUB)
         self.journal = context.socket(zmq.DEALER)
         try:
@@ -68,14 +75,17 @@ class Link:
             return event
         self._take_answers()
         self._take_published()
-        self.follower.tick(time.monotonic())
+        self.follower.tick(now_s := time.monotonic())
         self.send()
+        self._reconnect_where_silent(now_s)
         return self.follower.next_event()
 
     def send(self) -> None:
         """Send questions, as far as the socket takes them."""
         for question in self.follower.questions():
             self._unsent[question.slot] = question
+        if self._unsent and self._waiting_since_s is None:
+            self._waiting_since_s = time.monotonic()
         for slot, question in list(self._unsent.items()):
             try:
                 self.journal.send(msgpack.packb(question.request), zmq.NOBLOCK)
@@ -98,6 +108,7 @@ class Link:
                 # this process may stand still with heartbeats in its queue.
                 self._empty_s = before_s
                 return
+            self._heard_s = time.monotonic()
             if len(frames) == 2:
                 self.follower.published(frames[0], frames[1], self._empty_s)
 
@@ -107,7 +118,23 @@ class Link:
                 frames = self.journal.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            self._waiting_since_s = None
             self.follower.answered(frames[-1], time.monotonic())
+
+    def _reconnect_where_silent(self, now_s: float) -> None:
+        """Heartbeats come each second and questions are answered at once, so silence means a dead connection."""
+        verdicts, journal = self._endpoints
+        if now_s - self._heard_s > RECONNECT_SILENT_S:
+            self._heard_s = now_s
+            _reconnect(self.published, verdicts)
+        if self._waiting_since_s is not None and now_s - self._waiting_since_s > RECONNECT_SILENT_S:
+            self._waiting_since_s = now_s
+            _reconnect(self.journal, journal)
+
+
+def _reconnect(socket: "zmq.Socket[Any]", endpoint: str) -> None:
+    socket.disconnect(endpoint)
+    socket.connect(endpoint)
 
 
 def tune(socket: "zmq.Socket[Any]", max_bytes: int, keys: Keys | None) -> None:

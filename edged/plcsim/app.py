@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edged.client import Keys, journal_endpoint
@@ -59,10 +60,8 @@ def daemon(
 ) -> None:
     """Play a PLC against a running daemon. It acknowledges one verdict as "plc-sim", or as its key's name."""
     try:
-        place = Place(
-            verdicts, journal or journal_endpoint(verdicts), control, None if keys is None else Keys.read(keys)
-        )
-        others = None if verdict_keys is None else Keys.read(verdict_keys)
+        own, others = (None if path is None else Keys.read(path) for path in (keys, verdict_keys))
+        place = Place(verdicts, journal or journal_endpoint(verdicts), control, own)
     except (ClientKeysError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
@@ -78,7 +77,7 @@ def client(
     journal: JournalOption = None,
     keys: Annotated[
         Path | None,
-        typer.Option(help="Folder of keys to use, made where missing; the client's are FOLDER/client.toml."),
+        typer.Option(help="Folder of keys, made where missing; FOLDER/client.toml for the client."),
     ] = None,
     json_out: JsonOption = None,
 ) -> None:
@@ -131,10 +130,12 @@ def _started(command: Sequence[str]) -> "Iterator[tuple[Reports, subprocess.Pope
 
 
 def _finish(role: str, where: str, outcomes: Sequence[Outcome], json_out: Path | None) -> None:
-    texts = DAEMON if role == "daemon" else CLIENT
-    table = Table("", "", "clause of docs/verdict.md", "what was seen")
+    clauses = DAEMON if role == "daemon" else CLIENT
+    table = Table("", "", "rules", "what must hold (docs/verdict.md)", "what was seen")
     for outcome in outcomes:
-        table.add_row(outcome.clause, STYLES[outcome.result], texts[outcome.clause], outcome.detail)
+        clause = clauses[outcome.clause]
+        style = STYLES[outcome.result]
+        table.add_row(outcome.clause, style, ", ".join(clause.rules), clause.text, escape(outcome.detail))
     Console().print(table)
     report = as_report(role, where, outcomes)
     typer.echo(f"{report['pass']} passed, {report['fail']} failed, {report['skip']} not tried")

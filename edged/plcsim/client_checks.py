@@ -29,6 +29,7 @@ LOST_AT_ONCE = 2_500
 LOST_WITHIN_S = 30.0
 OVERSIZED_BYTES = 2 * 1024 * 1024
 WRONG_KEY_S = 3.0
+NOTICE_S = 4.0
 RECONNECT_S = 15.0
 
 Said = dict[str, str | None]
@@ -88,6 +89,7 @@ def _late_join(stage: Stage) -> Said:
 def _labels(stage: Stage) -> Said:
     for label in (Label.OK, Label.NOK, Label.INDETERMINATE, Label.OK):
         stage.publish(label)
+        stage.publish_part()
     return {"C1": stage.settle()}
 
 
@@ -158,7 +160,11 @@ def _oversized(stage: Stage) -> Said:
     stage.delivery.serve(0.5)
     stage.publish(Label.NOK)
     stage.publish()
-    return {"C12": stage.settle(RECONNECT_S)}
+    problem = stage.settle(RECONNECT_S)
+    stage.delivery.serve(STALE_AFTER_S + 1.0)  # a client whose connection has ended for good says so within this
+    if not stage.until(lambda: not stage.reports.is_stale, RECONNECT_S):
+        problem = problem or f"still stale {RECONNECT_S:g} s later"
+    return {"C12": problem}
 
 
 def _nonsense(stage: Stage) -> Said:
@@ -211,6 +217,18 @@ def _new_journal(stage: Stage) -> Said:
     return {"C6": problem or stage.settle(RECONNECT_S)}
 
 
+def _set_back(stage: Stage) -> Said:
+    stage.publish()
+    with stage.set_back():
+        for _ in range(3):
+            stage.publish()
+        problem = stage.settle(RECONNECT_S)
+    stage.delivery.serve(NOTICE_S)  # once numbers are taken again, nobody can tell that they were others before
+    for label in (Label.NOK, Label.OK):
+        stage.publish(label)
+    return {"C17": problem or stage.settle(RECONNECT_S)}
+
+
 def _wrong_key(stage: Stage) -> Said:
     if stage.keys is None:
         raise NotTried("no --keys")
@@ -253,5 +271,6 @@ SCENES: Sequence[Scene] = (
     Scene(("C8", "C9"), _silence),
     Scene(("C11",), _wrong_key),
     Scene(("C6",), _new_journal),
+    Scene(("C17",), _set_back),
 )
 assert {clause for scene in SCENES for clause in scene.clauses} == set(CLIENT)

@@ -1,10 +1,11 @@
 """What a client says that it accepted: lines of text, on its standard output or through whatever brings them here.
 
     17 1 01J8ZQ…    it accepted the verdict with sequence 17, label 1, of this seam
-    stale           it hears no daemon any more, and shows not OK
-    live            it hears one again
+    state stale     it hears no daemon any more, and shows not OK
+    state live      it hears one, or hears it again
 
-Words are separated by blanks; lines of any other form are none of ours and are passed over.
+Words are separated by blanks, and the word state may be left out. Lines of any other form are none of ours and are
+passed over.
 """
 
 import dataclasses
@@ -33,6 +34,8 @@ class Report:
 def read_line(line: str) -> Report | str | None:
     """A report, "stale" or "live", None for any other line."""
     words = line.split()
+    if len(words) == 2 and words[0] == "state":
+        words = words[1:]
     if len(words) == 1 and words[0] in STATES:
         return words[0]
     if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words[:2]):
@@ -57,6 +60,11 @@ class Reports:
         self._source = source
         self._thread = threading.Thread(target=self._read, name="reports", daemon=True)
         self._thread.start()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it last said so."""
+        return bool(self.states) and self.states[-1][1] == "stale"
 
     def close(self) -> None:
         """Wait for the thread; the source must have ended, or end now."""

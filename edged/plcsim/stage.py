@@ -1,4 +1,4 @@
-"""The stage on which `edged plc-sim client` plays a daemon: a delivery that comes, goes and lies, and what is said of it.
+"""The stage of `edged plc-sim client`: a daemon's delivery that comes, goes and lies, and what the client says.
 
 What a client ought to accept is noted as it is published; a scene ends by comparing that with what it reported.
 """
@@ -6,6 +6,7 @@ What a client ought to accept is noted as it is published; a scene ends by compa
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ import zmq
 
 from edged.journal import Entry
 from edged.plcsim.delivery import Delivery
-from edged.plcsim.made_up import made_up_verdict
+from edged.plcsim.made_up import made_up_part, made_up_verdict
 from edged.plcsim.reports import Reports
 from edged.types import Label, Verdict
 
@@ -104,6 +105,21 @@ class Stage:
         self._number += 1
         time.sleep(AWAY_S)
         self.enter()
+
+    @contextlib.contextmanager
+    def set_back(self) -> Iterator[None]:
+        """What happens meanwhile is gone afterwards: the journal is then a copy of now."""
+        with self._away() as path:
+            copy = shutil.copy2(path, path.with_suffix(".copy"))
+        yield
+        with self._away() as path:
+            shutil.copy2(copy, path)
+
+    def publish_part(self) -> None:
+        """A part's verdict, which a client may report or not."""
+        part = made_up_part("P-1", [made_up_verdict()])
+        entry = self.delivery.publish(part)
+        self.due.append(Due(entry.sequence, part.part_id, frozenset({int(part.label), None})))
 
     def publish(self, label: Label = Label.OK, program: str = "bracket", *, times: int = 1) -> Entry:
         """A verdict into the journal and out, as often as said; due with its label."""
