@@ -15,7 +15,7 @@ import zmq
 from edged.client.keys import Keys
 from edged.endpoints import Protector
 from edged.messages import ControlError
-from edged.router import PER_S, Limits, Request, Router
+from edged.router import PER_S, Desk, Limits, Request, Router
 from edged.wire import WireError, pack, unpack
 
 __all__ = ["Control", "Handler", "ask"]
@@ -27,7 +27,7 @@ Handler = Callable[[dict[str, Any]], Mapping[str, Any]]
 """Gets the request's map, returns the answer with `ok` in it. May raise ControlError, whose text is the answer."""
 
 
-class Control:
+class Control(Desk):
     """Binds `endpoint` and answers requests from `serve`.
 
     Args:
@@ -48,31 +48,12 @@ class Control:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._handlers = handlers
-        self._router = Router(context, endpoint, LIMITS, "control", guard, now_ns)
-        self.listener, self.endpoint = self._router.listener, self._router.endpoint
-
-    @property
-    def socket(self) -> "zmq.Socket[Any]":
-        """To be polled; another one after connections were cut."""
-        return self.listener.socket
+        super().__init__(Router(context, endpoint, LIMITS, "control", guard, now_ns))
 
     def serve(self) -> None:
         """Answer what is waiting, at most `REQUESTS_PER_TURN`; never blocks."""
         for request in self._router.requests():
             self._router.send(request, self._answer(request))
-
-    def counters(self) -> dict[str, int]:
-        """How many requests were refused so far and why, and answers that nobody took."""
-        return dict(self._router.counts)
-
-    def renew(self) -> None:
-        """Answer what is waiting, then end all connections; who is still allowed comes back by itself."""
-        self.serve()
-        self._router.renew()
-
-    def close(self) -> None:
-        """Send the answers that are queued and close."""
-        self._router.close()
 
     def _answer(self, request: Request) -> bytes:
         if request.wait_ms:

@@ -26,21 +26,17 @@ from pydantic import ValidationError
 from drivers.base import MONOTONIC, Chunk, DeviceError
 from drivers.mcap_codec import RecordingError, RecordingReader
 from edged import retention
-from edged.acknowledgements import Acknowledgements
 from edged.arming_desk import ArmingDesk
 from edged.cell_calibration import read_cell_calibration
 from edged.clock_watch import ClockWatch
 from edged.config import Config, ConfigError, load_config
-from edged.control import Control, Handler
+from edged.control import Handler
+from edged.delivery import Delivery
 from edged.endpoints import EndpointError
 from edged.engine import Engine
-from edged.guard import Guard
 from edged.inbox import Inbox
 from edged.journal import Journal, JournalError
-from edged.journal_desk import JournalDesk
 from edged.logs import configure_logging
-from edged.net_rules import key_problems, keys_folder, open_warnings, wants_keys
-from edged.publisher import Publisher
 from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
 from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
 from edged.rescoring import Rescorer, SharedScorer
@@ -59,7 +55,6 @@ __all__ = ["Daemon", "end_process", "make_streams", "run", "run_until_stopped"]
 CHUNKS_PER_TURN = 256
 TURN_MS = 20
 """Deadlines and watermarks are looked at this often when nothing else happens."""
-SOCKETS = ("verdicts", "journal", "control")
 REPORT_EVERY_NS = 1_000_000_000
 RETENTION_EVERY_NS = 60_000_000_000
 
@@ -112,12 +107,8 @@ class Daemon:
         self._inbox = inbox
         undo.callback((journal := Journal(data_dir / "journal.db")).close)
         self._journal = journal
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        undo.callback(context.term)
-        self._guard = self._make_guard(undo, context)
-        last, guards = journal.last_per_program(), self._guards()
-        undo.callback((publisher := Publisher(context, config.net.verdicts, last, guards["verdicts"])).close)
-        self._publisher = publisher
+        undo.callback((delivery := Delivery(config, journal, _software())).close)
+        self._delivery, self._publisher = delivery, (publisher := delivery.publisher)
         self._streams = make_streams(config, inbox.put)
         for stream in self._streams.values():
             undo.callback(stream.stop)
@@ -126,7 +117,9 @@ class Daemon:
         for warning in calibration.warnings(config.calibration, time.time_ns()):
             log.warning("calibration", warning=warning)
         self._arming = ArmingDesk(config, journal, calibration_id=calibration.calibration_id)
-        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
+        unjudged = recover_after_crash(
+            config, self._recordings, journal, self._publisher.publish, self._arming.judged
+        )
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
         undo.callback((worker := WorkerClient.from_config(config)).close)
@@ -159,42 +152,14 @@ class Daemon:
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
         handlers |= {"status": self._status}
         handlers |= {"arm": self._arming.arm, "disarm": self._arming.disarm, "programs": self._arming.programs}
-        undo.callback((control := Control(context, config.control_endpoint, handlers, guards["control"])).close)
-        self._control = control
-        self._acknowledgements = Acknowledgements(journal, config.net.acknowledge, config.net.acknowledge_within_s)
-        desk = JournalDesk(
-            context,
-            config.net.journal_endpoint,
-            journal,
-            guards["journal"],
-            software=_software(),
-            acknowledgements=self._acknowledgements,
-        )
-        undo.callback(desk.close)
-        self._desk = desk
-
-    def _make_guard(self, undo: contextlib.ExitStack, context: "zmq.Context[zmq.Socket[bytes]]") -> Guard | None:
-        """One for all sockets that want keys; None where none does. Raises ConfigError."""
-        if problems := key_problems(self._config):
-            raise ConfigError("keys", problems)
-        for warning in open_warnings(self._config):
-            log.warning("without keys", warning=warning)
-        if not any(wants_keys(self._config, name) for name in SOCKETS):
-            return None
-        undo.callback((guard := Guard(context, keys_folder(self._config))).close)
-        return guard
-
-    def _guards(self) -> dict[str, Guard | None]:
-        return {name: self._guard if wants_keys(self._config, name) else None for name in SOCKETS}
+        delivery.answer(handlers)
 
     def run(self) -> None:
         """Work until stopped, then give every open seam its verdict."""
         for stream in self._streams.values():
             stream.start()
         self._notifier.ready()
-        log.info(
-            "running", control=self._control.endpoint, verdicts=self._publisher.endpoint, journal=self._desk.endpoint
-        )
+        log.info("running", **self._delivery.endpoints())
         while not self._stopping:
             self._turn()
         self._notifier.stopping()
@@ -215,8 +180,7 @@ class Daemon:
         self._publisher.health(self._health("fault"))
 
     def _turn(self) -> None:
-        sockets = [self._control.socket, self._publisher.socket, self._desk.socket, self._worker.socket]
-        sockets += [] if self._guard is None else self._guard.sockets()
+        sockets = [*self._delivery.sockets(), self._worker.socket]
         zmq.zmq_poll(
             [(self._inbox.fileno(), zmq.POLLIN), *((s, zmq.POLLIN) for s in sockets if s is not None)], TURN_MS
         )
@@ -224,10 +188,7 @@ class Daemon:
         for chunk in chunks:
             self._engine.step(chunk, MONOTONIC.now_ns())
         self._engine.step(None, now_ns := MONOTONIC.now_ns())
-        self._keep_guard()
-        self._control.serve()
-        self._publisher.serve()
-        self._desk.serve()
+        self._delivery.serve()
         if len(chunks) < CHUNKS_PER_TURN:
             self._rescorer.step()
         if not self._engine.is_burning:
@@ -238,16 +199,6 @@ class Daemon:
         if now_ns >= self._next_retention_ns:
             self._next_retention_ns = now_ns + RETENTION_EVERY_NS
             self._clean()
-
-    def _keep_guard(self) -> None:
-        """Let in who may; where a right was taken from somebody, its sockets are made anew, which cuts him off."""
-        if self._guard is None:
-            return
-        self._guard.serve()
-        for right in self._guard.reloaded():
-            for desk in (self._publisher, self._desk, self._control):
-                if desk.listener.is_protected and desk.listener.domain == right:
-                    desk.renew()
 
     def _publish(self, verdict: Verdict | PartVerdict, pair: TimePair | None = None) -> None:
         self._publisher.publish(entry := self._journal.append(verdict, pair))
@@ -320,9 +271,8 @@ class Daemon:
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
         warnings += self._clocks.warnings(streams)
         warnings += self._engine.sensor_warnings()
-        warnings += self._acknowledgements.warnings(pair.utc_ns)
-        warnings += [*self._arming.warnings(), *self._warnings.values(), *open_warnings(self._config)]
-        warnings += [] if self._guard is None else self._guard.warnings()
+        warnings += self._delivery.warnings(pair.utc_ns)
+        warnings += [*self._arming.warnings(), *self._warnings.values()]
         return HealthMessage(
             journal_id=self._journal.journal_id,
             cell=self._config.cell.name,
@@ -333,15 +283,9 @@ class Daemon:
             programs=self._arming.health(),
             config_id=self._config.config_id,
             utc_ns=pair.utc_ns,
-            acknowledgements=self._acknowledgements.health(),
-            net=self._net(),
+            acknowledgements=self._delivery.acknowledgements(),
+            net=self._delivery.counters(),
         )
-
-    def _net(self) -> dict[str, int]:
-        """What the sockets refused since the start."""
-        counted = {"control": self._control.counters(), "journal": self._desk.counters()}
-        guard = {} if self._guard is None else self._guard.counters()
-        return guard | {f"{name}_{what}": n for name, found in counted.items() for what, n in found.items()}
 
     def _clean(self) -> None:
         in_use = [*(seam.seam_id for seam in self._engine.open_seams()), *self._rescorer.pending]
@@ -367,8 +311,7 @@ class Daemon:
             "journal_id": self._journal.journal_id,
             "last_sequence": self._journal.last_sequence,
             "published": self._publisher.published,
-            "verdicts": self._publisher.endpoint,
-            "journal": self._desk.endpoint,
+            **self._delivery.endpoints(),
             "torch_loaded": "torch" in sys.modules,
             "open_seams": [dataclasses.asdict(seam) for seam in self._engine.open_seams()],
             "health": self._health().model_dump(mode="python"),

@@ -16,7 +16,7 @@ import zmq
 from edged.acknowledgements import Acknowledgements, TooManyClients
 from edged.endpoints import Protector
 from edged.journal import Entry, Journal
-from edged.router import PER_S, REQUESTS_PER_TURN, Limits, Request, Router
+from edged.router import PER_S, REQUESTS_PER_TURN, Desk, Limits, Request, Router
 from edged.wire import SCHEMA, WireError, unpack
 
 __all__ = ["JournalDesk"]
@@ -57,7 +57,7 @@ class _Answered:
     is_ack: bool = False
 
 
-class JournalDesk:
+class JournalDesk(Desk):
     """Binds `endpoint` and answers requests from `serve`. Not thread-safe.
 
     Args:
@@ -89,13 +89,7 @@ class JournalDesk:
             "ack": self._acknowledge,
             "ping": lambda request, key_name: {"ok": True},
         }
-        self._router = Router(context, endpoint, LIMITS, "verdict", guard, now_ns)
-        self.listener, self.endpoint = self._router.listener, self._router.endpoint
-
-    @property
-    def socket(self) -> "zmq.Socket[Any]":
-        """To be polled; another one after connections were cut."""
-        return self.listener.socket
+        super().__init__(Router(context, endpoint, LIMITS, "verdict", guard, now_ns))
 
     def serve(self) -> None:
         """Answer what is waiting, at most `REQUESTS_PER_TURN` and `BYTES_PER_TURN`; never blocks."""
@@ -112,19 +106,6 @@ class JournalDesk:
             if problem is not None and answer.is_ack:
                 answer.content = self._refused(Refused("unavailable", problem))
             self._router.send(answer.request, msgpack.packb(answer.content | answer.echo))
-
-    def counters(self) -> dict[str, int]:
-        """What was refused so far, by code, and answers that nobody took."""
-        return dict(self._router.counts)
-
-    def renew(self) -> None:
-        """Answer what is waiting, then end all connections; who is still allowed comes back by itself."""
-        self.serve()
-        self._router.renew()
-
-    def close(self) -> None:
-        """Send the answers that are queued and close."""
-        self._router.close()
 
     def _answer(self, request: Request) -> _Answered:
         answer = _Answered(request)

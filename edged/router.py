@@ -4,6 +4,7 @@ A ROUTER socket whose requests are taken a few at a time on the daemon's thread,
 DEALER peers are understood (with or without the empty frame).
 """
 
+import abc
 import dataclasses
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from edged.buckets import Buckets
 from edged.endpoints import Protector
 from edged.listener import Listener
 
-__all__ = ["REQUESTS_PER_TURN", "Limits", "Request", "Router"]
+__all__ = ["REQUESTS_PER_TURN", "Desk", "Limits", "Request", "Router"]
 
 REQUESTS_PER_TURN = 16
 PER_S = 50
@@ -123,3 +124,33 @@ class Router:
         if self.socket.getsockopt(zmq.MECHANISM) != zmq.CURVE:
             return None
         return str(frame.get("User-Id"))
+
+
+class Desk(abc.ABC):
+    """Something that answers what comes by a `Router`, as the daemon sees it. Not thread-safe."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self.listener, self.endpoint = router.listener, router.endpoint
+
+    @property
+    def socket(self) -> "zmq.Socket[Any]":
+        """To be polled; another one after connections were cut."""
+        return self._router.socket
+
+    @abc.abstractmethod
+    def serve(self) -> None:
+        """Answer what is waiting, a few at a time; never blocks."""
+
+    def counters(self) -> dict[str, int]:
+        """How many requests were refused so far, by a word for why, and answers that nobody took."""
+        return dict(self._router.counts)
+
+    def renew(self) -> None:
+        """Answer what is waiting, then end all connections; who is still allowed comes back by itself."""
+        self.serve()
+        self._router.renew()
+
+    def close(self) -> None:
+        """Send the answers that are queued and close."""
+        self._router.close()

@@ -27,13 +27,6 @@ def _expect(raw: dict[str, Any]) -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def context() -> Iterator[Any]:
-    context: zmq.Context[Any] = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
 def control(context: Any, tmp_path: Path) -> Iterator[Control]:
     control = Control(context, f"ipc://{tmp_path}/c.sock", {"expect": _expect, "ping": lambda _: {"ok": True}})
     yield control

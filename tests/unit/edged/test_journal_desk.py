@@ -27,20 +27,6 @@ CODES = {"malformed", "too_large", "unknown_op", "rate", "journal", "out_of_rang
 
 
 @pytest.fixture
-def context() -> Iterator[Any]:
-    context: zmq.Context[Any] = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db", reserve_bytes=65536)
-    yield journal
-    journal.close()
-
-
-@pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(0)
 

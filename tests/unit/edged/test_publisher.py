@@ -24,20 +24,6 @@ Subscribe = Callable[..., Any]
 
 
 @pytest.fixture
-def context() -> Iterator[Any]:
-    context: zmq.Context[Any] = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db", reserve_bytes=65536)
-    yield journal
-    journal.close()
-
-
-@pytest.fixture
 def subscribe(context: Any) -> Iterator[Subscribe]:
     made = []
 
