@@ -36,6 +36,7 @@ COIL_CODES, INPUT_BIT_CODES, HOLDING_CODES, INPUT_CODES = (1, 5, 15), (2,), (3, 
 KNOWN_CODES = frozenset((*COIL_CODES, *INPUT_BIT_CODES, *HOLDING_CODES, *INPUT_CODES))
 COILS = 16
 SAID_AGAIN_AFTER_S = 10.0
+SAID_AT_ONCE = 100
 KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
 """A PLC whose cable was pulled gives its place free after about 11 s."""
 
@@ -164,10 +165,10 @@ class ModbusServer:
         self._say("connection refused", peer, why)
 
     def _say(self, event: str, peer: str, why: str) -> None:
-        """A line in the log, at most one of a kind and address every ten seconds; the counters know them all."""
+        """A line in the log: every ten seconds one of a kind and address, a hundred in all. Counters know all."""
         now_s, key = self._now_s(), f"{event} {peer}"
         self._said = {known: at_s for known, at_s in self._said.items() if now_s - at_s < SAID_AGAIN_AFTER_S}
-        if key not in self._said:
+        if key not in self._said and len(self._said) < SAID_AT_ONCE:
             self._said[key] = now_s
             log.warning(event, peer=peer, why=why, counters=dict(self.counters))
 

@@ -33,6 +33,8 @@ UNITS = Path("/etc/systemd/system")
 EDGED = "/opt/edged/venv/bin/edged"
 PATIENCE_S = 240.0
 WATCHDOG_S = 6
+CAP_NET_BIND_SERVICE = 10
+RESULT_VALID = 1 << 3
 
 
 def sh(*command: str, may_fail: bool = False) -> str:
@@ -143,10 +145,42 @@ def scores() -> str:
     assert "libtorch" in maps or "onnxruntime" in maps, "neither torch nor onnxruntime in the scoring process"
     wait_for("all streams are ok", lambda: set(stream_states().values()) == {"ok"})
     wait_for("a verdict", lambda: status().get("last_sequence"))
-    topic, payload = ask(CONTROL, {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"][0]
+    entries = ask(status()["journal"], {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"]
+    _, topic, payload = entries[0]
     verdict = msgpack.unpackb(payload)
     assert verdict["label"] == Label.OK, verdict
     return f"{topic} {Label(verdict['label']).name}, models {sorted(worker['models'].values())}"
+
+
+def bridge_speaks_modbus() -> str:
+    """The Modbus bridge, a user of its own on port 502: the weld's verdict stands in its registers."""
+    from pymodbus.client import ModbusTcpClient
+
+    with Path("/etc/edged/edged.toml").open("a") as config:
+        config.write("\n[bridges.modbus]\nport = 502\n")
+    unit = "edged-bridge-modbus.service"
+    assert shown("UnitFileState", unit) == "disabled", shown("UnitFileState", unit)
+    sh("systemctl", "start", unit)
+    client = ModbusTcpClient("127.0.0.1", port=502)
+    assert client.connect()
+    registers = wait_for("a verdict", lambda: _with_result(client.read_input_registers(0, count=123).registers))
+    client.close()
+    assert registers[15] == Label.OK, registers
+    fields = process_status(shown("MainPID", unit))
+    assert fields["Uid"].split()[0] == str(pwd.getpwnam("edged-modbus").pw_uid), fields
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 1 << CAP_NET_BIND_SERVICE, fields
+    assert fields["NoNewPrivs"] == "1", fields
+    state = Path("/var/lib/edged-bridge-modbus/state.json")
+    wait_for("the state", state.exists)
+    assert owner_and_mode(state) == "edged-modbus:edged-modbus 600", owner_and_mode(state)
+    assert shown("NRestarts", unit) == "0"
+    sh("systemctl", "stop", unit)
+    assert shown("Result", unit) == "success", shown("Result", unit)
+    return f"status {registers[1]:#x}, sequence {registers[11]}, {shown('StatusText', unit)}"
+
+
+def _with_result(registers: list[int]) -> list[int]:
+    return registers if registers[1] & RESULT_VALID else []
 
 
 def process_status(pid: str) -> dict[str, str]:
@@ -261,8 +295,10 @@ def stops() -> str:
 
 def nothing_to_complain() -> str:
     """systemd had nothing to complain about our unit."""
-    said = sh("journalctl", "--no-pager", "-o", "cat", "-b", "_PID=1", "-g", r"edged\.service:.*\d+:", may_fail=True)
-    complaints = [line for line in said.splitlines() if "/edged.service:" in line]
+    said = sh(
+        "journalctl", "--no-pager", "-o", "cat", "-b", "_PID=1", "-g", r"edged.*\.service:.*\d+:", may_fail=True
+    )
+    complaints = [line for line in said.splitlines() if ".service:" in line and "/edged" in line]
     assert not complaints, complaints
     return "no complaints"
 
@@ -272,6 +308,7 @@ CHECKS = (
     starts,
     answers,
     scores,
+    bridge_speaks_modbus,
     processes_are_confined,
     files_are_private,
     restarts_after_kill,
@@ -307,7 +344,8 @@ def main() -> None:
         for line in run_checks():
             print(line, file=result, flush=True)
             print(line, flush=True)
-    journal = sh("journalctl", "--no-pager", "-u", "edged", "-u", "edged-probe", may_fail=True)
+    units = [argument for unit in ("edged", "edged-probe", "edged-bridge-modbus") for argument in ("-u", unit)]
+    journal = sh("journalctl", "--no-pager", *units, may_fail=True)
     Path("/var/log/edged-journal.txt").write_text(journal)
 
 

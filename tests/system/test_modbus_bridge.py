@@ -26,6 +26,7 @@ from tests.support.verdicts import a_verdict
 
 MEMORY_MIB = 160
 VALID_AND_OK = 0b11000
+FAULT_AND_TRIGGER = 0b1000010
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ async def test_a_plc_announces_a_seam_gets_its_verdict_and_loses_nothing_to_kill
                 await plc.acknowledge()
                 daemon.kill()
                 gone = await plc.until(lambda found: found["faults"] & 1)
-                assert (gone["status"], gone["label"], gone["sequence"]) == (1 << 6, 0, 0)
+                assert (gone["status"], gone["label"], gone["sequence"]) == (FAULT_AND_TRIGGER, 0, 0)
             bridge.send_signal(signal.SIGTERM)
             assert bridge.wait(PATIENCE_S) == 0
 

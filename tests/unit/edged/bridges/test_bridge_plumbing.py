@@ -44,6 +44,7 @@ def test_a_bridge_changes_no_config_id() -> None:
         ({"allow": []}, "bridges.modbus.allow"),
         ({"prot": 502}, "bridges.modbus.prot: unknown key"),
         ({"queue": 0}, "bridges.modbus.queue"),
+        ({"programs": ["T9"]}, "bridges.modbus.programs: no program 'T9'; known: none"),
     ],
 )
 def test_a_wrong_section_is_named(section: dict[str, Any], said: str) -> None:

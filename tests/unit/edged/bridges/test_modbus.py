@@ -15,7 +15,7 @@ from edged.bridges.daemon_link import BridgeError
 from edged.bridges.modbus import ModbusBridge
 from edged.bridges.modbus_map import RESULT_COUNT
 from edged.bridges.settings_modbus import ModbusConfig
-from edged.control import Control
+from edged.control import Control, ask
 from edged.messages import ControlError
 from edged.service import ServiceNotifier
 from edged.types import Label
@@ -176,6 +176,21 @@ async def test_expect_reaches_the_daemon_and_its_answer_the_plc(
         assert "busy" not in await plc.status()
         answer = await plc.command(0, program="T9")
         assert (answer["answer"], answer["answer_text"]) == (2, "program: 'T9' is none of T1")
+
+
+@in_loop
+async def test_what_the_plc_acknowledged_the_daemon_hears(source: Source, tmp_path: Path) -> None:
+    async with (
+        a_bridge(link_to(source.verdicts), tmp_path, start="first", acknowledge_as="press-plc") as bridge,
+        Plc(bridge.server.port) as plc,
+    ):
+        source.add(2)
+        await plc.until(lambda found: found["waiting"] == 1)
+        await plc.acknowledge()
+        asked = {"op": "snapshot", "client": "press-plc"}
+        async with asyncio.timeout(10):
+            while (await asyncio.to_thread(ask, source.journal, asked))["acknowledged"] != 1:
+                await asyncio.sleep(0.01)
 
 
 @in_loop
