@@ -30,6 +30,7 @@
 
 enum { MAX_PAYLOAD = 262144, MAX_ANSWER = 2097152, MAX_SUB = 524288, MAX_TOPIC = 4096 }; /* 1.3, 2.3 */
 enum { MAX_AHEAD = 1000, STALE_MS = 3000, ASK_AGAIN_MS = 2000, TURN_MS = 100 };          /* 3.5, 6.2, 4.4 */
+enum { RECONNECT_MS = 5000 };                                                             /* 1.6 */
 enum { MAX_NAME = 64, MAX_ID = 1000, MAX_TEXT = 4 * MAX_ID, KEY_CHARS = 40, SCHEMA = 1 };
 
 typedef struct {
@@ -562,6 +563,11 @@ static void read_options(int count, char **words) {
     if (options.journal == NULL) options.journal = beside(options.verdicts);
 }
 
+static void reconnect(void *socket, const char *endpoint) { /* 1.6 */
+    zmq_disconnect(socket, endpoint);
+    if (zmq_connect(socket, endpoint) != 0) stop(endpoint, zmq_strerror(zmq_errno()));
+}
+
 int main(int count, char **words) {
     read_options(count, words);
     if (options.keys != NULL) read_keys(options.keys);
@@ -574,6 +580,7 @@ int main(int count, char **words) {
     void *published = connected(context, ZMQ_SUB, MAX_SUB, options.verdicts);
     void *answers = connected(context, ZMQ_DEALER, MAX_ANSWER, options.journal);
     set_output(0);
+    int64_t silent_ms = now_ms();
     do {
         zmq_pollitem_t items[] = {{published, 0, ZMQ_POLLIN, 0}, {answers, 0, ZMQ_POLLIN, 0}};
         zmq_poll(items, 2, TURN_MS);
@@ -583,6 +590,12 @@ int main(int count, char **words) {
         bool was_live = is_live;
         is_live = journal[0] != 0 && strcmp(beat_journal, journal) == 0 && now_ms() - beat_ms <= STALE_MS;
         if (is_live != was_live) printf("state %s\n", is_live ? "live" : "stale");
+        if (is_live) silent_ms = now_ms();
+        if (now_ms() - silent_ms > RECONNECT_MS) {
+            silent_ms = now_ms();
+            reconnect(published, options.verdicts);
+            reconnect(answers, options.journal);
+        }
         decide();
     } while (plc(context, protect));
     zmq_close(published);

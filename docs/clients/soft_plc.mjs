@@ -11,6 +11,7 @@ import * as zmq from "zeromq";
 
 const MAX_PAYLOAD = 262144, MAX_SUB = 524288, MAX_ANSWER = 2097152; // 1.3, 2.3
 const MAX_AHEAD = 1000, STALE_MS = 3000, ASK_AGAIN_MS = 2000, TURN_MS = 10; // 3.5, 6.2, 4.4
+const RECONNECT_MS = 5000; // 1.6
 const SCHEMA = 1;
 
 const text = (fallback) => ({ type: "string", default: fallback });
@@ -294,7 +295,15 @@ const published = new zmq.Subscriber({ ...tuned(MAX_SUB), receiveTimeout: 0 });
 const answers = new zmq.Dealer({ ...tuned(MAX_ANSWER), receiveTimeout: 0, sendTimeout: 0 });
 published.subscribe("verdict/", "part", "heartbeat"); // 1.5
 published.connect(options.verdicts);
-answers.connect(options.journal ?? beside(options.verdicts));
+const journalEndpoint = options.journal ?? beside(options.verdicts);
+answers.connect(journalEndpoint);
+
+function reconnect() { // 1.6
+  for (const [socket, endpoint] of [[published, options.verdicts], [answers, journalEndpoint]]) {
+    socket.disconnect(endpoint);
+    socket.connect(endpoint);
+  }
+}
 
 /** The frames that are there now, null: none. */
 async function receive(socket) {
@@ -334,6 +343,7 @@ if (options.position !== undefined && existsSync(options.position)) {
   if (!isJournal(name) || !isCount(kept.position)) throw new Error(`${options.position}: no position; remove it`);
 }
 setOutput(0);
+let silentMs = now();
 do {
   await take();
   const request = question();
@@ -341,6 +351,11 @@ do {
   const wasLive = isLive;
   isLive = journal !== "" && beatJournal === journal && now() - beatMs <= STALE_MS;
   if (isLive !== wasLive) say("state", isLive ? "live" : "stale");
+  if (isLive) silentMs = now();
+  if (now() - silentMs > RECONNECT_MS) {
+    silentMs = now();
+    reconnect();
+  }
   decide();
   await new Promise((resume) => setTimeout(resume, TURN_MS));
 } while (await plc());

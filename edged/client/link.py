@@ -24,8 +24,8 @@ HEARTBEAT_TIMEOUT_MS = 3000
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 1000
 RECONNECT_SILENT_S = 5.0
-"""After so long without a word both ways a connection is made anew. ZeroMQ makes one anew by itself only where it
-broke: it gives up for good where the other side sent more than MAXMSGSIZE, or refused the key."""
+"""After so long without a word a connection is made anew (docs/verdict.md, 1.6): ZeroMQ does so by itself only where
+one broke, and gives it up for good where the other side sent more than MAXMSGSIZE, or refused the key."""
 
 LINGER_MS = 200
 TOPICS = ("verdict/", "part", "heartbeat")

@@ -186,7 +186,7 @@ def _odd(stage: Stage) -> Said:
         ("C13", {"label": 1, "tomorrow": {"a": [1, 2]}, "more": "x"}),
         ("C14", {"label": 1, "schema": 2}),
         ("C14", {"label": 1, "schema": "1"}),
-        *(("C15", {"label": label}) for label in (7, -1, True, 1.0, "1", None, [1], {}, 2**63, ...)),
+        *(("C15", {"label": label}) for label in (7, -1, True, 1.5, "1", None, [1], {}, 2**63, ...)),
     ]
     due = stage.write_odd([change for _, change in odd])
     due = [
@@ -264,7 +264,6 @@ SCENES: Sequence[Scene] = (
     Scene(("C4",), _gap_at_the_end),
     Scene(("C7",), _duplicate),
     Scene(("C16",), _nonsense),
-    Scene(("C12",), _oversized),
     Scene(("C5",), _restart),
     Scene(("C13", "C14", "C15"), _odd),
     Scene(("C10",), _standing_still),
@@ -272,5 +271,6 @@ SCENES: Sequence[Scene] = (
     Scene(("C11",), _wrong_key),
     Scene(("C6",), _new_journal),
     Scene(("C17",), _set_back),
+    Scene(("C12",), _oversized),  # last: a client that does not come back from it would fail in all that follow
 )
 assert {clause for scene in SCENES for clause in scene.clauses} == set(CLIENT)
