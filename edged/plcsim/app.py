@@ -79,17 +79,20 @@ def client(
         Path | None,
         typer.Option(help="Folder of keys, made where missing; FOLDER/client.toml for the client."),
     ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Clauses to play, such as C3; all by default.")] = None,
     json_out: JsonOption = None,
 ) -> None:
     """Play a daemon against a client, which says line by line what it accepted: docs/plc-sim.md."""
     try:
+        if unknown := set(only or []) - CLIENT.keys():
+            raise ValueError(f"--only {', '.join(sorted(unknown))}: there are {', '.join(CLIENT)}")
         if keys is not None:
             make_keys(keys)
         place = MEMORY if os.access(MEMORY, os.W_OK) else None
         with tempfile.TemporaryDirectory(prefix="plc-sim-", dir=place) as folder, _started(command or []) as started:
             reports, process = started
             with Stage(Path(folder), listen, reports, keys, process, journal) as stage:
-                outcomes = check_client(stage)
+                outcomes = check_client(stage, only or [])
     except (EndpointError, KeysError, OSError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error

@@ -25,7 +25,8 @@ BEAT_S = 1.0
 BEAT_SLACK_S = 0.75
 JOIN_S = 3.0
 SILENCE_S = 1.5
-VERDICT_S = 30.0
+VERDICT_S = 90.0
+"""An announced seam whose arc never comes is judged after `arc_deadline_s`, 60 by default."""
 MAX_ENTRIES = 1000
 MAX_ANSWER_BYTES = 1024 * 1024
 BURST = 100
