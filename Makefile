@@ -17,8 +17,9 @@ $(STAMP): pyproject.toml setup.py $(wildcard pipelines/selective_scan/kernel*) c
 demo: setup
 	$(VENV)/bin/edged demo --seams $(SEAMS) --out $(OUT)
 
+# One process a core; the tests of a file stay together.
 test: setup
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # As root: boots Debian in a container and lets its systemd run edged (docs/systemd.md). Not part of `make test`.
 test-systemd: setup

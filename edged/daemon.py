@@ -108,7 +108,7 @@ class Daemon:
         undo.callback((journal := Journal(data_dir / "journal.db")).close)
         self._journal = journal
         undo.callback((delivery := Delivery(config, journal, _software())).close)
-        self._delivery, self._publisher = delivery, (publisher := delivery.publisher)
+        self._delivery, self._publisher = delivery, delivery.publisher
         self._streams = make_streams(config, inbox.put)
         for stream in self._streams.values():
             undo.callback(stream.stop)
@@ -117,9 +117,8 @@ class Daemon:
         for warning in calibration.warnings(config.calibration, time.time_ns()):
             log.warning("calibration", warning=warning)
         self._arming = ArmingDesk(config, journal, calibration_id=calibration.calibration_id)
-        unjudged = recover_after_crash(
-            config, self._recordings, journal, self._publisher.publish, self._arming.judged
-        )
+        publish, judged = self._publisher.publish, self._arming.judged
+        unjudged = recover_after_crash(config, self._recordings, journal, publish, judged)
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
         undo.callback((worker := WorkerClient.from_config(config)).close)
@@ -129,7 +128,6 @@ class Daemon:
         undo.callback(recorder.close)
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
-        judge = self._arming.judged
         self._clocks = ClockWatch(config, self._streams)
         sensors = SensorHealth(SensorBaseline(data_dir / "sensor-baseline.json"))
         self._engine = Engine(
@@ -143,11 +141,11 @@ class Daemon:
             _utc_ns,
             calibration=calibration,
             sensors=sensors,
-            judge=judge,
+            judge=judged,
             on_live=self._tell,
         )
         self._rescorer = Rescorer(
-            config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable, judge
+            config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable, judged
         )
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
         handlers |= {"status": self._status}

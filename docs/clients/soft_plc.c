@@ -30,7 +30,7 @@
 
 enum { MAX_PAYLOAD = 262144, MAX_ANSWER = 2097152, MAX_SUB = 524288, MAX_TOPIC = 4096 }; /* 1.3, 2.3 */
 enum { MAX_AHEAD = 1000, STALE_MS = 3000, ASK_AGAIN_MS = 2000, TURN_MS = 100 };          /* 3.5, 6.2, 4.4 */
-enum { RECONNECT_MS = 5000 };                                                             /* 1.6 */
+enum { RENEW_MS = 3000, RENEW_MAX_MS = 30000 };                                          /* 6.6 */
 enum { MAX_NAME = 64, MAX_ID = 1000, MAX_TEXT = 4 * MAX_ID, KEY_CHARS = 40, SCHEMA = 1 };
 
 typedef struct {
@@ -563,11 +563,6 @@ static void read_options(int count, char **words) {
     if (options.journal == NULL) options.journal = beside(options.verdicts);
 }
 
-static void reconnect(void *socket, const char *endpoint) { /* 1.6 */
-    zmq_disconnect(socket, endpoint);
-    if (zmq_connect(socket, endpoint) != 0) stop(endpoint, zmq_strerror(zmq_errno()));
-}
-
 int main(int count, char **words) {
     read_options(count, words);
     if (options.keys != NULL) read_keys(options.keys);
@@ -577,11 +572,21 @@ int main(int count, char **words) {
     if (kept != NULL) fclose(kept);
     setvbuf(stdout, NULL, _IOLBF, 0);
     void *context = zmq_ctx_new();
-    void *published = connected(context, ZMQ_SUB, MAX_SUB, options.verdicts);
-    void *answers = connected(context, ZMQ_DEALER, MAX_ANSWER, options.journal);
+    void *published = NULL, *answers = NULL;
+    int64_t heard_ms = now_ms(), renew_ms = 0;
     set_output(0);
-    int64_t silent_ms = now_ms();
     do {
+        if (is_live) {
+            heard_ms = now_ms();
+            renew_ms = RENEW_MS;
+        } else if (now_ms() - heard_ms >= renew_ms) { /* 6.6: the connection may have ended for good */
+            if (published != NULL) zmq_close(published);
+            if (answers != NULL) zmq_close(answers);
+            published = connected(context, ZMQ_SUB, MAX_SUB, options.verdicts);
+            answers = connected(context, ZMQ_DEALER, MAX_ANSWER, options.journal);
+            heard_ms = now_ms();
+            renew_ms = renew_ms < RENEW_MS ? RENEW_MS : renew_ms * 2 > RENEW_MAX_MS ? RENEW_MAX_MS : renew_ms * 2;
+        }
         zmq_pollitem_t items[] = {{published, 0, ZMQ_POLLIN, 0}, {answers, 0, ZMQ_POLLIN, 0}};
         zmq_poll(items, 2, TURN_MS);
         take(answers, false);
@@ -590,12 +595,6 @@ int main(int count, char **words) {
         bool was_live = is_live;
         is_live = journal[0] != 0 && strcmp(beat_journal, journal) == 0 && now_ms() - beat_ms <= STALE_MS;
         if (is_live != was_live) printf("state %s\n", is_live ? "live" : "stale");
-        if (is_live) silent_ms = now_ms();
-        if (now_ms() - silent_ms > RECONNECT_MS) {
-            silent_ms = now_ms();
-            reconnect(published, options.verdicts);
-            reconnect(answers, options.journal);
-        }
         decide();
     } while (plc(context, protect));
     zmq_close(published);

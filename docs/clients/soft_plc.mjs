@@ -11,7 +11,7 @@ import * as zmq from "zeromq";
 
 const MAX_PAYLOAD = 262144, MAX_SUB = 524288, MAX_ANSWER = 2097152; // 1.3, 2.3
 const MAX_AHEAD = 1000, STALE_MS = 3000, ASK_AGAIN_MS = 2000, TURN_MS = 10; // 3.5, 6.2, 4.4
-const RECONNECT_MS = 5000; // 1.6
+const RENEW_MS = 3000, RENEW_MAX_MS = 30000; // 6.6
 const SCHEMA = 1;
 
 const text = (fallback) => ({ type: "string", default: fallback });
@@ -59,7 +59,9 @@ function entryOf(topic, bytes) {
   const m = unpacked(bytes, MAX_PAYLOAD);
   if (m === null || !isJournal(m.journal_id) || !isCount(m.sequence) || m.sequence === 0) return null;
   const id = kind === "part" ? m.part_id : m.seam_id;
-  const isWhole = m.schema === SCHEMA && m.kind === kind && typeof id === "string" && [0, 1, 2].includes(m.label)
+  // JavaScript has one kind of number: a label that is a float on the wire, which is none (2.6), shows in the bytes only.
+  const isFloat = bytes.includes("\xa5label\xca", 0, "latin1") || bytes.includes("\xa5label\xcb", 0, "latin1");
+  const isWhole = !isFloat && m.schema === SCHEMA && m.kind === kind && typeof id === "string" && [0, 1, 2].includes(m.label)
     && (kind === "part" || topic === `verdict/${m.program || "unknown"}`);
   return { journal: m.journal_id, sequence: m.sequence, label: isWhole ? m.label : 0, id: String(id) };
 }
@@ -220,7 +222,7 @@ function onRange(answer, request) { // 4.4, 4.5, 5.5
   for (const [sequence, topic, payload] of rows) {
     if (sequence <= position) continue;
     if (sequence > position + 1) lost(position + 1, sequence - 1);
-    const entry = payload instanceof Uint8Array ? entryOf(String(topic), payload) : null;
+    const entry = payload instanceof Uint8Array ? entryOf(String(topic), Buffer.from(payload)) : null;
     if (entry?.sequence === sequence && entry.journal === journal) act(entry);
     else lost(sequence, sequence);
   }
@@ -291,18 +293,20 @@ function beside(verdicts) { // 1
   return `${verdicts.slice(0, colon)}:${Number(verdicts.slice(colon + 1)) + 1}`;
 }
 
-const published = new zmq.Subscriber({ ...tuned(MAX_SUB), receiveTimeout: 0 });
-const answers = new zmq.Dealer({ ...tuned(MAX_ANSWER), receiveTimeout: 0, sendTimeout: 0 });
-published.subscribe("verdict/", "part", "heartbeat"); // 1.5
-published.connect(options.verdicts);
-const journalEndpoint = options.journal ?? beside(options.verdicts);
-answers.connect(journalEndpoint);
+let published, answers, heardMs = now(), renewMs = 0;
 
-function reconnect() { // 1.6
-  for (const [socket, endpoint] of [[published, options.verdicts], [answers, journalEndpoint]]) {
-    socket.disconnect(endpoint);
-    socket.connect(endpoint);
-  }
+/** Connect, and again where nobody is heard: the connection may have ended for good (6.6). */
+function lookAfter() {
+  if (isLive) [heardMs, renewMs] = [now(), RENEW_MS];
+  if (now() - heardMs < renewMs) return;
+  published?.close();
+  answers?.close();
+  published = new zmq.Subscriber({ ...tuned(MAX_SUB), receiveTimeout: 0 });
+  answers = new zmq.Dealer({ ...tuned(MAX_ANSWER), receiveTimeout: 0, sendTimeout: 0 });
+  published.subscribe("verdict/", "part", "heartbeat"); // 1.5
+  published.connect(options.verdicts);
+  answers.connect(options.journal ?? beside(options.verdicts));
+  [heardMs, renewMs] = [now(), Math.min(Math.max(renewMs * 2, RENEW_MS), RENEW_MAX_MS)];
 }
 
 /** The frames that are there now, null: none. */
@@ -343,19 +347,14 @@ if (options.position !== undefined && existsSync(options.position)) {
   if (!isJournal(name) || !isCount(kept.position)) throw new Error(`${options.position}: no position; remove it`);
 }
 setOutput(0);
-let silentMs = now();
 do {
+  lookAfter();
   await take();
   const request = question();
   if (request !== null) await answers.send(encode(request)).catch(() => null); // not sent: asked again
   const wasLive = isLive;
   isLive = journal !== "" && beatJournal === journal && now() - beatMs <= STALE_MS;
   if (isLive !== wasLive) say("state", isLive ? "live" : "stale");
-  if (isLive) silentMs = now();
-  if (now() - silentMs > RECONNECT_MS) {
-    silentMs = now();
-    reconnect();
-  }
   decide();
   await new Promise((resume) => setTimeout(resume, TURN_MS));
 } while (await plc());

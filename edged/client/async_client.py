@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,8 +25,7 @@ class AsyncClient:
     def __init__(self, verdicts: str = "tcp://127.0.0.1:5560", **options: Any) -> None:
         self._client = Client(verdicts, **options)
         self._link = self._client._link
-        self._published = zmq.asyncio.Socket.from_socket(self._link.published)
-        self._journal = zmq.asyncio.Socket.from_socket(self._link.journal)
+        self._shadows: dict[zmq.Socket[bytes], zmq.asyncio.Socket] = {}
         self._is_open = True
 
     @property
@@ -64,8 +63,7 @@ class AsyncClient:
         """Close the sockets; may be called again."""
         if self._is_open:
             self._is_open = False
-            for shadow in (self._published, self._journal):
-                shadow.close()
+            self._drop(self._shadows)
             await asyncio.to_thread(self._client.close)
 
     async def __aiter__(self) -> AsyncIterator[Entry]:
@@ -84,7 +82,18 @@ class AsyncClient:
         await self.close()
 
     async def _wait(self, within_s: float) -> None:
+        published, journal = self._link.published, self._link.journal
+        self._drop([socket for socket in self._shadows if socket not in (published, journal)])
         poller = zmq.asyncio.Poller()
-        poller.register(self._published, zmq.POLLIN)
-        poller.register(self._journal, zmq.POLLIN | (zmq.POLLOUT if self._link.has_unsent else 0))
+        poller.register(self._shadow(published), zmq.POLLIN)
+        poller.register(self._shadow(journal), zmq.POLLIN | (zmq.POLLOUT if self._link.has_unsent else 0))
         await poller.poll(max(1, int(within_s * 1e3)))
+
+    def _shadow(self, socket: "zmq.Socket[bytes]") -> zmq.asyncio.Socket:
+        if socket not in self._shadows:
+            self._shadows[socket] = zmq.asyncio.Socket.from_socket(socket)
+        return self._shadows[socket]
+
+    def _drop(self, sockets: "Iterable[zmq.Socket[bytes]]") -> None:
+        for socket in list(sockets):
+            self._shadows.pop(socket).close()

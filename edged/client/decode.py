@@ -59,7 +59,7 @@ def _label(topic: str, message: dict[str, Any]) -> int:
     kind, _, program = topic.partition("/")
     if kind == "verdict" and program != (message.get("program") or "unknown"):
         return 0
-    if message.get("schema") != SCHEMA or message.get("kind") != kind:
+    schema, label = message.get("schema"), message.get("label")
+    if type(schema) is not int or schema != SCHEMA or message.get("kind") != kind:
         return 0
-    label = message.get("label")
     return label if type(label) is int and label in LABELS else 0

@@ -1,5 +1,6 @@
 """The two sockets of a client and the state machine between them. It never blocks: the clients do the waiting."""
 
+import contextlib
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -17,22 +18,24 @@ __all__ = ["LOOK_EVERY_S", "Link", "tune"]
 LOOK_EVERY_S = 0.1
 """How often the time is looked at while nothing comes."""
 
+RENEW_AFTER_S = 3.0
+RENEW_AFTER_MAX_S = 30.0
 MESSAGES_A_TURN = 200
 QUEUE_MESSAGES = 4000
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 3000
 RECONNECT_MS = 100
 RECONNECT_MAX_MS = 1000
-RECONNECT_SILENT_S = 5.0
-"""After so long without a word a connection is made anew (docs/verdict.md, 1.6): ZeroMQ does so by itself only where
-one broke, and gives it up for good where the other side sent more than MAXMSGSIZE, or refused the key."""
-
 LINGER_MS = 200
 TOPICS = ("verdict/", "part", "heartbeat")
 
 
 class Link:
-    """Connects, and turns what arrives into events. Not thread-safe."""
+    """Connects, and turns what arrives into events. Not thread-safe.
+
+    libzmq gives up a connection for good after some errors (a message above the limit, a handshake that was cut
+    short), and tells nobody: as long as no daemon is heard, both sockets are therefore made anew now and then.
+    """
 
     def __init__(
         self,
@@ -44,25 +47,13 @@ class Link:
         keys: Keys | None,
     ) -> None:
         self.follower = follower
+        self._context, self._keys = context, keys
+        self._verdicts, self._journal = verdicts, journal
+        self._topics = tuple(dict.fromkeys((*TOPICS, *topics)))
         self._unsent: dict[str, Question] = {}
-        self._empty_s = self._heard_s = time.monotonic()
-        self._waiting_since_s: float | None = None
-        """For an answer; None: none is due."""
-        self._endpoints = (verdicts, journal)
-        self.published = context.socket(zmq.SUB)
-        self.journal = context.socket(zmq.DEALER)
-        try:
-            tune(self.published, MAX_PAYLOAD_BYTES * 2, keys)
-            self.published.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
-            for topic in dict.fromkeys((*TOPICS, *topics)):
-                self.published.subscribe(topic)
-            tune(self.journal, MAX_ANSWER_BYTES, keys)
-            self.journal.setsockopt(zmq.IMMEDIATE, 1)  # no questions queue up for a daemon that is not there
-            self.published.connect(verdicts)
-            self.journal.connect(journal)
-        except BaseException:
-            self.close()
-            raise
+        self._empty_s = self._connected_s = time.monotonic()
+        self._renew_after_s = RENEW_AFTER_S
+        self.published, self.journal = self._connect()
 
     @property
     def has_unsent(self) -> bool:
@@ -76,16 +67,14 @@ class Link:
         self._take_answers()
         self._take_published()
         self.follower.tick(now_s := time.monotonic())
+        self._look_after(now_s)
         self.send()
-        self._reconnect_where_silent(now_s)
         return self.follower.next_event()
 
     def send(self) -> None:
         """Send questions, as far as the socket takes them."""
         for question in self.follower.questions():
             self._unsent[question.slot] = question
-        if self._unsent and self._waiting_since_s is None:
-            self._waiting_since_s = time.monotonic()
         for slot, question in list(self._unsent.items()):
             try:
                 self.journal.send(msgpack.packb(question.request), zmq.NOBLOCK)
@@ -98,6 +87,33 @@ class Link:
         self.published.close(linger=0)
         self.journal.close(linger=LINGER_MS)
 
+    def _connect(self) -> "tuple[zmq.Socket[bytes], zmq.Socket[bytes]]":
+        with contextlib.ExitStack() as undo:
+            published = self._context.socket(zmq.SUB)
+            undo.callback(published.close, 0)
+            journal = self._context.socket(zmq.DEALER)
+            undo.callback(journal.close, 0)
+            tune(published, MAX_PAYLOAD_BYTES * 2, self._keys)
+            published.setsockopt(zmq.RCVHWM, QUEUE_MESSAGES)
+            for topic in self._topics:
+                published.subscribe(topic)
+            tune(journal, MAX_ANSWER_BYTES, self._keys)
+            journal.setsockopt(zmq.IMMEDIATE, 1)  # no questions queue up for a daemon that is not there
+            published.connect(self._verdicts)
+            journal.connect(self._journal)
+            undo.pop_all()
+        return published, journal
+
+    def _look_after(self, now_s: float) -> None:
+        """Make the sockets anew where nobody was heard for long; ever less often, lest slow handshakes never end."""
+        if self.follower.state_at(now_s) == "live":
+            self._connected_s, self._renew_after_s = now_s, RENEW_AFTER_S
+        elif now_s - self._connected_s > self._renew_after_s:
+            self.published.close(linger=0)
+            self.journal.close(linger=0)
+            self.published, self.journal = self._connect()
+            self._connected_s, self._renew_after_s = now_s, min(self._renew_after_s * 2, RENEW_AFTER_MAX_S)
+
     def _take_published(self) -> None:
         for _ in range(MESSAGES_A_TURN):
             before_s = time.monotonic()
@@ -108,7 +124,6 @@ class Link:
                 # this process may stand still with heartbeats in its queue.
                 self._empty_s = before_s
                 return
-            self._heard_s = time.monotonic()
             if len(frames) == 2:
                 self.follower.published(frames[0], frames[1], self._empty_s)
 
@@ -118,23 +133,7 @@ class Link:
                 frames = self.journal.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._waiting_since_s = None
             self.follower.answered(frames[-1], time.monotonic())
-
-    def _reconnect_where_silent(self, now_s: float) -> None:
-        """Heartbeats come each second and questions are answered at once, so silence means a dead connection."""
-        verdicts, journal = self._endpoints
-        if now_s - self._heard_s > RECONNECT_SILENT_S:
-            self._heard_s = now_s
-            _reconnect(self.published, verdicts)
-        if self._waiting_since_s is not None and now_s - self._waiting_since_s > RECONNECT_SILENT_S:
-            self._waiting_since_s = now_s
-            _reconnect(self.journal, journal)
-
-
-def _reconnect(socket: "zmq.Socket[Any]", endpoint: str) -> None:
-    socket.disconnect(endpoint)
-    socket.connect(endpoint)
 
 
 def tune(socket: "zmq.Socket[Any]", max_bytes: int, keys: Keys | None) -> None:

@@ -124,20 +124,20 @@ class Order:
             for event in in_order(self._handed + 1, max(rows, default=end), rows):
                 self._handed = event.sequence if isinstance(event, Entry) else event.last
                 self.out.append((event, Position(journal, self._handed)))
+            for sequence in [number for number in self._ahead if number <= self._handed]:
+                del self._ahead[sequence]  # it came by both ways
         self._advance()
         return True
 
     def _advance(self) -> None:
         while self._latest and (entry := self._latest[0][1]) is not None:
             self._latest.popleft()
-            self.out.append((entry, None if self._latest else Position(entry.journal_id, self._handed)))
+            self.out.append((entry, self._after_latest(entry.sequence)))
         if self._latest:
             return
         while (entry := self._ahead.pop(self._handed + 1, None)) is not None:
             self._handed = entry.sequence
             self.out.append((entry, Position(entry.journal_id, entry.sequence)))
-        for sequence in [number for number in self._ahead if number <= self._handed]:
-            del self._ahead[sequence]  # it came by the other way
 
     def _follow(self, journal: str, last: int, answer: dict[str, Any]) -> None:
         """Leave the journal that was followed, if any, for another."""
@@ -178,7 +178,11 @@ class Order:
             self._latest.appendleft((sequence, entry))
             return
         lost = Lost(sequence, sequence, "the last entry of its topic cannot be read")
-        self.out.append((lost, None if self._latest else Position(str(self.journal), self._handed)))
+        self.out.append((lost, self._after_latest(sequence)))
+
+    def _after_latest(self, sequence: int) -> Position:
+        """What comes before one of the latest is not wanted; after the last of them, everything is there."""
+        return Position(str(self.journal), sequence if self._latest else self._handed)
 
     def _believe(self, last: int, asked: Mark) -> None:
         """The journal ended at `last` after we asked; what was known when asking and lies beyond is not there."""

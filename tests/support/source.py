@@ -11,7 +11,9 @@ from typing import Any, Self
 
 import zmq
 
+from edged.acknowledgements import Acknowledgements
 from edged.client import journal_endpoint
+from edged.guard import Guard
 from edged.journal import Journal
 from edged.journal_desk import JournalDesk
 from edged.publisher import Publisher
@@ -30,12 +32,15 @@ class Source:
     Args:
         path: the journal.
         verdicts: endpoint with a fixed port, so that a restart comes up at the same place.
-        guard: as the daemon's, for sockets with keys.
+        keys: folder of the daemon's keys, where its sockets want some.
+        acknowledge: names of clients that acknowledge.
     """
 
-    def __init__(self, path: Path, verdicts: str, guard: Any = None) -> None:
+    def __init__(
+        self, path: Path, verdicts: str, keys: Path | None = None, acknowledge: tuple[str, ...] = ()
+    ) -> None:
         self.path, self.verdicts, self.journal = path, verdicts, journal_endpoint(verdicts)
-        self._guard = guard
+        self._keys, self._acknowledge = keys, acknowledge
         self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -88,6 +93,12 @@ class Source:
         self._call(lambda: found.extend((entry.sequence, entry.payload) for entry in self.db.range(1, 2**62, 10**6)))
         return found
 
+    def ask(self, what: Callable[[], Any]) -> Any:
+        """What a function finds on the source's thread, which the journal belongs to."""
+        found: list[Any] = []
+        self._call(lambda: found.append(what()))
+        return found[0]
+
     @contextlib.contextmanager
     def unpublished(self) -> Iterator[None]:
         """Verdicts go only into the journal."""
@@ -111,26 +122,35 @@ class Source:
             undo.callback(context.term)
             undo.callback((db := Journal(self.path, reserve_bytes=65536)).close)
             self.db = db
-            undo.callback(
-                (publisher := Publisher(context, self.verdicts, db.last_per_program(), **self._guarded())).close
-            )
+            guard = None if self._keys is None else Guard(context, self._keys)
+            if guard is not None:
+                undo.callback(guard.close)
+            undo.callback((publisher := Publisher(context, self.verdicts, db.last_per_program(), guard)).close)
             self.publisher = publisher
-            undo.callback((desk := JournalDesk(context, self.journal, db, **self._guarded())).close)
+            self.acknowledgements = Acknowledgements(db, self._acknowledge, 60.0)
+            desk = JournalDesk(context, self.journal, db, guard, acknowledgements=self.acknowledgements)
+            undo.callback(desk.close)
             ready.set()
             next_beat_s = 0.0
             while not self._stop.is_set():
-                zmq.zmq_poll([(publisher.socket, zmq.POLLIN), (desk.socket, zmq.POLLIN)], 5)
-                publisher.serve()
-                desk.serve()
-                with contextlib.suppress(queue.Empty):
-                    while True:
-                        self._calls.get_nowait()()
+                self._turn(guard, publisher, desk)
                 if self.beats and time.monotonic() >= next_beat_s:
                     next_beat_s = time.monotonic() + BEAT_EVERY_S
                     publisher.heartbeat(self._heartbeat())
 
-    def _guarded(self) -> dict[str, Any]:
-        return {} if self._guard is None else {"guard": self._guard}
+    def _turn(self, guard: Guard | None, publisher: Publisher, desk: JournalDesk) -> None:
+        sockets = [publisher.socket, desk.socket, *([] if guard is None else guard.sockets())]
+        zmq.zmq_poll([(socket, zmq.POLLIN) for socket in sockets], 5)
+        if guard is not None:
+            guard.serve()
+            if guard.reloaded():
+                publisher.renew()
+                desk.renew()
+        publisher.serve()
+        desk.serve()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._calls.get_nowait()()
 
     def _heartbeat(self) -> HeartbeatMessage:
         return HeartbeatMessage(

@@ -12,7 +12,6 @@ from tests.unit.edged.test_journal_desk import CODES
 DOC = (Path(__file__).parents[3] / "docs" / "verdict.md").read_text(encoding="utf-8")
 FLAT = " ".join(DOC.split())
 JOURNAL_SOCKET = DOC.split("## 5 The journal socket")[1].split("## 6 ")[0]
-LIMITS = DOC.split("## 8 Limits")[1].split("## 9 ")[0]
 
 
 def test_its_first_words_are_about_quality_and_never_safety() -> None:
@@ -44,17 +43,6 @@ def test_every_op_of_the_journal_socket_is_documented_and_no_other() -> None:
         (r"wait for a peer \| (\d+) ", journal_desk.LIMITS.send_queue_messages),
         (r"`along` \| (\d+) points", wire.MAX_TIMELINE_POINTS),
         (r"`along` \| (\d+) points", wire.MAX_ALONG_POINTS),
-    ],
-)
-def test_limits_are_those_of_the_code(said: str, is_: int) -> None:
-    found = re.search(said, LIMITS)
-    assert found, said
-    assert int(found[1]) == is_
-
-
-@pytest.mark.parametrize(
-    ("said", "is_"),
-    [
         (r"map of at most (\d+) bytes that has `op`", journal_desk.MAX_REQUEST_BYTES),
         (r"or a text of at most (\d+) characters\) is optional", journal_desk.MAX_ID_CHARS),
         (r"newest first \(at most (\d+)\)", journal_desk.MAX_TOPICS),
@@ -63,7 +51,7 @@ def test_limits_are_those_of_the_code(said: str, is_: int) -> None:
         (r"Texts have at most (\d+) characters", wire.MAX_TEXT_CHARS),
     ],
 )
-def test_numbers_in_the_rules_are_those_of_the_code(said: str, is_: int) -> None:
+def test_numbers_are_those_of_the_code(said: str, is_: int) -> None:
     found = re.search(said, FLAT)
     assert found, said
     assert int(found[1]) == is_

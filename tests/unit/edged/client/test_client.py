@@ -9,7 +9,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from edged.client import AsyncClient, Client, Entry, Lost, NewJournal, Position, StateChange, Told
+from edged.client import AsyncClient, Client, Entry, Lost, NewJournal, Position, StateChange, Told, link
 from edged.client.events import Event
 from edged.types import Label
 from pipelines.window import TimelinePoint
@@ -185,6 +185,30 @@ def test_nonsense_is_counted_and_harms_nothing(source: Source) -> None:
         source.add(2)
         assert [entry.sequence for entry in entries(client, 2)] == [1, 2]
         assert client.rejected >= 1
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_connection_that_libzmq_gave_up_is_made_anew(
+    source: Source, kind: type[Client | AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "RENEW_AFTER_S", 0.6)
+
+    async def follow() -> None:
+        client = kind(source.verdicts, stale_after_s=0.5)
+        states: list[str] = []
+        while states != ["live", "stale", "live"]:
+            found = client.receive(10)
+            event = found if found is None or isinstance(found, Event) else await found
+            assert event is not None, states
+            if isinstance(event, StateChange):
+                states.append(event.state)
+                if states == ["live"]:
+                    source.send(b"verdict/T1", b"x" * 600_000)
+        closing = client.close()
+        if closing is not None:
+            await closing
+
+    asyncio.run(asyncio.wait_for(follow(), 30))
 
 
 def test_a_daemon_without_heartbeats_is_stale(source: Source) -> None:

@@ -1,7 +1,12 @@
-"""The soft PLCs of docs/clients in C, JavaScript and Python, each compiled and run against real sockets."""
+"""The soft PLCs of docs/clients in C, JavaScript and Python, each compiled and run against real sockets.
+
+`.ci/setup-clients` installs what they need; where it has not run, they are left out, but never in CI.
+"""
 
 import os
+import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,18 +17,41 @@ import pytest
 import zmq
 
 from edged.control import Control
+from edged.keys import KeyStore, write_private
 from edged.types import Label
-from tests.support.soft_plcs import missing, soft_plcs
+from tests.support.guarded import NOW
 from tests.support.source import Source, free_endpoint
 from tests.support.verdicts import a_part, a_verdict
 
+CLIENTS = Path(__file__).parents[4] / "docs" / "clients"
+HEADERS = [Path("/usr/include/zmq.h"), Path("/usr/include/msgpack.h")]
 PATIENCE_S = 30
+
+
+def missing() -> dict[str, str]:
+    """Language → why its example cannot run here."""
+    found = {}
+    if shutil.which("cc") is None or not all(path.exists() for path in HEADERS):
+        found["c"] = "a C compiler, libzmq3-dev and libmsgpack-dev are needed"
+    if shutil.which("node") is None or not (CLIENTS / "node_modules" / "zeromq").exists():
+        found["mjs"] = "node and its packages in docs/clients are needed"
+    return found
+
+
+LANGUAGES = [name for name in ("py", "c", "mjs") if name not in missing()]
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Language → how its example is run."""
-    return soft_plcs(tmp_path_factory.mktemp("c"))
+    found = {"py": [sys.executable, str(CLIENTS / "soft_plc.py")], "mjs": ["node", str(CLIENTS / "soft_plc.mjs")]}
+    if "c" in LANGUAGES:
+        program = tmp_path_factory.mktemp("c") / "soft_plc"
+        strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-fsanitize=address,undefined"]
+        source = str(CLIENTS / "soft_plc.c")
+        subprocess.run(["cc", *strict, source, "-lzmq", "-lmsgpackc", "-o", str(program)], check=True, timeout=60)
+        found["c"] = [str(program)]
+    return {language: found[language] for language in LANGUAGES}
 
 
 class Running:
@@ -172,32 +200,19 @@ def test_only_a_fresh_ok_of_the_expected_seam_counts(run: Run, source: Source, t
         assert told == ["ok 0", first, "ok 1", "ok 0", second, third], language
 
 
-class Curve:
-    """Puts a server's key on the daemon's sockets; whoever knows its public half may come."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
-
-    def protect(self, socket: Any, domain: str) -> None:
-        socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
-
-
 def test_keys(run: Run, tmp_path: Path) -> None:
-    (server, server_secret), (public, secret) = zmq.curve_keypair(), zmq.curve_keypair()
-    wrong_server, _ = zmq.curve_keypair()
-    for name, key in (("right", server), ("wrong", wrong_server)):
-        keys = {"name": "plc", "public": public.decode(), "secret": secret.decode(), "server_public": key.decode()}
-        path = tmp_path / f"{name}.toml"
-        path.write_text("".join(f'{field} = "{value}"\n' for field, value in keys.items()) + 'rights = ["verdict"]\n')
-        path.chmod(0o600)
-    with Source(tmp_path / "journal.db", free_endpoint(), guard=Curve(server_secret)) as source:
+    store = KeyStore(tmp_path / "keys")
+    right = store.add("plc", ["verdict"], NOW)
+    wrong = right.model_copy(update={"server_public": zmq.curve_keypair()[0].decode()})
+    for name, bundle in (("right", right), ("wrong", wrong)):
+        write_private(tmp_path / f"{name}.toml", bundle.model_dump())
+    with Source(tmp_path / "journal.db", free_endpoint(), keys=store.folder) as source:
         (name,) = source.add(1)
         follow = ["--verdicts", source.verdicts, "--start", "first", "--seams", 1, "--keys"]
-        wrong = run(*follow, tmp_path / "wrong.toml")
+        strangers = run(*follow, tmp_path / "wrong.toml")
         for language, plc in run(*follow, tmp_path / "right.toml").items():
             assert entries(plc.end()) == [f"1 1 {name}"], language
-        for language, plc in wrong.items():
+        for language, plc in strangers.items():
             assert plc.lines == ["ok 0"], language
     (tmp_path / "right.toml").chmod(0o644)
     for language, plc in run(*follow, tmp_path / "right.toml").items():

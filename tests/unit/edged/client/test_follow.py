@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edged.client.events import Entry, Event, Lost, NewJournal, Position
+from edged.client.events import Entry, Lost, NewJournal, Position
 from edged.client.follow import ANSWER_WITHIN_S, Follower, Question
 
 TOPICS = ("verdict/T1", "verdict/T2", "part")
@@ -30,8 +30,8 @@ class Book:
         self.rows.append([sequence, topic, payload])
         return self.rows[-1]
 
-    def last_of_topics(self, until: int) -> dict[str, int]:
-        return {topic: sequence for sequence, topic, _ in self.rows[self.first - 1 : until]}
+    def last_of_topics(self, until: int, first: int | None = None) -> dict[str, int]:
+        return {topic: sequence for sequence, topic, _ in self.rows[(first or self.first) - 1 : until]}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         head = {"id": request["id"], "journal_id": self.journal_id, "last_sequence": len(self.rows)}
@@ -55,8 +55,8 @@ class Reader:
     def __init__(self, follower: Follower, books: list[Book], start: str | Position) -> None:
         self.follower, self.books, self.start = follower, books, start
         self.at: tuple[str, int] | None = None
-        self.begun_after = len(books[-1].rows)
-        self.latest: list[Entry] = []
+        self.latest: list[tuple[str, int]] = []
+        """start="last": what came until it can be told where the latest ended; lost ones too."""
         if isinstance(start, Position):
             self.at = (start.journal_id, start.sequence)
 
@@ -65,61 +65,76 @@ class Reader:
 
     def take(self) -> None:
         while True:
-            before = self.follower.position
             event = self.follower.next_event()
-            if before is None and self.follower.position is not None:
-                self._begins(self.follower.position, event)
-            elif isinstance(event, Entry | Lost | NewJournal):
-                self._check(event)
-            if event is None:
-                return
-
-    def _begins(self, position: Position, event: Event | None) -> None:
-        """The first position: what was handed out until then is what `start` says."""
-        if self.start == "first":
-            if isinstance(event, Entry | Lost):
-                self.at = (position.journal_id, 0 if isinstance(event, Lost) else event.sequence - 1)
-                assert self.at[1] < max(self.book(position.journal_id).first, 2)
-                self._check(event)
-        elif isinstance(event, NewJournal):  # another one came before all of the latest were handed out
-            self.at = (event.new, 0)
-        else:
             if isinstance(event, Entry):
-                self.latest.append(event)
-            if self.start == "last":
-                last = self.book(position.journal_id).last_of_topics(position.sequence)
-                sequences = [entry.sequence for entry in self.latest]
-                assert sequences == sorted(sequences)
-                assert set(sequences) <= set(range(1, position.sequence + 1))
-                assert set(last.values()) <= set(sequences) | self.lost_of_the_latest
+                assert event.payload == self.book(event.journal_id).rows[event.sequence - 1][2]
+            if isinstance(event, Entry | Lost | NewJournal):
+                self._check(event)
+                self._check_position(event)
+            elif event is None:
+                break
+        if self.start == "now" and self.at is None and (position := self.follower.position) is not None:
             self.at = (position.journal_id, position.sequence)
-        assert position.journal_id in {book.journal_id for book in self.books}
 
-    lost_of_the_latest: frozenset[int] = frozenset()
+    def _check_position(self, event: Entry | Lost | NewJournal) -> None:
+        """There is a position after every event, and it is just there."""
+        position = self.follower.position
+        assert position is not None
+        if isinstance(event, NewJournal):
+            assert (position.journal_id, position.sequence) == (event.new, 0)
+        elif self.at is not None:
+            assert (position.journal_id, position.sequence) == self.at
+        else:
+            assert position.sequence >= (event.sequence if isinstance(event, Entry) else event.last)
 
     def _check(self, event: Entry | Lost | NewJournal) -> None:
-        if self.at is None:  # start="last": still before the first position
-            if isinstance(event, Entry):
-                self.latest.append(event)
-            elif isinstance(event, Lost):
-                self.lost_of_the_latest |= {event.first}
-            return
+        position = self.follower.position
+        assert position is not None
+        if self.at is None and self.start == "first" and not isinstance(event, NewJournal):
+            first = event.first if isinstance(event, Lost) else event.sequence
+            assert first <= max(self.book(position.journal_id).first, 1)
+            self.at = (position.journal_id, first - 1)
+        if self.at is None and self.start == "now" and not isinstance(event, NewJournal):
+            before = event.first if isinstance(event, Lost) else event.sequence
+            self.at = (position.journal_id, before - 1)
+        if self.at is None and not isinstance(event, NewJournal):
+            self.latest.append((position.journal_id, event.first if isinstance(event, Lost) else event.sequence))
+        elif isinstance(event, NewJournal):
+            self._check_the_new(event)
+        else:
+            self._check_the_next(event)
+
+    def _check_the_new(self, event: NewJournal) -> None:
+        assert event.new != event.old
+        if self.at is not None:
+            assert event.old == self.at[0]
+        self.at = (event.new, 0)
+
+    def _check_the_next(self, event: Entry | Lost) -> None:
+        assert self.at is not None
         journal_id, sequence = self.at
-        if isinstance(event, NewJournal):
-            assert event.old == journal_id
-            assert event.new != journal_id
-            self.at = (event.new, 0)
-        elif isinstance(event, Lost):
+        if isinstance(event, Lost):
             assert event.first == sequence + 1
             assert event.first <= event.last < self.book(journal_id).first, "said to be lost, but it is there"
             self.at = (journal_id, event.last)
         else:
             assert (event.journal_id, event.sequence) == (journal_id, sequence + 1)
-            assert event.payload == self.book(journal_id).rows[sequence][2]
             self.at = (journal_id, event.sequence)
-        position = self.follower.position
-        assert position is not None
-        assert (position.journal_id, position.sequence) == self.at
+
+    def finish(self) -> None:
+        """start="last": the latest of some moment, ascending, and after them everything."""
+        if not self.latest or self.at is not None:
+            return
+        (journal_id,) = {journal for journal, _ in self.latest}
+        book, came = self.book(journal_id), [sequence for _, sequence in self.latest]
+        assert came == sorted(set(came))
+
+        def fits(end: int) -> bool:
+            latest, after = [n for n in came if n <= end], [n for n in came if n > end]
+            needed = {n for n in book.last_of_topics(end, first=1).values() if n >= book.first}
+            return needed <= set(latest) and after == list(range(end + 1, len(book.rows) + 1))
+
+        assert any(fits(end) for end in came), came
 
 
 class AnyNetwork(RuleBasedStateMachine):
@@ -236,6 +251,7 @@ class AnyNetwork(RuleBasedStateMachine):
             for question in self.follower.questions():
                 self.follower.answered(msgpack.packb(self.book.answer(question.request)), self.now_s)
             self.reader.take()
+        self.reader.finish()
         position = self.follower.position
         if position is None:  # "first" of an empty journal
             assert self.reader.start == "first"
