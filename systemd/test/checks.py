@@ -29,6 +29,7 @@ SOURCE = Path("/srv/edged/systemd")
 CELL = Path("/srv/cell")
 DATA = Path("/var/lib/edged")
 CONTROL = f"ipc://{DATA}/run/control.sock"
+JOURNAL = "tcp://127.0.0.1:5561"
 UNITS = Path("/etc/systemd/system")
 EDGED = "/opt/edged/venv/bin/edged"
 PATIENCE_S = 240.0
@@ -221,6 +222,8 @@ def files_are_private() -> str:
     """Data belongs to edged alone, group may read; the control socket is edged's."""
     assert owner_and_mode(DATA) == "edged:edged 750", owner_and_mode(DATA)
     assert owner_and_mode(DATA / "run" / "control.sock") == "edged:edged 600"
+    assert owner_and_mode(DATA / "keys") == "edged:edged 700"
+    assert owner_and_mode(DATA / "keys" / "server.toml") == "edged:edged 600"
     assert list((DATA / "recordings").glob("*.mcap")), list(DATA.rglob("*"))
     for path in DATA.rglob("*"):
         found = owner_and_mode(path)
