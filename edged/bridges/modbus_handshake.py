@@ -179,6 +179,10 @@ class Handshake:
 
     # out
 
+    @property
+    def _shown(self) -> Entry | None:
+        return self._results[0] if self._is_live and self._results else None
+
     def render(self) -> None:
         """Make the registers anew and put them in place of the old ones."""
         image = [0] * INPUT_COUNT
@@ -187,7 +191,7 @@ class Handshake:
         put(image, INPUT["status"], self._status(faults))
         put(image, INPUT["faults"], faults)
         put(image, INPUT["heartbeat"], self._beats)
-        put(image, INPUT["waiting"], max(0, len(self._results) - 1))
+        put(image, INPUT["waiting"], len(self._results) - (self._shown is not None))
         put(image, INPUT["seen"], self._toggles)
         put(image, INPUT["answer"], self._answer.code)
         put(image, INPUT["answer_seam_id"], self._answer.seam_id)
@@ -195,14 +199,14 @@ class Handshake:
         for name in ("refused_connections", "malformed_requests"):
             put(image, INPUT[name], self.counters.get(name, 0) % 0x10000)
         put(image, INPUT["ignored_acks"], self.ignored_acks % 0x10000)
-        if self._is_live and self._results:
+        if self._shown is not None:
             put(image, INPUT["block_begin"], self._number)
-            put_result(image, self._results[0])
+            put_result(image, self._shown)
             put(image, INPUT["block_end"], self._number)
         self.image = image
 
     def _status(self, faults: int) -> int:
-        shown = self._results[0] if self._is_live and self._results else None
+        shown = self._shown
         bits = {
             "ready": not faults,
             "trigger": bool(self._toggles & TRIGGER),
@@ -233,7 +237,7 @@ class Handshake:
 
     def _acknowledge(self) -> None:
         meant = get(self.holding, HOLDING["ack_sequence"])
-        shown = self._results[0] if self._is_live and self._results else None
+        shown = self._shown
         if shown is None or (meant and meant != shown.sequence & 0xFFFFFFFF):
             self.ignored_acks += 1
             return

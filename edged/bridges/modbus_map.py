@@ -62,7 +62,7 @@ INPUT: Final = _fields(
     (1, "status", "u16", "bits, see below; the same as discrete inputs 0 to 15"),
     (2, "faults", "u16", "bits, see below"),
     (3, "heartbeat", "u16", "grows with each heartbeat of the daemon, once a second; after 65535 comes 1"),
-    (4, "waiting", "u16", "results behind the one that is shown"),
+    (4, "waiting", "u16", "results that wait, without the one that is shown"),
     (5, "seen", "u16", "the bits of `control` that were acted on"),
     (6, "answer", "u16", "to the last command, see below"),
     (7, "block_begin", "u16", "number of the result shown since the bridge began, 0 for none"),

@@ -84,9 +84,12 @@ def write_cell() -> None:
 
     (CELL / "images").mkdir(parents=True)
     (CELL / "model").mkdir()
-    rows = [(0.0, 0.0)] * 3_000 + [(150.0, 20.0)] * 1_500 + [(0.0, 0.0)] * 120_000
+    # Like a real arc's, current and voltage never stand still, and the arc is heard.
+    arc = [(149.5, 19.5), (150.5, 20.5)] * 750
+    rows = [(0.0, 0.0)] * 3_000 + arc + [(0.0, 0.0)] * 120_000
     (CELL / "weld.csv").write_text("I,U\n" + "".join(f"{i},{u}\n" for i, u in rows))
     noise = np.random.default_rng(0).integers(-3_000, 3_000, size=48_000 * 125, dtype=np.int16)
+    noise[48_000 * 3 : 48_000 * 9 // 2] *= 8
     soundfile.write(CELL / "sound.wav", noise, 48_000)
     for k in range(120):
         cv2.imwrite(str(CELL / "images" / f"{k:03}.png"), np.full((240, 320), k, np.uint8))

@@ -70,7 +70,7 @@ async def test_results_come_one_after_the_other_and_only_when_acknowledged(sourc
         first, second = source.add(2)
         fields = await plc.until(_is_shown)
         assert (fields["seam_id"], fields["sequence"], fields["label"]) == (first[:26], 1, 1)
-        await plc.until(lambda found: found["waiting"] == 1)
+        await plc.until(lambda found: _is_shown(found) and found["waiting"] == 1)
         await plc.acknowledge()
         fields = await plc.read()
         assert (fields["seam_id"], fields["sequence"]) == (second[:26], 2)
@@ -114,7 +114,7 @@ async def test_a_restart_neither_loses_a_result_nor_repeats_one_that_was_acknowl
     link = link_to(source.verdicts)
     async with a_bridge(link, tmp_path, start="first") as bridge, Plc(bridge.server.port) as plc:
         source.add(3)
-        await plc.until(lambda found: found["waiting"] == 2)
+        await plc.until(lambda found: _is_shown(found) and found["waiting"] == 2)
         await plc.acknowledge()
     state = json.loads((tmp_path / "state.json").read_text())
     assert (state["sequence"], state["toggles"]) == (1, 2)
@@ -185,7 +185,7 @@ async def test_what_the_plc_acknowledged_the_daemon_hears(source: Source, tmp_pa
         Plc(bridge.server.port) as plc,
     ):
         source.add(2)
-        await plc.until(lambda found: found["waiting"] == 1)
+        await plc.until(lambda found: _is_shown(found) and found["waiting"] == 1)
         await plc.acknowledge()
         asked = {"op": "snapshot", "client": "press-plc"}
         async with asyncio.timeout(10):
