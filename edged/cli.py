@@ -8,6 +8,7 @@ import typer
 from edged.arm import arm, disarm, programs
 from edged.bench.app import bench_app
 from edged.bridges.app import bridge
+from edged.bridges.opcua_users import opcua_user
 from edged.calibrate.app import calibrate_app
 from edged.check import check
 from edged.convert_checkpoint import convert_checkpoint
@@ -48,6 +49,7 @@ app.command("check")(check)
 app.command("convert-checkpoint")(convert_checkpoint)
 app.command("watch")(watch)
 app.command("bridge")(bridge)
+app.command("opcua-user")(opcua_user)
 app.command("status")(status)
 app.command("demo")(demo)
 app.command("devices")(devices)
