@@ -55,10 +55,10 @@ CLIENT: Mapping[str, Clause] = {
     "C9": Clause(("6.2",), "when heartbeats come back the client says live again"),
     "C10": Clause(("3.6", "4.4"), "a client that stood still accepts everything afterwards, in several ranges"),
     "C11": Clause(("10",), "a daemon with another key than the client knows is not listened to"),
-    "C12": Clause(("1.3", "1.6"), "a message above the limit is not accepted; those after it are, and it is live"),
+    "C12": Clause(("1.3", "6.6"), "a message above the limit is not accepted; those after it are, and it is live"),
     "C13": Clause(("9.1",), "unknown fields are ignored"),
     "C14": Clause(("9.3",), "a verdict of an unknown schema is not OK, and the order goes on behind it"),
-    "C15": Clause(("2.6",), 'a label that is no 0, 1 or 2 is not OK: 7, true, "1", 1.5, nil, none at all'),
+    "C15": Clause(("2.6",), 'a label that is no 0, 1 or 2 is not OK: 7, true, 1.0, "1", nil, none at all'),
     "C16": Clause(("2.1", "9.1"), "what is no map of msgpack, and what other topics say, is no verdict"),
     "C17": Clause(("4.7",), "a journal that was set back: numbers that come again with other verdicts are accepted"),
 }

@@ -188,7 +188,7 @@ def _odd(stage: Stage) -> Said:
         ("C13", {"label": 1, "tomorrow": {"a": [1, 2]}, "more": "x"}),
         ("C14", {"label": 1, "schema": 2}),
         ("C14", {"label": 1, "schema": "1"}),
-        *(("C15", {"label": label}) for label in (7, -1, True, 1.5, "1", None, [1], {}, 2**63, ...)),
+        *(("C15", {"label": label}) for label in (7, -1, True, 1.0, 1.5, "1", None, [1], {}, 2**63, ...)),
     ]
     due = stage.write_odd([change for _, change in odd])
     due = [
