@@ -26,8 +26,8 @@ from edged.bench.delivery_source import COLUMNS, read_times
 from edged.bench.latency import NoOp
 from edged.bench.modbus_latency import modbus_latency_ms
 from edged.bench.results_part import write_part
-from edged.plcsim.delivery import Delivery
 from edged.plcsim.made_up import made_up_verdict
+from edged.plcsim.played import PlayedDelivery
 
 __all__ = ["BARS_MS", "bench_delivery", "delivery_markdown", "latencies", "measure"]
 
@@ -134,7 +134,7 @@ def _modbus_ms(cell: Cell, count: int) -> list[float]:
         return told.get()
 
     def feed() -> None:
-        with Delivery(cell.journal, cell.verdicts, cell.keys) as delivery:
+        with PlayedDelivery(cell.journal, cell.verdicts, cell.keys) as delivery:
             ready.set()
             while not over.is_set():
                 delivery.turn(TURN_S)

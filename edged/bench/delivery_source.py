@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from edged.plcsim.delivery import Delivery
 from edged.plcsim.made_up import made_up_verdict
+from edged.plcsim.played import PlayedDelivery
 
 __all__ = ["COLUMNS", "PROGRAMS", "read_times"]
 
@@ -33,7 +33,7 @@ def read_times(path: Path, columns: int) -> list[tuple[int, ...]]:
     return [tuple(values[at : at + columns]) for at in range(0, len(values), columns)]
 
 
-def feed(delivery: Delivery, until: int, rate_hz: float, is_over: Callable[[], bool]) -> "array[int]":
+def feed(delivery: PlayedDelivery, until: int, rate_hz: float, is_over: Callable[[], bool]) -> "array[int]":
     """Append and publish until the journal has `until` entries, at a pace (0: as fast as it goes); the times."""
     times: array[int] = array("q")
     next_ns = time.monotonic_ns()
@@ -69,7 +69,7 @@ def main() -> None:
         over[0] = True
 
     signal.signal(signal.SIGTERM, end)
-    with Delivery(said.journal, said.verdicts, said.keys) as delivery:
+    with PlayedDelivery(said.journal, said.verdicts, said.keys) as delivery:
         delivery.serve(said.after)
         times = feed(delivery, said.until, said.rate, lambda: over[0])
         if said.times is not None:

@@ -19,8 +19,8 @@ import msgpack
 import zmq
 
 from edged.journal import Entry
-from edged.plcsim.delivery import Delivery
 from edged.plcsim.made_up import made_up_part, made_up_verdict
+from edged.plcsim.played import PlayedDelivery
 from edged.plcsim.reports import Reports
 from edged.types import Label, Verdict
 
@@ -65,7 +65,7 @@ class Stage:
         self._folder, self.verdicts, self.reports, self.keys, self.process = folder, verdicts, reports, keys, process
         self._journal_endpoint = journal
         self._number = 0
-        self._delivery: Delivery | None = None
+        self._delivery: PlayedDelivery | None = None
         self.due: list[Due] = []
         self._mark = 0
 
@@ -76,14 +76,14 @@ class Stage:
         self.leave()
 
     @property
-    def delivery(self) -> Delivery:
+    def delivery(self) -> PlayedDelivery:
         """The daemon that is there now."""
         assert self._delivery is not None
         return self._delivery
 
     def enter(self, keys: Path | None = None) -> None:
         """The daemon comes up, on the journal of before. `keys`: others than its own."""
-        self._delivery = Delivery(
+        self._delivery = PlayedDelivery(
             self._folder / f"journal-{self._number}.db", self.verdicts, keys or self.keys, self._journal_endpoint
         )
 

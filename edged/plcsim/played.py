@@ -16,14 +16,14 @@ from edged.publisher import Publisher
 from edged.types import PartVerdict, Verdict
 from edged.wire import HealthMessage, HeartbeatMessage
 
-__all__ = ["Delivery"]
+__all__ = ["PlayedDelivery"]
 
 BEAT_EVERY_NS = 1_000_000_000
 RESERVE_BYTES = 64 * 1024
 SOFTWARE = "edged plc-sim"
 
 
-class Delivery:
+class PlayedDelivery:
     """Binds `verdicts` and the journal socket beside it; a context manager. Not thread-safe.
 
     Args:
