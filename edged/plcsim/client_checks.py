@@ -32,6 +32,9 @@ WRONG_KEY_S = 2.0
 NOTICE_S = 3.0
 RECONNECT_S = 15.0
 
+NO_LABELS: tuple[Any, ...] = (7, -1, True, 1.0, 1.5, "1", None, [1], {}, 2**63, ...)
+"""The last one stands for no label at all."""
+
 Said = dict[str, str | None]
 """Clause → what is wrong, None where nothing is."""
 
@@ -188,7 +191,7 @@ def _odd(stage: Stage) -> Said:
         ("C13", {"label": 1, "tomorrow": {"a": [1, 2]}, "more": "x"}),
         ("C14", {"label": 1, "schema": 2}),
         ("C14", {"label": 1, "schema": "1"}),
-        *(("C15", {"label": label}) for label in (7, -1, True, 1.0, 1.5, "1", None, [1], {}, 2**63, ...)),
+        *(("C15", {"label": label}) for label in NO_LABELS),
     ]
     due = stage.write_odd([change for _, change in odd])
     due = [
