@@ -57,7 +57,8 @@ def bench_delivery(
     try:
         with tempfile.TemporaryDirectory(prefix="delivery-", dir=out) as folder:
             report = measure(Path(folder), Plan(verdicts), curve=curve)
-        report["command"] = f"edged bench delivery --verdicts {verdicts}" + ("" if curve else " --no-curve")
+        of = "" if verdicts == Plan().verdicts else f" --verdicts {verdicts}"
+        report["command"] = f"edged bench delivery{of}" + ("" if curve else " --no-curve")
         if results is not None:
             write_part(results, MARK, delivery_markdown(report))
     except (DeliveryError, ValueError) as error:
