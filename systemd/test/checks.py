@@ -99,7 +99,7 @@ def write_cell() -> None:
     write_manifest(CELL / "model")
     video = cv2.VideoWriter(str(CELL / "arc.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (320, 240))
     for k in range(1_200):
-        video.write(np.full((240, 320, 3), k % 200, np.uint8))
+        video.write(np.full((240, 320, 3), (150, 220)[k % 2], np.uint8))
     video.release()
 
 

@@ -18,7 +18,9 @@ from edged.service import ServiceNotifier
 
 __all__ = ["Plc", "a_bridge", "link_to", "values"]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
+NEVER_STALE_S = 60.0
+"""On a machine that is busy for seconds a link is stale at times, rightly; a test that does not ask for it waits."""
 
 
 def link_to(verdicts: str, control: str = "ipc:///nowhere/control.sock") -> DaemonLink:
@@ -37,7 +39,9 @@ def values(registers: list[int]) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def a_bridge(link: DaemonLink, tmp_path: Path, **section: Any) -> AsyncIterator[ModbusBridge]:
     """A bridge that runs beside the test and is ended as by SIGTERM; what it failed of comes out."""
-    config = ModbusConfig(**({"port": 0, "state_file": tmp_path / "state.json"} | section))
+    config = ModbusConfig(
+        **({"port": 0, "state_file": tmp_path / "state.json", "stale_after_s": NEVER_STALE_S} | section)
+    )
     bridge = ModbusBridge(config, link)
     await bridge.start()
     with contextlib.closing(ServiceNotifier(None)) as notifier:
@@ -56,7 +60,7 @@ class Plc:
     """One connection. `control` is what the PLC has in its control register."""
 
     def __init__(self, port: int) -> None:
-        self.client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=3, retries=0, reconnect_delay=0)
+        self.client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=60, retries=0, reconnect_delay=0)
         self.control = 0
 
     async def __aenter__(self) -> "Plc":

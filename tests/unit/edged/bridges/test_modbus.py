@@ -149,7 +149,7 @@ async def test_overflow_waits_in_the_journal_until_a_reset(source: Source, tmp_p
         fields = await plc.until(lambda found: found["faults"] == 4)
         assert (fields["sequence"], fields["waiting"]) == (1, 2)
         noted = []
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while len(noted) < 7:
                 fields = await plc.read()
                 if _is_shown(fields):
@@ -188,7 +188,7 @@ async def test_what_the_plc_acknowledged_the_daemon_hears(source: Source, tmp_pa
         await plc.until(lambda found: _is_shown(found) and found["waiting"] == 1)
         await plc.acknowledge()
         asked = {"op": "snapshot", "client": "press-plc"}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await asyncio.to_thread(ask, source.journal, asked))["acknowledged"] != 1:
                 await asyncio.sleep(0.01)
 
@@ -272,6 +272,6 @@ async def test_a_state_that_cannot_be_written_ends_the_bridge(source: Source, tm
     folder.write_text("")  # what should be a folder is none
     source.add()
     with contextlib.closing(ServiceNotifier(None)) as notifier, pytest.raises(BridgeError, match="cannot be written"):
-        await asyncio.wait_for(bridge.run(notifier), 10)
+        await asyncio.wait_for(bridge.run(notifier), 60)
     folder.unlink()
     await bridge.close()

@@ -298,7 +298,7 @@ JUNK = st.recursive(
 
 
 @given(message=st.dictionaries(st.sampled_from([*INPUT, "score", "decided_utc_ns", "degraded"]), JUNK, max_size=9))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_a_message_holds_the_registers_are_registers(message: dict[str, Any]) -> None:
     cell = _Cell()
     cell.shake.entry(Entry("J", 1, "verdict/T1", {**message, "label": 0}, b""))
@@ -314,7 +314,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, queue=st.integers(1, 4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_result_is_lost_or_passed_over_whatever_happens(steps: list[str], queue: int) -> None:
     """A journal, a client that reads on behind `last_taken`, restarts, and a PLC that notes what it acknowledges."""
     cell = _Cell(queue=queue)
