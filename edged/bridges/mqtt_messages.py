@@ -14,6 +14,9 @@ __all__ = ["Outgoing", "Session", "checked_label", "to_json", "topic_level"]
 
 AT_MOST_ONCE, AT_LEAST_ONCE = 0, 1
 
+MAX_DEPTH = 16
+"""edged's own messages nest four deep; what nests deeper becomes null rather than ending the process."""
+
 _RESERVED = {character: f"%{ord(character):02X}" for character in "%/+#\0$"}
 
 
@@ -79,7 +82,7 @@ def checked_label(message: Mapping[str, Any]) -> int:
 
 
 def to_json(message: Mapping[str, Any]) -> bytes:
-    """A message of the wire as JSON; what JSON cannot hold (bytes, infinite numbers) becomes null.
+    """A message of the wire as JSON; what JSON cannot hold (bytes, infinite numbers, endless nesting) becomes null.
 
     A message that has a label gets a well-formed one.
     """
@@ -89,11 +92,13 @@ def to_json(message: Mapping[str, Any]) -> bytes:
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, Mapping | list | tuple) and depth > MAX_DEPTH:
+        return None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, depth + 1) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

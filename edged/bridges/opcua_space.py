@@ -21,6 +21,9 @@ __all__ = ["NAMESPACE", "Space"]
 
 NAMESPACE = "urn:edged:verdicts"
 MAX_PROGRAMS = 256
+MAX_ARGUMENT_CHARS = 128
+"""What the daemon's control socket takes."""
+
 STATUS: dict[str, tuple[ua.VariantType, Any]] = {
     "Ready": (ua.VariantType.Boolean, False),
     "Fault": (ua.VariantType.Boolean, True),
@@ -200,8 +203,12 @@ class Space:
     async def _called(self, _parent: ua.NodeId, *arguments: ua.Variant) -> Any:
         if len(arguments) != 3 or any(each.VariantType != ua.VariantType.String for each in arguments):
             return ua.StatusCode(ua.StatusCodes.BadInvalidArgument)
+        texts = [each.Value or "" for each in arguments]
         try:
-            accepted, seam_id, error = await self._expect(*(each.Value or "" for each in arguments))
+            if any(len(text) > MAX_ARGUMENT_CHARS for text in texts):
+                accepted, seam_id, error = False, "", f"a text has more than {MAX_ARGUMENT_CHARS} characters"
+            else:
+                accepted, seam_id, error = await self._expect(*texts)
         except TimeoutError:
             return ua.StatusCode(ua.StatusCodes.BadTimeout)
         return [

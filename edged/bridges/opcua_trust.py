@@ -61,7 +61,24 @@ def own_certificate(folder: Path, uri: str) -> tuple[Path, Path]:
         write_private(certificate_file, certificate.public_bytes(serialization.Encoding.DER))
         log.info("made a certificate", file=str(certificate_file), sha256=_digest_of(certificate))
     read_private(key_file)
+    _must_name(certificate_file, uri)
     return certificate_file, key_file
+
+
+def _must_name(file: Path, uri: str) -> None:
+    """A client compares the certificate's name with the server's, and would refuse without a word that helps."""
+    certificate = _parse(file.read_bytes())
+    if certificate is None:
+        raise BridgeError(f"{file}: no certificate; remove it and own.pem, and a new one is made")
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise BridgeError(f"{file}: names no application URI; OPC UA needs {uri!r} in it") from None
+    if uri not in (found := names.get_values_for_type(x509.UniformResourceIdentifier)):
+        raise BridgeError(
+            f"{file}: is for {found}, and bridges.opcua.application_uri says {uri!r}: correct that, "
+            "or remove own.der and own.pem for a new certificate, which clients must then trust anew"
+        )
 
 
 class Trust:

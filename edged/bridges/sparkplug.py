@@ -8,11 +8,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+import structlog
+
 from edged.bridges.mqtt_messages import AT_LEAST_ONCE, AT_MOST_ONCE, Outgoing, checked_label, topic_level
 from edged.bridges.settings_mqtt import MqttConfig
 from edged.bridges.sparkplug_payload import Metric, PayloadError, decode, encode
 
 __all__ = ["DEVICE_METRICS", "SparkplugSession"]
+
+log = structlog.get_logger(__name__)
 
 NAMESPACE = "spBv1.0"
 REBIRTH = "Node Control/Rebirth"
@@ -146,14 +150,18 @@ class SparkplugSession:
         """A host that missed something asks for a rebirth; nothing else can be commanded."""
         try:
             metrics, _, _ = decode(payload)
-        except PayloadError:
-            self.rejected_commands += 1
-            return []
+        except PayloadError as error:
+            return self._reject(str(error))
         if not any(metric.name == REBIRTH and metric.value is True for metric in metrics):
-            self.rejected_commands += 1
-            return []
+            return self._reject(f"nothing but {REBIRTH} is followed")
         was_born, self._born = self._born, False
         return [self._node_birth(), *(self._ensure_born() if was_born else [])]
+
+    def _reject(self, why: str) -> list[Outgoing]:
+        self.rejected_commands = count = self.rejected_commands + 1
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, …: whoever floods the broker does not flood the log
+            log.warning("commands rejected", count=count, why=why[:200])
+        return []
 
     def closing(self) -> list[Outgoing]:
         """An orderly end sends no will, so the death certificate goes out by hand."""

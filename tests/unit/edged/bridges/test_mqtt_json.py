@@ -104,6 +104,13 @@ def test_json_whatever_msgpack_held(message: dict[str, Any]) -> None:
     assert len(found) == len({str(key) for key in message})
 
 
+def test_endless_nesting_ends_no_process() -> None:
+    nested: Any = 1
+    for _ in range(600):
+        nested = [nested]
+    assert json.loads(to_json({"x": nested, "y": 1}))["y"] == 1
+
+
 @given(st.text())
 def test_one_level_and_reversible(name: str) -> None:
     level = topic_level(name)

@@ -240,6 +240,8 @@ def test_expect_comes_back_and_only_for_those_with_the_right(
                 assert await root.call_method(expect, "T1", "P-1", "1") == [True, "seam of P-1", ""]
                 accepted, _, error = await root.call_method(expect, "T9", "", "")
                 assert (accepted, error) == (False, "program 'T9' is not configured")
+                accepted, _, error = await root.call_method(expect, "T" * 129, "", "")
+                assert (accepted, error) == (False, "a text has more than 128 characters")
                 with pytest.raises(ua.UaStatusCodeError, match="BadInvalidArgument"):
                     await root.call_method(expect, "T1", 3, "1")
                 with pytest.raises(ua.UaStatusCodeError, match="BadTimeout"):
@@ -365,6 +367,8 @@ def test_own_key_is_private_and_stays(tmp_path: Path) -> None:
     before = certificate.read_bytes()
     assert own_certificate(tmp_path, "urn:x:y") == (certificate, key)
     assert certificate.read_bytes() == before
+    with pytest.raises(BridgeError, match=r"is for \['urn:x:y'\]"):
+        own_certificate(tmp_path, "urn:other")
     key.chmod(0o644)
     with pytest.raises(BridgeError, match="chmod 600"):
         own_certificate(tmp_path, "urn:x:y")
