@@ -19,6 +19,7 @@ from edged.evaluate import evaluate
 from edged.importing.intel_weld import import_app
 from edged.keys_app import keys_app
 from edged.learn import learn
+from edged.plcsim.app import plcsim_app
 from edged.record import record
 from edged.recover import recover
 from edged.replay import replay
@@ -66,6 +67,7 @@ app.command("programs")(programs)
 app.add_typer(bench_app)
 app.add_typer(calibrate_app)
 app.add_typer(import_app)
+app.add_typer(plcsim_app)
 app.add_typer(keys_app)
 
 if __name__ == "__main__":
