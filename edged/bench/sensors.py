@@ -143,7 +143,7 @@ def _chunks(seam: "RenderedSeam") -> tuple[SeamSensors, list[Any], tuple[int, in
         and specs[item.stream].kind != "result"
         and on_ns - PRE_ROLL_NS <= item.t_ns < off_ns + POST_ROLL_NS
     ]
-    return SeamSensors(tuple(specs.values()), on_ns, OFF_CURRENT_A), chunks, (on_ns, off_ns)
+    return SeamSensors(tuple(specs.values()), on_ns, OFF_CURRENT_A, PRE_ROLL_NS), chunks, (on_ns, off_ns)
 
 
 def _reports(seam: "RenderedSeam") -> Reports:
