@@ -123,7 +123,7 @@ class Daemon:
         unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
-        undo.callback((worker := WorkerClient.from_config(config)).close)
+        undo.callback((worker := WorkerClient.from_config(config, calibration.calibration_id)).close)
         self._worker = worker
         self._arming.use_models(lambda: worker.health()["models"])
         recorder = SeamRecorder(self._recordings, self._header, config_metadata(config), calibration.content())

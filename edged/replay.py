@@ -48,7 +48,9 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
 
     A model is loaded once, however many recordings it judges. The engines raise ModelError when it cannot be.
     """
-    from edged.local_scorer import LocalScorer  # with the feature extractors, which other verbs need not wait for
+    # With the feature extractors, which other verbs need not wait for.
+    from edged.local_scorer import LocalScorer
+    from pipelines.live_scorer import use_cell_limits
 
     loaded: dict[str, Detector] = {}
 
@@ -62,7 +64,10 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
         wanted = config.programs.get(setup.seam.program)
         used = {} if wanted is None or wanted.model is None else {setup.seam.program: detector(wanted.model)}
         setup = dataclasses.replace(setup, config=config)
-        return replaying_engine(setup, LocalScorer(used), on_verdict, _judge(setup))
+        judge = _judge(setup)
+        for one in used.values():
+            use_cell_limits(one, judge.cell, setup.calibration.calibration_id)
+        return replaying_engine(setup, LocalScorer(used), on_verdict, judge)
 
     return make
 
