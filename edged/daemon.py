@@ -44,6 +44,7 @@ from edged.rescoring import Rescorer, SharedScorer
 from edged.sensor_baseline import SensorBaseline
 from edged.sensor_health import SensorHealth
 from edged.service import ServiceNotifier
+from edged.sound_delay import delay_warnings, with_measured_delays
 from edged.stream import Stream
 from edged.types import PartVerdict, Verdict
 from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair
@@ -116,8 +117,9 @@ class Daemon:
         for stream in self._streams.values():
             undo.callback(stream.stop)
         specs = {name: stream.spec for name, stream in self._streams.items()}
-        self._calibration = calibration = read_cell_calibration(config, specs.values())
-        for warning in calibration.warnings(config.calibration, time.time_ns()):
+        found = read_cell_calibration(config, specs.values())
+        self._calibration = calibration = with_measured_delays(config, found, self._streams)
+        for warning in [*calibration.warnings(config.calibration, time.time_ns()), *delay_warnings(config, found)]:
             log.warning("calibration", warning=warning)
         self._arming = ArmingDesk(config, journal, calibration_id=calibration.calibration_id)
         unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
@@ -267,6 +269,7 @@ class Daemon:
         if not self._journal.has_reserve:
             warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
+        warnings += delay_warnings(self._config, self._calibration)
         warnings += self._clocks.warnings(streams)
         warnings += self._engine.sensor_warnings()
         warnings += [*self._arming.warnings(), *self._warnings.values()]

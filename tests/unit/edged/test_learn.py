@@ -173,7 +173,7 @@ def test_each_set_of_surviving_streams_is_scored_and_learned() -> None:
 
 def test_the_live_scores_limits_come_from_the_same_goods(tmp_path: Path) -> None:
     """Conformal on each good's highest; one without sound teaches the sets without it only."""
-    taught = live_goods(32)
+    taught = live_goods(16)
     names = sorted({f.session for f in taught})
     model = fit_live(taught, np.array([names.index(f.session) for f in taught]), fit_normaliser(taught))
     goods = [dataclasses.replace(f, seam_id=f"seam-{i:04d}") for i, f in enumerate(live_goods(24, seed=1))]
