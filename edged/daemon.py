@@ -46,6 +46,8 @@ from edged.sensor_health import SensorHealth
 from edged.service import ServiceNotifier
 from edged.sound_delay import delay_warnings, with_measured_delays
 from edged.stream import Stream
+from edged.strike_file import FILE as STRIKE_FILE
+from edged.strike_file import StrikeFile
 from edged.types import PartVerdict, Verdict
 from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair
 from edged.wire_encode import encode_health, encode_live
@@ -133,7 +135,7 @@ class Daemon:
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
         judge = self._arming.judged
-        self._clocks = ClockWatch(config, self._streams)
+        self._clocks = ClockWatch(config, self._streams, StrikeFile(data_dir / STRIKE_FILE))
         sensors = SensorHealth(SensorBaseline(data_dir / "sensor-baseline.json"))
         self._engine = Engine(
             config,
@@ -211,8 +213,8 @@ class Daemon:
         self._on_verdict(verdict)
 
     def _publish_live(self, verdict: Verdict) -> None:
-        self._clocks.note(verdict)
         self._publish(verdict)
+        self._clocks.note(verdict)
 
     def _tell(self, seam: Seam, point: LivePoint) -> None:
         is_simulated = self._config.cell.is_simulated

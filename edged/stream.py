@@ -162,6 +162,11 @@ class Stream:
         """Process id of the capture child, None where the driver runs in the thread or the child is down."""
         return self._source.pid if isinstance(self._source, CaptureClient) else None
 
+    @property
+    def delay_ns(self) -> int:
+        """The constant delay that is taken off the stamps, beside what strikes show."""
+        return self._delay_ns
+
     def use_delay(self, delay_ns: int) -> None:
         """Take this measured delay off the stamps instead of the configured one.
 
