@@ -33,7 +33,7 @@ from edged.replay_engine import (
 )
 from edged.types import Verdict
 from pipelines.models import ModelError, load_detector
-from pipelines.window import Detector, Score
+from pipelines.window import Detector, LivePoint, Score, Seam
 
 __all__ = ["local_engine", "replay", "report_line"]
 
@@ -43,8 +43,14 @@ SAME_LIMIT = 1e-6
 SPEED_HELP = "max, a factor of real time such as 1.0, or step: Enter each second"
 
 
-def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> EngineFactory:
+def local_engine(
+    model: str | None = None,
+    cache_dir: Path = CACHE_DIR,
+    on_live: Callable[[Seam, LivePoint], None] = lambda seam, point: None,
+) -> EngineFactory:
     """Makes engines that score in this process and record nothing; `model` instead of the programs' own.
+
+    `on_live` is called with each point of the live score, as the daemon would publish it.
 
     A model is loaded once, however many recordings it judges. The engines raise ModelError when it cannot be.
     """
@@ -67,7 +73,7 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
         judge = _judge(setup)
         for one in used.values():
             use_cell_limits(one, judge.cell, setup.calibration.calibration_id)
-        return replaying_engine(setup, LocalScorer(used), on_verdict, judge)
+        return replaying_engine(setup, LocalScorer(used), on_verdict, judge, on_live)
 
     return make
 
