@@ -145,8 +145,9 @@ def _from_features(
     features, failed = extract_features(seams, cache_dir, jobs, advance, tier)
     optional = about.get("optional", [])
     scored, unscored = score_features(seams, features, detector.model_id, detector.score, optional, advance)
-    live = [] if detector.live is None else score_live(seams, features, detector.live)
-    return GoodScores(scored, failed | unscored, live)
+    live = getattr(detector, "live", None)  # not every detector has a live part beside it
+    highest = [] if live is None else score_live(seams, features, live)
+    return GoodScores(scored, failed | unscored, highest)
 
 
 def score_live(seams: Sequence[RecordedSeam], features: Mapping[str, SeamFeatures], live: Live) -> list[Scored]:
