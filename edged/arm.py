@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edged.control import ask
-from edged.status import endpoint_of, must_be_allowed
+from edged.status import KeysOption, endpoint_of, keys_of, must_be_allowed
 from edged.wire import WireError
 
 __all__ = ["arm", "disarm", "interval_text", "programs"]
@@ -34,11 +34,12 @@ def arm(
     by: ByOption = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
+    keys: KeysOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Let a program's verdicts count, for its model and thresholds of now. Recorded; survives a reboot."""
     request = {"op": "arm", "program": program, "by": by or getpass.getuser()}
-    answer = _asked(request, config, endpoint, json_file)
+    answer = _asked(request, config, endpoint, keys, json_file)
     console = Console()
     console.print(f"[green]{program} is armed[/green] with {answer['model_id']}", highlight=False)
     for row in answer["armed"]:
@@ -53,17 +54,23 @@ def disarm(
     by: ByOption = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
+    keys: KeysOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Send a program back to shadow: its label goes into shadow_label, the PLC reads 0."""
     request = {"op": "disarm", "program": program, "by": by or getpass.getuser(), "why": why}
-    answer = _asked(request, config, endpoint, json_file)
+    answer = _asked(request, config, endpoint, keys, json_file)
     Console().print(f"{program} is {answer['mode']}", highlight=False)
 
 
-def programs(config: ConfigOption = None, endpoint: EndpointOption = None, json_file: JsonOption = None) -> None:
+def programs(
+    config: ConfigOption = None,
+    endpoint: EndpointOption = None,
+    keys: KeysOption = None,
+    json_file: JsonOption = None,
+) -> None:
     """Show how far each program has come, and what it needs to go on."""
-    answer = _asked({"op": "programs"}, config, endpoint, json_file)
+    answer = _asked({"op": "programs"}, config, endpoint, keys, json_file)
     console = Console()
     console.print(_table(answer["programs"]))
     for program, found in answer["programs"].items():
@@ -84,13 +91,14 @@ def _of(row: Mapping[str, Any]) -> str:
 
 
 def _asked(
-    request: Mapping[str, Any], config: Path | None, endpoint: str | None, json_file: Path | None
+    request: Mapping[str, Any], config: Path | None, endpoint: str | None, keys: Path | None, json_file: Path | None
 ) -> dict[str, Any]:
     """The daemon's answer. Exits 1 where there is none, or it says no."""
     where = endpoint or endpoint_of(config)
     must_be_allowed(where)
+    bundle = keys_of(keys)
     try:
-        answer = ask(where, request, TIMEOUT_S)
+        answer = ask(where, request, TIMEOUT_S, bundle)
     except (TimeoutError, WireError) as error:
         answer = {"ok": False, "error": f"edged is not running: {error}"}
     if json_file is not None:

@@ -12,6 +12,8 @@ from rich.table import Table
 from edged.cell_calibration import read_cell_calibration
 from edged.config import Config, ConfigError, read_config
 from edged.model_problems import model_problems
+from edged.net_rules import key_problems, open_warnings
+from edged.sound_delay import delay_warnings
 from pipelines.models import model_digest, model_directory
 
 __all__ = ["check"]
@@ -22,7 +24,7 @@ def check(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) ->
     loaded, problems = read_config(config)
     if loaded is not None:
         # Making streams repeats what a wrong driver or option has said already.
-        problems += [*([] if problems else _stream_problems(loaded)), *model_problems(loaded)]
+        problems += [*([] if problems else _stream_problems(loaded)), *model_problems(loaded), *key_problems(loaded)]
     if problems or loaded is None:
         typer.echo(str(ConfigError(str(config), problems)), err=True)
         raise typer.Exit(2)
@@ -31,7 +33,9 @@ def check(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) ->
     calibration, now_ns = read_cell_calibration(loaded), time.time_ns()
     for item in calibration.found.ordered():
         console.print(f"calibration {item.name}: made {item.created_utc:%Y-%m-%d}", soft_wrap=True)
-    for warning in calibration.warnings(loaded.calibration, now_ns):
+    for warning in [*calibration.warnings(loaded.calibration, now_ns), *delay_warnings(loaded, calibration)]:
+        console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
+    for warning in open_warnings(loaded):
         console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
     console.print(f"{config}: ok, config_id {loaded.config_id}")
 

@@ -5,7 +5,6 @@
 
 import copy
 import hashlib
-import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,8 +21,11 @@ from pydantic import (
 
 from calibration.acoustics import sound_delay_ns
 from drivers.base import StreamKind
+from edged.bridges.settings import BridgesConfig
+from edged.client.endpoints import journal_endpoint
 from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.limits import Limits
+from edged.net_rules import checked_endpoint, share_a_place
 from edged.types import ConfigMode
 
 __all__ = ["Config", "ConfigError", "ProgramConfig", "StreamConfig", "load_config", "parse_config", "read_config"]
@@ -46,28 +48,6 @@ class ConfigError(Exception):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _is_loopback(host: str) -> bool:
-    """Names are not looked up: what a name server says about them may change."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _loopback(endpoint: str) -> str:
-    """Only loopback or ipc until there are keys: a verdict socket on the network could be spoofed."""
-    scheme, _, rest = endpoint.partition("://")
-    if scheme == "ipc" and rest:
-        return endpoint
-    host, _, port = rest.rpartition(":")
-    if scheme == "tcp" and _is_loopback(host.strip("[]")) and (port.isdigit() or port == "*"):
-        return endpoint
-    raise ValueError(
-        f"{endpoint!r} is not a loopback address; only tcp://127.0.0.1:PORT and ipc://PATH are allowed "
-        "until edged has keys"
-    )
 
 
 class CellConfig(_Section):
@@ -243,19 +223,69 @@ class RecordingConfig(_Section):
     min_free_gb: Annotated[float, Field(ge=0)] = 1.0
 
 
+ClientName = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class NetConfig(_Section):
     """`[net]`: endpoints. Relative ipc paths are not allowed; `ipc://` default to `data_dir/run/`."""
 
     verdicts: str = "tcp://127.0.0.1:5560"
     control: str | None = None
     """None: `ipc://DATA_DIR/run/control.sock`, mode 0600."""
+    journal: str | None = None
+    """Where missed verdicts are asked for; None: the port after that of `verdicts`, or its ipc path + ".journal"."""
+    keys: Path | None = None
+    """Folder of `edged keys`; None: `DATA_DIR/keys`."""
+    security: Literal["auto", "curve"] = "auto"
+    """"auto": keys where other machines reach a socket; "curve": on loopback and ipc too."""
+    off_loopback_without_keys: tuple[Literal["verdicts", "journal", "control"], ...] = ()
+    """Sockets that anybody on the network may use; health and log warn of it for ever."""
+    acknowledge: Annotated[tuple[ClientName, ...], Field(max_length=64)] = ()
+    """Clients that are to acknowledge verdicts; health shows what waits for each."""
+    acknowledge_within_s: Annotated[float, Field(gt=0)] = 60.0
+    """Health warns where a verdict has waited for longer."""
+
+    @property
+    def journal_endpoint(self) -> str:
+        """Where missed verdicts are asked for.
+
+        One place further where the control socket has the one beside `verdicts`, as cells from before there was
+        this socket may have it; clients must then be told.
+        """
+        if self.journal is not None:
+            return self.journal
+        beside = journal_endpoint(self.verdicts)
+        is_taken = self.control is not None and share_a_place(beside, self.control)
+        return journal_endpoint(beside) if is_taken else beside
 
     @model_validator(mode="after")
-    def _only_loopback(self) -> Self:
-        _loopback(self.verdicts)
-        if self.control is not None:
-            _loopback(self.control)
+    def _bindable(self) -> Self:
+        for endpoint in (self.verdicts, self.control):
+            if endpoint is not None:
+                checked_endpoint(endpoint)
+        checked_endpoint(self.journal_endpoint)  # made from those two
         return self
+
+    @model_validator(mode="after")
+    def _with_keys_or_without(self) -> Self:
+        if self.security == "curve" and self.off_loopback_without_keys:
+            names = ", ".join(self.off_loopback_without_keys)
+            raise ValueError(f"off_loopback_without_keys: {names} cannot go without keys where security is 'curve'")
+        return self
+
+    @model_validator(mode="after")
+    def _each_its_own(self) -> Self:
+        for name, taken in (("verdicts", self.verdicts), ("control", self.control)):
+            if taken is not None and share_a_place(taken, self.journal_endpoint):
+                raise ValueError(f"journal: {taken} is taken by net.{name}; give net.journal an endpoint of its own")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Reads as it did before there were more than these two, as views without a scan do.
+        values: dict[str, Any] = plain(self)
+        said = {key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default}
+        return {key: value for key, value in values.items() if key in said | {"verdicts", "control"}}
 
 
 class WorkerConfig(_Section):
@@ -301,6 +331,8 @@ class Config(_Section):
     children: ChildrenConfig = ChildrenConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     parts: PartsConfig | None = None
+    bridges: Annotated[BridgesConfig | None, Field(exclude=True)] = None
+    """Left out of everything that is derived from the configuration: a bridge changes no verdict."""
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

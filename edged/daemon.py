@@ -30,23 +30,25 @@ from edged.arming_desk import ArmingDesk
 from edged.cell_calibration import read_cell_calibration
 from edged.clock_watch import ClockWatch
 from edged.config import Config, ConfigError, load_config
-from edged.control import Control, Handler
+from edged.control import Handler
+from edged.delivery import Delivery
 from edged.endpoints import EndpointError
 from edged.engine import Engine
 from edged.inbox import Inbox
 from edged.journal import Journal, JournalError
 from edged.logs import configure_logging
-from edged.messages import ControlError
-from edged.publisher import Publisher
 from edged.recording import SeamRecorder, config_metadata, host_header, recorded_seam, recordings
 from edged.recovery import interrupted_verdict, parts_of, recover_after_crash
 from edged.rescoring import Rescorer, SharedScorer
 from edged.sensor_baseline import SensorBaseline
 from edged.sensor_health import SensorHealth
 from edged.service import ServiceNotifier
+from edged.sound_delay import delay_warnings, with_measured_delays
 from edged.stream import Stream
+from edged.strike_file import FILE as STRIKE_FILE
+from edged.strike_file import StrikeFile
 from edged.types import PartVerdict, Verdict
-from edged.wire import MAX_PAYLOAD_BYTES, HealthMessage, HeartbeatMessage, TimePair
+from edged.wire import HealthMessage, HeartbeatMessage, TimePair
 from edged.wire_encode import encode_health, encode_live
 from edged.worker_client import WorkerClient
 from pipelines.window import LivePoint, Seam
@@ -108,30 +110,29 @@ class Daemon:
         self._inbox = inbox
         undo.callback((journal := Journal(data_dir / "journal.db")).close)
         self._journal = journal
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        undo.callback(context.term)
-        undo.callback((publisher := Publisher(context, config.net.verdicts, journal.last_per_program())).close)
-        self._publisher = publisher
+        undo.callback((delivery := Delivery(config, journal, _software())).close)
+        self._delivery, self._publisher = delivery, delivery.publisher
         self._streams = make_streams(config, inbox.put)
         for stream in self._streams.values():
             undo.callback(stream.stop)
         specs = {name: stream.spec for name, stream in self._streams.items()}
-        self._calibration = calibration = read_cell_calibration(config, specs.values())
-        for warning in calibration.warnings(config.calibration, time.time_ns()):
+        found = read_cell_calibration(config, specs.values())
+        self._calibration = calibration = with_measured_delays(config, found, self._streams)
+        for warning in [*calibration.warnings(config.calibration, time.time_ns()), *delay_warnings(config, found)]:
             log.warning("calibration", warning=warning)
         self._arming = ArmingDesk(config, journal, calibration_id=calibration.calibration_id)
-        unjudged = recover_after_crash(config, self._recordings, journal, publisher.publish, self._arming.judged)
+        publish, judged = self._publisher.publish, self._arming.judged
+        unjudged = recover_after_crash(config, self._recordings, journal, publish, judged)
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
-        undo.callback((worker := WorkerClient.from_config(config)).close)
+        undo.callback((worker := WorkerClient.from_config(config, calibration.calibration_id)).close)
         self._worker = worker
         self._arming.use_models(lambda: worker.health()["models"])
         recorder = SeamRecorder(self._recordings, self._header, config_metadata(config), calibration.content())
         undo.callback(recorder.close)
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
-        judge = self._arming.judged
-        self._clocks = ClockWatch(config, self._streams)
+        self._clocks = ClockWatch(config, self._streams, StrikeFile(data_dir / STRIKE_FILE))
         sensors = SensorHealth(SensorBaseline(data_dir / "sensor-baseline.json"))
         self._engine = Engine(
             config,
@@ -144,24 +145,23 @@ class Daemon:
             _utc_ns,
             calibration=calibration,
             sensors=sensors,
-            judge=judge,
+            judge=judged,
             on_live=self._tell,
         )
         self._rescorer = Rescorer(
-            config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable, judge
+            config, shared.lane(), unjudged, self._may_rescore, self._publish_late, self._not_replayable, judged
         )
         handlers: dict[str, Handler] = dict.fromkeys(("part", "expect", "view", "end_part", "ping"), self._ask_engine)
-        handlers |= {"status": self._status, "range": self._range}
+        handlers |= {"status": self._status}
         handlers |= {"arm": self._arming.arm, "disarm": self._arming.disarm, "programs": self._arming.programs}
-        undo.callback((control := Control(context, config.control_endpoint, handlers)).close)
-        self._control = control
+        delivery.answer(handlers)
 
     def run(self) -> None:
         """Work until stopped, then give every open seam its verdict."""
         for stream in self._streams.values():
             stream.start()
         self._notifier.ready()
-        log.info("running", control=self._control.endpoint, verdicts=self._publisher.endpoint)
+        log.info("running", **self._delivery.endpoints())
         while not self._stopping:
             self._turn()
         self._notifier.stopping()
@@ -182,7 +182,7 @@ class Daemon:
         self._publisher.health(self._health("fault"))
 
     def _turn(self) -> None:
-        sockets = [self._control.socket, self._publisher.socket, self._worker.socket]
+        sockets = [*self._delivery.sockets(), self._worker.socket]
         zmq.zmq_poll(
             [(self._inbox.fileno(), zmq.POLLIN), *((s, zmq.POLLIN) for s in sockets if s is not None)], TURN_MS
         )
@@ -190,8 +190,7 @@ class Daemon:
         for chunk in chunks:
             self._engine.step(chunk, MONOTONIC.now_ns())
         self._engine.step(None, now_ns := MONOTONIC.now_ns())
-        self._control.serve()
-        self._publisher.serve()
+        self._delivery.serve()
         if len(chunks) < CHUNKS_PER_TURN:
             self._rescorer.step()
         if not self._engine.is_burning:
@@ -209,8 +208,8 @@ class Daemon:
         self._on_verdict(verdict)
 
     def _publish_live(self, verdict: Verdict) -> None:
-        self._clocks.note(verdict)
         self._publish(verdict)
+        self._clocks.note(verdict)
 
     def _tell(self, seam: Seam, point: LivePoint) -> None:
         is_simulated = self._config.cell.is_simulated
@@ -245,6 +244,11 @@ class Daemon:
                 last_sequence=self._journal.last_sequence,
                 state=health.state,
                 utc_ns=health.utc_ns,
+                cell=health.cell,
+                software=_software(),
+                armed=[program for program, line in health.programs.items() if line.mode == "armed"],
+                is_simulated=self._config.cell.is_simulated,
+                config_id=health.config_id,
             )
         )
         self._notifier.watchdog(f"{health.state}, {self._journal.last_sequence} verdicts {' '.join(health.warnings)}")
@@ -267,8 +271,10 @@ class Daemon:
         if not self._journal.has_reserve:
             warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
+        warnings += delay_warnings(self._config, self._calibration)
         warnings += self._clocks.warnings(streams)
         warnings += self._engine.sensor_warnings()
+        warnings += self._delivery.warnings(pair.utc_ns)
         warnings += [*self._arming.warnings(), *self._warnings.values()]
         return HealthMessage(
             journal_id=self._journal.journal_id,
@@ -280,6 +286,8 @@ class Daemon:
             programs=self._arming.health(),
             config_id=self._config.config_id,
             utc_ns=pair.utc_ns,
+            acknowledgements=self._delivery.acknowledgements(),
+            net=self._delivery.counters(),
         )
 
     def _clean(self) -> None:
@@ -306,30 +314,17 @@ class Daemon:
             "journal_id": self._journal.journal_id,
             "last_sequence": self._journal.last_sequence,
             "published": self._publisher.published,
-            "verdicts": self._publisher.endpoint,
+            **self._delivery.endpoints(),
             "torch_loaded": "torch" in sys.modules,
             "open_seams": [dataclasses.asdict(seam) for seam in self._engine.open_seams()],
             "health": self._health().model_dump(mode="python"),
         }
 
-    def _range(self, request: dict[str, Any]) -> Mapping[str, Any]:
-        """As many entries as fit into one answer; the peer asks on from where they end."""
-        bounds = [request.get(name) for name in ("from_sequence", "to_sequence")]
-        if not all(isinstance(bound, int) and 0 < bound < 2**63 for bound in bounds):
-            raise ControlError(f"range: from_sequence and to_sequence must be whole numbers above 0, got {bounds}")
-        entries, size = [], 0
-        for entry in self._journal.range(bounds[0], bounds[1]):  # type: ignore[arg-type]
-            size += len(entry.payload) + len(entry.topic) + 64
-            if size > MAX_PAYLOAD_BYTES - 1024:
-                break
-            entries.append([entry.topic, entry.payload])
-        return {"ok": True, "journal_id": self._journal.journal_id, "entries": entries}
-
     def _header(self) -> Any:
         cell = self._config.cell
         return host_header(
             cell.name,
-            f"edged {software_version()}",
+            _software(),
             is_simulated=cell.is_simulated,
             calibration_id=self._calibration.calibration_id,
         )
@@ -341,6 +336,10 @@ def software_version() -> str:
         return version("edged")
     except PackageNotFoundError:
         return "source"
+
+
+def _software() -> str:
+    return f"edged {software_version()}"
 
 
 def run(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) -> None:

@@ -8,17 +8,41 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import zmq
 
-__all__ = ["EndpointError", "bind", "close", "ipc_path"]
+__all__ = ["EndpointError", "Protector", "bind", "close", "ipc_path", "keep_alive"]
 
 IPC_PATH_BYTES = 107
 """sun_path of sockaddr_un(7), less the closing zero."""
 
 
+HEARTBEAT_MS = 1000
+HEARTBEAT_TIMEOUT_MS = 3000
+
+
 class EndpointError(Exception):
     """An endpoint cannot be bound; names it and what to do."""
+
+
+class Protector(Protocol):
+    """Lets only those reach a socket who have a key with the right `domain`; asked before it is bound."""
+
+    def protect(self, socket: Any, domain: str, /) -> object:
+        """Set the socket up for it."""
+        ...
+
+    def release(self, socket: Any, /) -> object:
+        """Forget the socket; asked before it is closed."""
+        ...
+
+
+def keep_alive(sock: "zmq.Socket[bytes]") -> None:
+    """Without this a cable that is pulled leaves a half-open connection and a queue that fills for ever."""
+    sock.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    sock.setsockopt(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
 
 
 def bind(sock: "zmq.Socket[bytes]", endpoint: str) -> str:

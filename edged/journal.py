@@ -23,7 +23,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -73,7 +73,24 @@ CREATE TABLE IF NOT EXISTS accepted (
     session TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS accepted_by_threshold ON accepted (threshold_id, sequence);
+CREATE TABLE IF NOT EXISTS acks (
+    client TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    utc_ns INTEGER NOT NULL
+) STRICT;
 """
+
+
+LAST_OF_TOPICS = """
+WITH RECURSIVE topics (topic) AS (
+    SELECT min(topic) FROM entries
+    UNION ALL
+    SELECT (SELECT min(topic) FROM entries WHERE topic > topics.topic) FROM topics WHERE topics.topic IS NOT NULL
+)
+SELECT topic, (SELECT max(sequence) FROM entries WHERE entries.topic = topics.topic) AS last
+FROM topics WHERE topic IS NOT NULL ORDER BY last
+"""
+"""Goes from topic to topic in the index, where GROUP BY would read all of it."""
 
 
 class JournalError(Exception):
@@ -121,6 +138,7 @@ class Journal:
             self._db = self._open()
             self.journal_id, self.created_utc_ns = self._identify()
             self._last = self._read_last()
+            self._last_of_topics = dict(self._db.execute(LAST_OF_TOPICS).fetchall())
         except sqlite3.Error as error:
             self._lock.close()
             raise JournalError(f"{path}: cannot be opened as a journal: {error}; restore or move it away") from error
@@ -157,9 +175,27 @@ class Journal:
             "WHERE sequence BETWEEN ? AND ? ORDER BY sequence LIMIT ?", from_sequence, to_sequence, limit
         )
 
+    def read(self, from_sequence: int, to_sequence: int) -> Iterator[Entry]:
+        """The same one by one, without a limit: what is not taken is not read from disk."""
+        rows = self._db.execute(
+            "SELECT sequence, topic, payload FROM entries WHERE sequence BETWEEN ? AND ? ORDER BY sequence",
+            (from_sequence, to_sequence),
+        )
+        return (Entry(self.journal_id, sequence, topic, payload) for sequence, topic, payload in rows)
+
+    def last_of_topics(self) -> dict[str, int]:
+        """Topic (each program's verdicts, and `part`) → sequence of its last entry, the newest first."""
+        return dict(reversed(self._last_of_topics.items()))
+
     def last_per_program(self) -> list[Entry]:
-        """The last entry of every topic (each program's verdict, and part), for late joiners."""
-        return self._entries("WHERE sequence IN (SELECT max(sequence) FROM entries GROUP BY topic) ORDER BY sequence")
+        """The last entry of every topic, oldest first, for late joiners."""
+        return [entry for sequence in self._last_of_topics.values() for entry in self.read(sequence, sequence)]
+
+    @property
+    def first_sequence(self) -> int:
+        """Sequence of the oldest entry that is kept, 0 when there is none."""
+        row = self._db.execute("SELECT min(sequence) FROM entries").fetchone()
+        return int(row[0] or 0)
 
     def has_seam(self, seam_id: str) -> bool:
         """Whether the seam has its verdict already."""
@@ -205,6 +241,35 @@ class Journal:
             "SELECT sequence, raw, session FROM accepted WHERE threshold_id = ? AND sequence > ? ORDER BY sequence",
             (threshold_id, after_sequence),
         ).fetchall()
+
+    def acknowledge(self, sequences: Mapping[str, int]) -> None:
+        """Note that each client has acted on everything up to its sequence; durable when this returns.
+
+        A client's never goes back. Raises JournalFull where there is no room; the reserve is for verdicts alone.
+        """
+        if not self.has_reserve:
+            raise JournalFull(f"{self.path}: the disk is full: acknowledgements are not written; free disk space")
+        rows = [(client, sequence, time.time_ns()) for client, sequence in sequences.items()]
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(
+                    "INSERT INTO acks VALUES (?, ?, ?) ON CONFLICT (client) DO UPDATE SET "
+                    "sequence = excluded.sequence, utc_ns = excluded.utc_ns WHERE excluded.sequence > acks.sequence",
+                    rows,
+                )
+        except sqlite3.OperationalError as error:
+            raise JournalFull(f"{self.path}: acknowledgements cannot be written: {error}; free disk space") from error
+
+    def acknowledged(self) -> dict[str, int]:
+        """Client → up to which sequence it has acted."""
+        return dict(self._db.execute("SELECT client, sequence FROM acks").fetchall())
+
+    def oldest_after(self, sequence: int) -> int | None:
+        """When the first entry beyond `sequence` was written, ns UTC; None where there is none."""
+        first = "SELECT appended_utc_ns FROM entries WHERE sequence > ? ORDER BY sequence LIMIT 1"
+        row = self._db.execute(first, (sequence,)).fetchone()
+        return None if row is None else int(row[0])
 
     def check(self) -> None:
         """Read the journal back: the watchdog's proof. Raises JournalError where it is not what was written."""
@@ -261,6 +326,8 @@ class Journal:
         except sqlite3.IntegrityError as error:
             raise DuplicateSeam(f"{self.path}: seam {seam_id} already has a verdict ({error})") from error
         self._last = sequence
+        self._last_of_topics.pop(topic, None)  # put back at the end: the dict stays in the order of `sequence`
+        self._last_of_topics[topic] = sequence
         return Entry(self.journal_id, sequence, topic, payload)
 
     def _entries(self, where: str, *values: int) -> list[Entry]:

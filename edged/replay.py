@@ -1,12 +1,13 @@
 """The verb `edged replay`: recorded seams judged again, beside what was said when they were welded."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,9 +21,11 @@ from drivers.mcap_codec import RECORDING_SUFFIX, RecordingError, RecordingReader
 from edged.cell_calibration import CellCalibration
 from edged.cell_thresholds import load_cell, load_own, thresholds_folder
 from edged.config import Config, ConfigError, load_config
+from edged.endpoints import EndpointError
 from edged.engine import Engine
+from edged.journal import DuplicateSeam
 from edged.judge import Judge
-from edged.recording import recordings
+from edged.recording import recorded_config, recordings
 from edged.replay_engine import (
     EngineFactory,
     Pace,
@@ -33,22 +36,35 @@ from edged.replay_engine import (
 )
 from edged.types import Verdict
 from pipelines.models import ModelError, load_detector
-from pipelines.window import Detector, Score
+from pipelines.window import Detector, LivePoint, Score, Seam
+
+if TYPE_CHECKING:
+    from edged.replay_outlet import ReplayOutlet
 
 __all__ = ["local_engine", "replay", "report_line"]
 
 STEP_NS = 1_000_000_000
 CACHE_DIR = Path.home() / ".cache" / "edged"
 SAME_LIMIT = 1e-6
+HOLD_S = 3.0
+"""As long as a subscriber waits for a heartbeat: whoever is there gets the last verdict, and may ask for others."""
 SPEED_HELP = "max, a factor of real time such as 1.0, or step: Enter each second"
 
 
-def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> EngineFactory:
+def local_engine(
+    model: str | None = None,
+    cache_dir: Path = CACHE_DIR,
+    on_live: Callable[[Seam, LivePoint], None] = lambda seam, point: None,
+) -> EngineFactory:
     """Makes engines that score in this process and record nothing; `model` instead of the programs' own.
+
+    `on_live` is called with each point of the live score, as the daemon would publish it.
 
     A model is loaded once, however many recordings it judges. The engines raise ModelError when it cannot be.
     """
-    from edged.local_scorer import LocalScorer  # with the feature extractors, which other verbs need not wait for
+    # With the feature extractors, which other verbs need not wait for.
+    from edged.local_scorer import LocalScorer
+    from pipelines.live_scorer import use_cell_limits
 
     loaded: dict[str, Detector] = {}
 
@@ -62,7 +78,10 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
         wanted = config.programs.get(setup.seam.program)
         used = {} if wanted is None or wanted.model is None else {setup.seam.program: detector(wanted.model)}
         setup = dataclasses.replace(setup, config=config)
-        return replaying_engine(setup, LocalScorer(used), on_verdict, _judge(setup))
+        judge = _judge(setup)
+        for one in used.values():
+            use_cell_limits(one, judge.cell, setup.calibration.calibration_id)
+        return replaying_engine(setup, LocalScorer(used), on_verdict, judge, on_live)
 
     return make
 
@@ -94,6 +113,10 @@ def replay(
         Path | None, typer.Option(help="folder of calibrations instead of the recorded ones; an empty one is none")
     ] = None,
     realign: Annotated[bool, typer.Option(help="set sound and light by each seam's own arc strike first")] = False,
+    publish: Annotated[str | None, typer.Option(help="publish the verdicts here, marked as simulated")] = None,
+    hold_s: Annotated[
+        float, typer.Option("--hold", min=0, help="with --publish: seconds to stay after the last verdict")
+    ] = HOLD_S,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report here")] = None,
 ) -> None:
     """Judge recorded seams again and compare with the recorded verdicts."""
@@ -103,30 +126,28 @@ def replay(
         pace = _pace(speed, console)
         own_config = load_config(config) if config else None
         own_calibration = _calibration(calibration) if calibration else None
-    except (RecordingError, ConfigError, CalibrationError, ValueError) as error:
+        outlet = None if publish is None else _outlet(publish, files, own_config)
+    except (RecordingError, ConfigError, CalibrationError, EndpointError, ValueError) as error:
         console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
         raise typer.Exit(2) from error
     factory = local_engine(model)
-    lines: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    for file in _with_progress(files, console, quiet=speed == "step"):
-        try:
-            pace_now = pace() if pace else None
-            verdict = replay_recording(file, factory, own_config, pace_now, own_calibration)
-            if realign:
-                late_ns = strike_lateness_ns(verdict)
-                verdict = replay_recording(file, factory, own_config, None, own_calibration, late_ns)
-            lines.append(report_line(verdict, RecordingReader(file).metadata("verdict") or {}))
-        except (RecordingError, ModelError) as error:
-            failed.append({"path": str(file), "error": str(error)})
-    diffs = [line["diff"] for line in lines if line["diff"] is not None]
-    along = [line["along_diff"] for line in lines if line["along_diff"] is not None]
-    report = {
-        "seams": lines,
-        "max_diff": max(diffs, default=None),
-        "max_along_diff": max(along, default=None),
-        "failed": failed,
-    }
+
+    def judged(file: Path) -> Verdict:
+        between = (lambda: None) if outlet is None else outlet.serve
+        pace_now = pace() if pace else None
+        verdict = replay_recording(file, factory, own_config, pace_now, own_calibration, between=between)
+        if realign:
+            late_ns = strike_lateness_ns(verdict)
+            verdict = replay_recording(file, factory, own_config, None, own_calibration, late_ns, between)
+        if outlet is not None:
+            outlet.publish(verdict)
+        return verdict
+
+    with contextlib.nullcontext() if outlet is None else contextlib.closing(outlet):
+        lines, failed = _judge_all(_with_progress(files, console, quiet=speed == "step"), judged)
+        if outlet is not None:
+            outlet.hold(hold_s)
+    report = _report(lines, failed)
     if json_file is not None:
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     Console().print(_table(lines))
@@ -134,6 +155,43 @@ def replay(
         console.print(f"[red]{escape(failure['error'])}[/red]", soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+Lines = list[dict[str, Any]]
+Failed = list[dict[str, str]]
+
+
+def _judge_all(files: Iterator[Path], judged: Callable[[Path], Verdict]) -> tuple[Lines, Failed]:
+    lines: Lines = []
+    failed: Failed = []
+    for file in files:
+        try:
+            lines.append(report_line(judged(file), RecordingReader(file).metadata("verdict") or {}))
+        except (RecordingError, ModelError, DuplicateSeam) as error:
+            failed.append({"path": str(file), "error": str(error)})
+    return lines, failed
+
+
+def _report(lines: Lines, failed: Failed) -> dict[str, Any]:
+    diffs = [line["diff"] for line in lines if line["diff"] is not None]
+    along = [line["along_diff"] for line in lines if line["along_diff"] is not None]
+    return {
+        "seams": lines,
+        "max_diff": max(diffs, default=None),
+        "max_along_diff": max(along, default=None),
+        "failed": failed,
+    }
+
+
+def _outlet(endpoint: str, files: list[Path], own_config: Config | None) -> "ReplayOutlet":
+    """Raises ValueError where the endpoint is one that the config, or a recording's, gives to live verdicts."""
+    from edged.daemon import software_version  # with the whole daemon, which other replays need not wait for
+    from edged.replay_outlet import ReplayOutlet, must_be_apart
+
+    configs = [own_config] if own_config else [recorded_config(RecordingReader(file)) for file in files]
+    nets = [config.net for config in configs if config is not None]
+    must_be_apart(endpoint, {there for net in nets for there in (net.verdicts, net.journal_endpoint)})
+    return ReplayOutlet(endpoint, f"edged {software_version()} replay")
 
 
 def _with_progress(files: list[Path], console: Console, quiet: bool) -> Iterator[Path]:

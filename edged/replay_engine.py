@@ -102,6 +102,7 @@ def replay_recording(
     pace: Pace | None = None,
     calibration: CellCalibration | None = None,
     late_ns: Mapping[str, int] = MappingProxyType({}),
+    between: Callable[[], None] = lambda: None,
 ) -> Verdict:
     """The verdict that the engine gives for a recorded seam.
 
@@ -110,6 +111,7 @@ def replay_recording(
         config, calibration: instead of the recorded ones.
         pace: see `Pace`; None plays as fast as possible.
         late_ns: per stream, how much earlier than recorded its items are taken to be; see `strike_lateness_ns`.
+        between: called between small steps, for whoever has other work; must be quick.
 
     Raises RecordingError when the recording cannot be read, has no configuration, or gives no verdict.
     """
@@ -117,6 +119,7 @@ def replay_recording(
     while True:
         try:
             next(steps)
+            between()
         except StopIteration as done:
             verdict: Verdict = done.value
             return verdict

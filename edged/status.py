@@ -9,25 +9,30 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edged.client.keys import Keys, KeysError
 from edged.config import DEFAULT_DATA_DIR, ConfigError, load_config
 from edged.control import ask
 from edged.wire import WireError
 
-__all__ = ["endpoint_of", "must_be_allowed", "status"]
+__all__ = ["KeysOption", "endpoint_of", "keys_of", "must_be_allowed", "status"]
 
 TIMEOUT_S = 3.0
+
+KeysOption = Annotated[Path | None, typer.Option("--keys", help="Your keys, for a control socket that wants some.")]
 
 
 def status(
     config: Annotated[Path | None, typer.Option(help="Configuration of the daemon, for its endpoint.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="Control socket, instead of --config.")] = None,
+    keys: KeysOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the answer here.")] = None,
 ) -> None:
     """Show streams, scoring process and open seams of the running daemon. Exit code 1 when it is down."""
     where = endpoint or endpoint_of(config)
     must_be_allowed(where)
+    bundle = keys_of(keys)
     try:
-        answer = ask(where, {"op": "status"}, TIMEOUT_S)
+        answer = ask(where, {"op": "status"}, TIMEOUT_S, bundle)
     except (TimeoutError, WireError) as error:
         answer = {"ok": False, "running": False, "error": str(error)}
     if json_file is not None:
@@ -43,8 +48,19 @@ def endpoint_of(config: Path | None) -> str:
     if config is None:
         return f"ipc://{DEFAULT_DATA_DIR}/run/control.sock"
     try:
-        return load_config(config).control_endpoint
+        return load_config(config).control_endpoint.replace("://*:", "://127.0.0.1:")
     except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
+def keys_of(path: Path | None) -> Keys | None:
+    """A client's keys from their file. Exits 2 where it cannot be used."""
+    if path is None:
+        return None
+    try:
+        return Keys.read(path)
+    except KeysError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
 
@@ -66,6 +82,9 @@ def _show(console: Console, answer: dict[str, Any]) -> None:
     console.print(
         f"edged {answer['version']} runs as {answer['pid']} since {answer['uptime_s']:.0f} s: {health['state']}; "
         f"{answer['last_sequence']} verdicts in journal {answer['journal_id']}"
+    )
+    console.print(
+        f"verdicts at {answer['verdicts']}, missed ones at {answer.get('journal', 'no place of their own')}"
     )
     streams = Table("stream", "kind", "state", "Hz", "of", "lost", "gaps", "reconnects", "error")
     for name, found in health["streams"].items():

@@ -1,17 +1,19 @@
-"""`edged watch`: the published messages as any subscriber receives them, in a live table and as JSON."""
+"""`edged watch`: what the client library receives, in a live table and as JSON; `edged.client` does the following."""
 
 import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
-import zmq
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from edged.client import Client, Entry, Keys, KeysError, Lost, NewJournal, StateChange, Told
+from edged.client.events import Event, State
 from edged.live_view import LiveView
 from edged.types import Label
 from edged.wire import HealthMessage, LiveMessage, Message, PartMessage, VerdictMessage, WireError, as_map, decode
@@ -19,12 +21,63 @@ from edged.wire import HealthMessage, LiveMessage, Message, PartMessage, Verdict
 __all__ = ["received", "watch", "worst_place"]
 
 ROWS = 24
-TOPICS = ("verdict/", "part", "health", "heartbeat")
+TOPICS = ("health", "heartbeat")
 LABEL_STYLES = {Label.OK: "green", Label.NOK: "bold red", Label.INDETERMINATE: "yellow"}
+LINK_STYLES: dict[State, str] = {"connecting": "yellow", "live": "green", "stale": "bold white on red"}
+LINK_WORDS: dict[State, str] = {
+    "connecting": "connecting: the daemon has not been seen yet",
+    "live": "live",
+    "stale": "STALE: nothing shown here is fresh",
+}
+Begin = Literal["last", "now", "first"]
+LOOK_EVERY_S = 0.2
+
+
+class View:
+    """What is on the screen: the link, verdicts, health, and seams that burn."""
+
+    def __init__(self, live: bool) -> None:
+        self.verdicts: list[VerdictMessage | PartMessage] = []
+        self.count = 0
+        self._health: HealthMessage | None = None
+        self._burning = LiveView() if live else None
+        self._link = StateChange("connecting", "")
+        self._notes: list[Text] = []
+
+    def add(self, message: Message) -> None:
+        """A decoded message."""
+        if isinstance(message, VerdictMessage | PartMessage):
+            self.verdicts = [*self.verdicts[-ROWS + 1 :], message]
+            self.count += 1
+            if self._burning is not None and isinstance(message, VerdictMessage):
+                self._burning.end(message.seam_id)
+        elif isinstance(message, LiveMessage) and self._burning is not None:
+            self._burning.add(as_map(message))
+        elif isinstance(message, HealthMessage):
+            self._health = message
+
+    def tell(self, event: Event) -> None:
+        """What became of the link, for a person."""
+        if isinstance(event, StateChange):
+            self._link = event
+        elif isinstance(event, Lost):
+            self._notes.append(Text(f"lost: {event.first} to {event.last}: {event.detail}", "bold red"))
+        elif isinstance(event, NewJournal):
+            self._notes.append(Text(f"another journal: {event.new} after {event.old}", "yellow"))
+
+    def shown(self) -> Group:
+        """Everything, to be printed."""
+        line = Text(LINK_WORDS[self._link.state], LINK_STYLES[self._link.state])
+        line.append(f" {self._link.detail}", "default on default not bold")
+        burning = [] if self._burning is None else [self._burning.table()]
+        return Group(line, *self._notes[-3:], *burning, _table(self.verdicts, self._health))
 
 
 def watch(
     endpoint: Annotated[str, typer.Option(help="Where verdicts are published.")] = "tcp://127.0.0.1:5560",
+    journal: Annotated[str | None, typer.Option(help="The journal socket, where it is not the usual one.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Your keys, from `edged keys new`.")] = None,
+    start: Annotated[str, typer.Option(help="last (of every program), now, or first (the whole journal).")] = "last",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the decoded messages here.")] = None,
     count: Annotated[int | None, typer.Option(help="End after this many verdicts (of seams and parts).")] = None,
     timeout: Annotated[float | None, typer.Option(help="End after this many seconds.")] = None,
@@ -32,56 +85,73 @@ def watch(
 ) -> None:
     """Show verdicts as they come. Exit code 1 when fewer than --count came within --timeout."""
     messages: list[dict[str, Any]] = []
-    verdicts: list[VerdictMessage | PartMessage] = []
-    seen: set[tuple[str, int]] = set()
-    health: HealthMessage | None = None
-    burning = LiveView()
-    topics = TOPICS + ("live",) * live
+    view = View(live)
     try:
-        with Live(_table([], None), console=Console(), refresh_per_second=10 if live else 4) as display:
-            for topic, message in received(endpoint, timeout, topics):
-                if isinstance(message, VerdictMessage | PartMessage):
-                    if (key := (message.journal_id, message.sequence)) in seen:
-                        continue
-                    seen.add(key)
-                    verdicts.append(message)
-                    if isinstance(message, VerdictMessage):
-                        burning.end(message.seam_id)
-                elif isinstance(message, LiveMessage):
-                    burning.add(as_map(message))
-                elif isinstance(message, HealthMessage):
-                    health = message
-                messages.append({"topic": topic, **as_map(message)})
-                shown = _table(verdicts, health)
-                display.update(Group(burning.table(), shown) if live else shown)
-                if count is not None and len(verdicts) >= count:
+        with (
+            _client(endpoint, journal, keys, start, TOPICS + ("live",) * live) as client,
+            Live(view.shown(), console=Console(), refresh_per_second=10 if live else 4) as display,
+        ):
+            for event in _events(client, timeout):
+                view.tell(event)
+                if (found := _decoded(event)) is not None:
+                    view.add(found[1])
+                    if json_file is not None:
+                        messages.append({"topic": found[0], **as_map(found[1])})
+                display.update(view.shown())
+                if count is not None and view.count >= count:
                     break
     finally:
         if json_file is not None:
             json_file.write_text(json.dumps(messages, indent=1) + "\n", encoding="utf-8")
-    if count is not None and len(verdicts) < count:
-        typer.echo(f"{len(verdicts)} of {count} verdicts within {timeout:g} s from {endpoint}", err=True)
+    if count is not None and view.count < count:
+        typer.echo(f"{view.count} of {count} verdicts within {timeout:g} s from {endpoint}", err=True)
         raise typer.Exit(1)
 
 
 def received(
-    endpoint: str, timeout_s: float | None, topics: tuple[str, ...] = ("",)
+    endpoint: str, timeout_s: float | None, topics: tuple[str, ...] = ("health", "heartbeat", "live")
 ) -> Iterator[tuple[str, Message]]:
     """Decoded messages until the time-out (None: for ever). Messages that cannot be decoded are told and left out."""
-    end = None if timeout_s is None else time.monotonic() + timeout_s
-    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.connect(endpoint)
-        for topic in topics:
-            socket.subscribe(topic)
-        while end is None or time.monotonic() < end:
-            if not socket.poll(200 if end is None else max(0, min(200, round((end - time.monotonic()) * 1e3)))):
-                continue
-            frames = socket.recv_multipart()
-            try:
-                yield frames[0].decode(errors="replace"), decode(frames[0], frames[-1])
-            except WireError as error:
-                typer.echo(str(error), err=True)
+    with Client(endpoint, topics=topics) as client:
+        for event in _events(client, timeout_s):
+            if (found := _decoded(event)) is not None:
+                yield found
+
+
+def _client(endpoint: str, journal: str | None, keys: Path | None, start: str, topics: tuple[str, ...]) -> Client:
+    begin: Begin | None = next((word for word in get_args(Begin) if word == start), None)
+    if begin is None:
+        typer.echo(f"--start {start}: last, now or first is needed", err=True)
+        raise typer.Exit(2)
+    try:
+        own = None if keys is None else Keys.read(keys)
+        return Client(endpoint, journal=journal, keys=own, topics=topics, start=begin)
+    except (KeysError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
+def _events(client: Client, timeout_s: float | None) -> Iterator[Event]:
+    end_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while end_s is None or time.monotonic() < end_s:
+        left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, end_s - time.monotonic())
+        if (event := client.receive(max(0.0, left_s))) is not None:
+            yield event
+
+
+def _decoded(event: Event) -> tuple[str, Message] | None:
+    """Topic and message of an event that has them. An entry's label is the client's: 0 where it cannot be trusted."""
+    try:
+        if isinstance(event, Entry):
+            message = decode(event.topic, event.payload)
+            if getattr(message, "label", Label.INDETERMINATE) != event.message["label"]:
+                raise WireError(f"topic {event.topic}: topic, kind and label do not fit together")
+            return event.topic, message
+        if isinstance(event, Told):
+            return event.topic, decode(event.topic, event.payload)
+    except WireError as error:
+        typer.echo(str(error), err=True)
+    return None
 
 
 def worst_place(along: Sequence[Sequence[float]], score: float | None) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 from edged.types import FindingState, Label, LimitState, Mode, StreamState
 
@@ -24,6 +24,7 @@ __all__ = [
     "MAX_FINDINGS",
     "MAX_PAYLOAD_BYTES",
     "SCHEMA",
+    "AcknowledgementMessage",
     "ArcMessage",
     "FindingMessage",
     "HealthMessage",
@@ -53,6 +54,14 @@ MAX_TEXT_CHARS = 1000
 MAX_MAP_ENTRIES = 256
 MAX_FINDINGS = 32
 
+
+def _is_number(label: object) -> object:
+    if not isinstance(label, int) or isinstance(label, bool):
+        raise ValueError("a label is the number 0, 1 or 2, and nothing that may be taken for one")
+    return label
+
+
+WireLabel = Annotated[Label, BeforeValidator(_is_number)]
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 UtcNs = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -167,13 +176,13 @@ class VerdictMessage(Message):
     seam_ref: Text | None
     pass_index: Annotated[int, Field(ge=-(2**31), lt=2**31)]
     session: Text | None
-    label: Label
+    label: WireLabel
     reason: Text
     reason_text: Text
     detail: Text
     mode: Mode
     degraded: bool
-    shadow_label: Label | None
+    shadow_label: WireLabel | None
     score: FiniteFloat | None
     raw_score: FiniteFloat | None
     p_value: FiniteFloat | None
@@ -220,7 +229,7 @@ class PartSeamMessage(Message):
 
     seam_ref: Text | None
     seam_id: Text | None
-    label: Label
+    label: WireLabel
     reason: Text
 
 
@@ -232,7 +241,7 @@ class PartMessage(Message):
     sequence: Count
     cell: Text
     part_id: Text
-    label: Label
+    label: WireLabel
     reason: Text
     reason_text: Text
     detail: Text
@@ -244,7 +253,7 @@ class PartMessage(Message):
     extra: Names = []
     too_short: Names = []
     too_long: Names = []
-    shadow_label: Label | None = None
+    shadow_label: WireLabel | None = None
 
 
 class ProgramHealthMessage(Message):
@@ -284,6 +293,14 @@ class StreamHealthMessage(Message):
     strikes: Count = 0
 
 
+class AcknowledgementMessage(Message):
+    """How far a client that acknowledges has come."""
+
+    sequence: Count
+    waiting: Count
+    oldest_utc_ns: UtcNs | None
+
+
 class HealthMessage(Message):
     """Topic `health`: state of the streams, the worker and the disk, each second."""
 
@@ -299,16 +316,23 @@ class HealthMessage(Message):
     )
     config_id: Text
     utc_ns: UtcNs
+    acknowledgements: Annotated[dict[str, AcknowledgementMessage], Field(max_length=MAX_MAP_ENTRIES)] = {}
+    net: Annotated[dict[str, Count], Field(max_length=MAX_MAP_ENTRIES)] = {}
 
 
 class HeartbeatMessage(Message):
-    """Topic `heartbeat`: proof of life and the last sequence, each second."""
+    """Topic `heartbeat`: proof of life, the last sequence and whose they are, each second."""
 
     kind: Literal["heartbeat"] = "heartbeat"
     journal_id: Text
     last_sequence: Count
     state: Literal["ok", "degraded", "fault"]
     utc_ns: UtcNs
+    cell: Text = ""
+    software: Text = ""
+    armed: Annotated[list[Text], Field(max_length=MAX_MAP_ENTRIES)] = []
+    is_simulated: bool = False
+    config_id: Text = ""
 
 
 class LiveMessage(Message):

@@ -101,7 +101,7 @@ class Welding:
         wait_for(self._cell_is_ready, "the virtual cell")
         endpoints = CellEndpoints(**json.loads((self.workdir / "cell.json").read_text()))
         model = write_band_model(folder / "model", PROGRAM, CURRENT_A, BAND_K)
-        verdicts = f"ipc://{folder}/verdicts.sock"
+        self.endpoint = verdicts = f"ipc://{folder}/verdicts.sock"
         raw, _ = virtual_cell_config(folder / "data", "armed", str(model), endpoints, verdicts)
         raw["net"]["control"] = self.control
         raw["streams"]["arccam"] |= LATE_FRAMES

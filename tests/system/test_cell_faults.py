@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from edged.client.endpoints import journal_endpoint
 from edged.control import ask
 from edged.types import Label
 from edged.wire import unpack
@@ -109,8 +110,8 @@ def _kill_processes(welding: Welding, seen: Shift) -> None:
 
 def _ctrl_c(welding: Welding, seen: Shift) -> None:
     seam = welding.burning(CTRL_C)
-    answer = ask(welding.control, {"op": "range", "from_sequence": 1, "to_sequence": 1000})
-    seen.journal = [(topic, unpack(payload)) for topic, payload in answer["entries"]]
+    answer = ask(journal_endpoint(welding.endpoint), {"op": "range", "from_sequence": 1, "to_sequence": 1000})
+    seen.journal = [(topic, unpack(payload)) for _, topic, payload in answer["entries"]]
     wait_for(lambda: welding.subscriber.last_sequence == len(seen.journal), "the heartbeat after the last verdict")
     seen.sequences, seen.last_sequence = welding.subscriber.sequences, welding.subscriber.last_sequence
     seen.ports = [welding.workdir / name for name in ("welder", "motion", "microphone.fifo")]

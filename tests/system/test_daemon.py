@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import psutil
 import pytest
 import tomli_w
 
+from edged.client.endpoints import journal_endpoint
 from edged.control import ask
 from edged.types import Label
 from edged.watch import received
-from edged.wire import HealthMessage, HeartbeatMessage, Message, PartMessage, VerdictMessage
+from edged.wire import HealthMessage, HeartbeatMessage, Message, PartMessage, VerdictMessage, decode
+from edged.wire_schema import message_schema
 from tests.support.running import PATIENCE_S, cell_config, running_daemon, wait_for_status, write_weld
 
 
@@ -48,6 +51,7 @@ def _cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_weld_becomes_a_verdict_and_nothing_is_left_behind(folder: Path) -> None:
     write_weld(folder / "weld.csv", 6.0, (1.5,), 2.0)
     config = cell_config(folder, folder / "weld.csv")
+    config.write_text(config.read_text().replace("[net]\n", '[net]\nacknowledge = ["press-plc"]\n'))
     with running_daemon(config) as daemon:
         status = wait_for_status(config)
         assert status["torch_loaded"] is False
@@ -60,11 +64,16 @@ def test_a_weld_becomes_a_verdict_and_nothing_is_left_behind(folder: Path) -> No
         assert verdict.is_simulated
         assert Path(verdict.recording).exists()
         assert verdict.stage_ms["worker_finish"] > 0
-        answer = ask(f"ipc://{folder}/control.sock", {"op": "range", "from_sequence": 1, "to_sequence": 9})
-        assert [topic for topic, _ in answer["entries"]] == ["verdict/T1"]
+        desk = journal_endpoint(f"ipc://{folder}/verdicts.sock")
+        answer = ask(desk, {"op": "range", "from_sequence": 1, "to_sequence": 9})
+        assert [(sequence, topic) for sequence, topic, _ in answer["entries"]] == [(1, "verdict/T1")]
+        assert decode("verdict/T1", answer["entries"][0][2]) == verdict
         assert ask(f"ipc://{folder}/control.sock", {"op": "ping"}) == {"ok": True}
         (beat,) = _collect(folder, HeartbeatMessage)
-        assert beat.last_sequence == 1
+        assert (beat.journal_id, beat.last_sequence) == (verdict.journal_id, 1)
+        assert (beat.cell, beat.armed, beat.is_simulated) == ("test", ["T1"], True)
+        assert (beat.software, beat.config_id) == (f"edged {status['version']}", verdict.config_id)
+        _the_journal_socket_and_health(folder, desk, verdict)
         children = psutil.Process(daemon.pid).children(recursive=True)
         assert children
         daemon.send_signal(signal.SIGTERM)
@@ -180,12 +189,12 @@ def test_a_second_daemon_on_the_same_data_is_refused(folder: Path) -> None:
 def test_every_problem_of_a_config_at_once(folder: Path) -> None:
     config = folder / "bad.toml"
     config.write_text(
-        'colour = "red"\n[streams.a]\ndriver = "nonsense"\nkind = "welder"\n[net]\nverdicts = "tcp://*:1"\n'
+        'colour = "red"\n[streams.a]\ndriver = "nonsense"\nkind = "welder"\n[net]\nverdicts = "udp://*:1"\n'
     )
     for verb in ("run", "check"):
         done = _cli(verb, "--config", str(config))
         assert done.returncode == 2
-        for problem in ("colour: unknown key", "streams.a.driver: no driver 'nonsense'", "not a loopback address"):
+        for problem in ("colour: unknown key", "streams.a.driver: no driver 'nonsense'", "is no endpoint"):
             assert problem in done.stderr
 
 
@@ -199,6 +208,18 @@ def test_check_sees_models(folder: Path) -> None:
     done = _cli("check", "--config", str(config))
     assert done.returncode == 2
     assert "programs.T1.model" in done.stderr
+
+
+def _the_journal_socket_and_health(folder: Path, desk: str, verdict: Any) -> None:
+    (before,) = _collect(folder, HealthMessage)
+    assert before.acknowledgements["press-plc"].waiting == 1
+    assert before.net == {}
+    assert ask(desk, {"op": "expect", "program": "T1"})["code"] == "unknown_op"
+    ack = {"op": "ack", "client": "press-plc", "journal_id": verdict.journal_id, "sequence": 1}
+    assert ask(desk, ack) == {"ok": True, "sequence": 1}
+    found = _collect(folder, HealthMessage, 3)[-1]
+    assert found.acknowledgements["press-plc"].waiting == 0
+    assert found.net == {"journal_unknown_op": 1}
 
 
 def test_status_says_plainly_that_the_daemon_is_down(folder: Path) -> None:
@@ -219,6 +240,10 @@ def test_watch_and_status_of_a_running_daemon(folder: Path) -> None:
         messages = json.loads(out.read_text())
         assert messages[-1]["topic"] == "verdict/T1"
         assert messages[-1]["label"] == 1
+        schema = jsonschema.Draft202012Validator(message_schema())
+        assert {message["kind"] for message in messages} == {"verdict", "health", "heartbeat"}
+        for message in messages:
+            schema.validate(message)
         done = _cli("watch", "--endpoint", endpoint, "--count", "9", "--timeout", "1")
         assert done.returncode == 1
         done = _cli("status", "--config", str(config))

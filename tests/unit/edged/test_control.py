@@ -11,8 +11,9 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edged.control import MAX_REQUEST_BYTES, REQUESTS_PER_TURN, Control, ask
+from edged.control import MAX_REQUEST_BYTES, Control, ask
 from edged.messages import ControlError, parse_message
+from edged.router import REQUESTS_PER_TURN
 from edged.wire import WireError, pack, unpack
 
 Ask = Callable[[bytes], dict[str, Any]]
@@ -23,13 +24,6 @@ def _expect(raw: dict[str, Any]) -> Mapping[str, Any]:
     if raw["program"] == "full":
         raise ControlError("two seams are already expected")
     return {"ok": True, "seam_id": f"id of {raw['program']}"}
-
-
-@pytest.fixture
-def context() -> Iterator[Any]:
-    context: zmq.Context[Any] = zmq.Context()
-    yield context
-    context.destroy(linger=0)
 
 
 @pytest.fixture

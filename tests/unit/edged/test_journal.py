@@ -87,6 +87,39 @@ def test_range_is_closed_and_last_is_per_topic(journal: Journal) -> None:
     assert last == {"verdict/A": 3, "verdict/B": 2, "verdict/unknown": 4, "part": 5}
 
 
+def test_the_last_of_topics_is_the_same_after_a_restart(journal: Journal) -> None:
+    assert (journal.last_of_topics(), journal.first_sequence) == ({}, 0)
+    for i, program in enumerate(["A", "B", "A", "", "B", "C"]):
+        journal.append(a_verdict(f"s{i}", program))
+    wanted = [("verdict/C", 6), ("verdict/B", 5), ("verdict/unknown", 4), ("verdict/A", 3)]
+    assert list(journal.last_of_topics().items()) == wanted
+    journal.close()
+    again = Journal(journal.path, reserve_bytes=65536)
+    assert list(again.last_of_topics().items()) == wanted
+    assert [entry.sequence for entry in again.last_per_program()] == [3, 4, 5, 6]
+    assert again.first_sequence == 1
+    again.close()
+
+
+def test_what_is_not_taken_of_a_reading_blocks_nobody(journal: Journal) -> None:
+    for i in range(5):
+        journal.append(a_verdict(f"s{i}"))
+    reading = journal.read(2, 5)
+    assert next(reading).sequence == 2
+    assert journal.append(a_verdict("next")).sequence == 6
+    assert [entry.sequence for entry in reading] == [3, 4, 5]
+
+
+def test_an_acknowledgement_never_goes_back(journal: Journal) -> None:
+    journal.acknowledge({"plc": 7, "mes": 1})
+    journal.acknowledge({"plc": 3, "mes": 2})
+    assert journal.acknowledged() == {"plc": 7, "mes": 2}
+    assert journal.oldest_after(0) is None
+    journal.append(a_verdict())
+    assert journal.oldest_after(0) is not None
+    assert journal.oldest_after(1) is None
+
+
 def test_is_durable(journal: Journal) -> None:
     other = sqlite3.connect(journal.path)
     assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -13,28 +13,14 @@ import pytest
 import zmq
 
 from edged.endpoints import EndpointError, bind, ipc_path
-from edged.journal import Journal
-from edged.publisher import Publisher
+from edged.journal import Entry, Journal
+from edged.publisher import SUBSCRIPTIONS_PER_TURN, Publisher
 from edged.wire import HealthMessage, HeartbeatMessage, TimePair, decode
 from edged.wire_encode import encode_live
 from tests.support.verdicts import a_part, a_point, a_verdict
 
 DOC = Path(__file__).parents[3] / "docs" / "verdict.md"
 Subscribe = Callable[..., Any]
-
-
-@pytest.fixture
-def context() -> Iterator[Any]:
-    context: zmq.Context[Any] = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = Journal(tmp_path / "journal.db", reserve_bytes=65536)
-    yield journal
-    journal.close()
 
 
 @pytest.fixture
@@ -72,6 +58,56 @@ def test_the_second_late_joiner_gets_it_too(context: Any, journal: Journal, subs
     publisher.publish(entry := journal.append(a_verdict("s", "A")))
     assert _take(subscribe(publisher, b"verdict/"), 1) == [[b"verdict/A", entry.payload]]
     assert _take(subscribe(publisher, b"verdict/"), 1) == [[b"verdict/A", entry.payload]]
+    publisher.close()
+
+
+def test_a_flood_of_subscriptions_is_served_in_turns_and_answered_once_a_turn(context: Any, journal: Journal) -> None:
+    publisher = Publisher(context, "inproc://flood")  # where what was sent is there at once
+    publisher.publish(journal.append(a_verdict("s", "A")))
+    with context.socket(zmq.XSUB) as socket:
+        socket.connect(publisher.endpoint)
+        for i in range(SUBSCRIPTIONS_PER_TURN + 1):
+            socket.send(b"\x01verdict/" + b"A" * (i % 2))
+        for left in (True, False):
+            publisher.serve()
+            assert bool(publisher.socket.poll(0)) is left
+            assert socket.recv_multipart(zmq.NOBLOCK)[0] == b"verdict/A"
+            assert not socket.poll(0)
+    publisher.close()
+
+
+def test_what_is_no_subscription_is_ignored(context: Any, journal: Journal) -> None:
+    publisher = Publisher(context, "tcp://127.0.0.1:*")
+    publisher.publish(journal.append(a_verdict("s", "A")))
+    with context.socket(zmq.XSUB) as socket:
+        socket.setsockopt(zmq.RCVTIMEO, 10_000)
+        socket.connect(publisher.endpoint)
+        socket.send_multipart([b"\x07nonsense", b"\x01verdict/"])
+        socket.send(b"\x01part")
+        assert publisher.socket.poll(10_000)
+        publisher.serve()
+        publisher.publish(journal.append(a_part()))
+        assert socket.recv_multipart()[0] == b"part"
+    publisher.close()
+
+
+def test_who_does_not_read_loses_the_newest_and_delays_nobody(
+    context: Any, journal: Journal, subscribe: Subscribe, tmp_path: Path
+) -> None:
+    """docs/verdict.md, 3.6: the sleeper has a run without a gap, then the gap, then what came when it read again."""
+    publisher = Publisher(context, f"ipc://{tmp_path}/v.sock")
+    reader, sleeper = subscribe(publisher, b"verdict/"), subscribe(publisher, b"verdict/")
+    count = 4000
+    for sequence in range(1, count + 1):
+        publisher.publish(Entry(journal.journal_id, sequence, "verdict/A", b"%08d" % sequence + bytes(20_000)))
+        assert int(reader.recv_multipart()[1][:8]) == sequence
+    got = []
+    while sleeper.poll(500):
+        got.append(int(sleeper.recv_multipart()[1][:8]))
+    assert got == list(range(1, len(got) + 1))
+    assert 1000 <= len(got) < count
+    publisher.publish(Entry(journal.journal_id, count + 1, "verdict/A", b"%08d" % (count + 1)))
+    assert int(sleeper.recv_multipart()[1][:8]) == count + 1
     publisher.close()
 
 

@@ -1,17 +1,23 @@
 """`edged replay` and `edged recover` as a user runs them: exit codes, report, and the same scores again."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from typer.testing import CliRunner
 
 from drivers.mcap_codec import RecordingHeader
 from edged.cli import app
+from edged.client.endpoints import journal_endpoint
+from edged.control import ask
 from edged.local_scorer import LocalScorer
 from edged.recording import SeamRecorder, config_metadata, recordings
 from edged.replay import report_line
+from edged.replay_outlet import must_be_apart
+from edged.wire import decode
 from pipelines.models import write_manifest
 from tests.support.cell import Cell, config
 from tests.support.verdicts import a_score, a_verdict
@@ -150,3 +156,65 @@ def test_another_limit_is_no_other_score() -> None:
         0.0625, rel=1e-4
     )
     assert report_line(verdict, {**recorded, "score": 0.5})["diff"] == 0.0
+
+
+def test_a_replay_is_published_apart_and_marked_as_simulated(folder: Path, tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/r.sock"
+    (recording,) = recordings(folder / "recordings")
+    got: list[tuple[bytes, Any]] = []
+    answers: list[dict[str, Any]] = []
+
+    def subscribe() -> None:
+        with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+            socket.setsockopt(zmq.RCVTIMEO, 60_000)
+            socket.subscribe(b"")
+            socket.connect(endpoint)
+            while not any(topic.startswith(b"verdict/") for topic, _ in got) or got[-1][0] != b"heartbeat":
+                topic, payload = socket.recv_multipart()
+                got.append((topic, decode(topic, payload)))
+            answers.append(ask(journal_endpoint(endpoint), {"op": "snapshot"}))
+
+    plc = threading.Thread(target=subscribe)
+    plc.start()
+    code, output = run("replay", recording, recording, "--publish", endpoint, "--hold", "3")
+    plc.join()
+    assert code == 1
+    assert "already has a verdict" in output
+    (verdict,) = [message for topic, message in got if topic.startswith(b"verdict/")]
+    beats = [message for topic, message in got if topic == b"heartbeat"]
+    assert verdict.is_simulated
+    assert all(beat.is_simulated for beat in beats)
+    assert beats[-1].last_sequence == verdict.sequence == answers[0]["last_sequence"] == 1
+    assert {verdict.journal_id, answers[0]["journal_id"], *(beat.journal_id for beat in beats)} == {
+        verdict.journal_id
+    }
+    assert not list(tmp_path.glob("r.sock*"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("tcp://127.0.0.1:5560", "is for live verdicts"),
+        ("tcp://localhost:5561", "is for live verdicts"),
+        ("tcp://127.0.0.1:5559", "is for live verdicts"),
+        ("tcp://127.0.0.1:7400", "is for live verdicts"),
+        ("tcp://127.0.0.1:7401", "is for live verdicts"),
+        ("tcp://127.0.0.1:7399", "is for live verdicts"),
+        ("ipc:///run/j.sock", "is for live verdicts"),
+        ("tcp://192.168.1.5:6000", "loopback or ipc only"),
+        ("tcp://*:6000", "loopback or ipc only"),
+        ("udp://x", "is needed"),
+    ],
+)
+def test_a_replay_never_stands_where_verdicts_of_welds_do(endpoint: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        must_be_apart(
+            endpoint, ["tcp://0.0.0.0:7400", "tcp://0.0.0.0:7401", "ipc:///run/j.sock", "tcp://127.0.0.1:*"]
+        )
+
+
+def test_the_endpoints_of_the_recordings_config_are_refused(folder: Path) -> None:
+    (recording,) = recordings(folder / "recordings")
+    code, output = run("replay", recording, "--publish", "tcp://127.0.0.1:5560")
+    assert code == 2
+    assert "is for live verdicts" in output

@@ -180,6 +180,8 @@ def test_time_pair_converts() -> None:
         ("## `part`", wire.PartMessage, {"schema"}),
         ("## `health`", wire.HealthMessage, {"schema"}),
         ("Each value of `streams`", wire.StreamHealthMessage, set()),
+        ("Each value of `programs`", wire.ProgramHealthMessage, set()),
+        ("Each value of `acknowledgements`", wire.AcknowledgementMessage, set()),
         ("## `heartbeat`", wire.HeartbeatMessage, {"schema"}),
         ("## `live`", wire.LiveMessage, {"schema"}),
     ],
