@@ -49,6 +49,9 @@ for unit in "$here"/systemd/edged-bridge-*.service; do
 done
 systemd-sysusers /usr/lib/sysusers.d/edged.conf /usr/lib/sysusers.d/edged-bridges.conf
 systemd-tmpfiles --create /usr/lib/tmpfiles.d/edged.conf
+# Only edged and root may look in. Clients get theirs by 'edged keys new NAME --right verdict'.
+install -d -m 0700 -o edged -g edged /var/lib/edged/keys
+/opt/edged/venv/bin/edged keys server --keys /var/lib/edged/keys
 if [ ! -e /etc/edged/edged.toml ]; then
   install -m 0640 -o root -g edged "$here/systemd/edged.toml" /etc/edged/edged.toml
   echo "install.sh: wrote /etc/edged/edged.toml; fill it in with 'edged devices', then 'edged check'"

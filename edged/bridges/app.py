@@ -26,9 +26,15 @@ class Kind(enum.StrEnum):
     """Which bridge; its module has `async serve(section, link, notifier)`, which runs until it is cancelled."""
 
     MODBUS = "modbus"
+    MQTT = "mqtt"
+    OPCUA = "opcua"
 
 
-MODULES = {Kind.MODBUS: "edged.bridges.modbus"}
+MODULES = {
+    Kind.MODBUS: "edged.bridges.modbus",
+    Kind.MQTT: "edged.bridges.mqtt",
+    Kind.OPCUA: "edged.bridges.opcua",
+}
 """Imported only when asked for: each needs a library of the extra `bridges`."""
 
 

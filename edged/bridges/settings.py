@@ -6,6 +6,8 @@ The daemon reads this section with the rest of the file and does nothing with it
 from pydantic import BaseModel, ConfigDict
 
 from edged.bridges.settings_modbus import ModbusConfig
+from edged.bridges.settings_mqtt import MqttConfig
+from edged.bridges.settings_opcua import OpcuaConfig
 
 __all__ = ["BridgesConfig"]
 
@@ -20,3 +22,5 @@ class BridgesConfig(BaseModel):
     control: str | None = None
     """A bridge runs as a user of its own and may not use the daemon's socket file: `expect` needs a tcp endpoint."""
     modbus: ModbusConfig | None = None
+    mqtt: MqttConfig | None = None
+    opcua: OpcuaConfig | None = None

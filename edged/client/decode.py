@@ -26,7 +26,7 @@ def read_map(payload: bytes, limit_bytes: int = MAX_PAYLOAD_BYTES) -> dict[str, 
         found = msgpack.unpackb(payload, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS, max_ext_len=0)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException):
         return None
-    return found if isinstance(found, dict) and all(isinstance(key, str) for key in found) else None
+    return found if isinstance(found, dict) and set(map(type, found)) <= {str} else None
 
 
 def read_entry(topic: bytes | str, payload: bytes) -> Entry | None:

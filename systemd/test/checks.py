@@ -29,6 +29,7 @@ SOURCE = Path("/srv/edged/systemd")
 CELL = Path("/srv/cell")
 DATA = Path("/var/lib/edged")
 CONTROL = f"ipc://{DATA}/run/control.sock"
+JOURNAL = "tcp://127.0.0.1:5561"
 UNITS = Path("/etc/systemd/system")
 EDGED = "/opt/edged/venv/bin/edged"
 PATIENCE_S = 240.0
@@ -147,8 +148,7 @@ def scores() -> str:
     assert "libtorch" in maps or "onnxruntime" in maps, "neither torch nor onnxruntime in the scoring process"
     wait_for("all streams are ok", lambda: set(stream_states().values()) == {"ok"})
     wait_for("a verdict", lambda: status().get("last_sequence"))
-    entries = ask(status()["journal"], {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"]
-    _, topic, payload = entries[0]
+    _, topic, payload = ask(JOURNAL, {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"][0]
     verdict = msgpack.unpackb(payload)
     assert verdict["label"] == Label.OK, verdict
     return f"{topic} {Label(verdict['label']).name}, models {sorted(worker['models'].values())}"
@@ -223,6 +223,8 @@ def files_are_private() -> str:
     """Data belongs to edged alone, group may read; the control socket is edged's."""
     assert owner_and_mode(DATA) == "edged:edged 750", owner_and_mode(DATA)
     assert owner_and_mode(DATA / "run" / "control.sock") == "edged:edged 600"
+    assert owner_and_mode(DATA / "keys") == "edged:edged 700"
+    assert owner_and_mode(DATA / "keys" / "server.toml") == "edged:edged 600"
     assert list((DATA / "recordings").glob("*.mcap")), list(DATA.rglob("*"))
     for path in DATA.rglob("*"):
         found = owner_and_mode(path)

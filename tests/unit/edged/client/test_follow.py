@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgpack
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -261,5 +261,7 @@ class AnyNetwork(RuleBasedStateMachine):
         assert self.follower.state_at(self.now_s) == "live"
 
 
-AnyNetwork.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+AnyNetwork.TestCase.settings = settings(
+    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestAnyNetwork = AnyNetwork.TestCase
