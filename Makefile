@@ -5,7 +5,7 @@ STAMP  := $(VENV)/.edged-installed
 OUT    ?= demo-out
 SEAMS  ?= 24
 
-.PHONY: setup demo test test-systemd check bench bench-far bench-cell bench-detect demo-model clean
+.PHONY: setup demo test test-systemd check bench bench-far bench-cell bench-detect bench-delivery fuzz demo-model clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -45,6 +45,16 @@ bench-far: setup
 # Half an hour: the virtual cell's validity report, written to docs/virtual-cell.md and its figures.
 bench-cell: setup
 	$(VENV)/bin/edged bench cell --json docs/virtual-cell.json --work bench-work --docs docs
+
+# Ten minutes or so, most of it waiting for the journal's disk: delivery under kills, written to docs/results.md.
+bench-delivery: setup
+	$(VENV)/bin/edged bench delivery --out bench-out --results docs/results.md
+
+# Nonsense at every socket and bridge: no crash, no growth, counters that tell. Another SEED is other nonsense.
+MINUTES ?= 10
+SEED    ?= 1
+fuzz: setup
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(PY) -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
 # Under an hour with --quick; docs/results.md says what the committed figures were made with.
 bench-detect: setup

@@ -7,6 +7,8 @@ import typer
 
 from edged.arm import arm, disarm, programs
 from edged.bench.app import bench_app
+from edged.bridges.app import bridge
+from edged.bridges.opcua_users import opcua_user
 from edged.calibrate.app import calibrate_app
 from edged.check import check
 from edged.convert_checkpoint import convert_checkpoint
@@ -17,6 +19,7 @@ from edged.evaluate import evaluate
 from edged.importing.intel_weld import import_app
 from edged.keys_app import keys_app
 from edged.learn import learn
+from edged.plcsim.app import plcsim_app
 from edged.record import record
 from edged.recover import recover
 from edged.replay import replay
@@ -45,6 +48,8 @@ app.command("run")(run)
 app.command("check")(check)
 app.command("convert-checkpoint")(convert_checkpoint)
 app.command("watch")(watch)
+app.command("bridge")(bridge)
+app.command("opcua-user")(opcua_user)
 app.command("status")(status)
 app.command("demo")(demo)
 app.command("devices")(devices)
@@ -62,6 +67,7 @@ app.command("programs")(programs)
 app.add_typer(bench_app)
 app.add_typer(calibrate_app)
 app.add_typer(import_app)
+app.add_typer(plcsim_app)
 app.add_typer(keys_app)
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pydantic import (
 
 from calibration.acoustics import sound_delay_ns
 from drivers.base import StreamKind
+from edged.bridges.settings import BridgesConfig
 from edged.client.endpoints import journal_endpoint
 from edged.config_problems import driver_problems, reference_problems, validation_lines
 from edged.limits import Limits
@@ -330,6 +331,8 @@ class Config(_Section):
     children: ChildrenConfig = ChildrenConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     parts: PartsConfig | None = None
+    bridges: Annotated[BridgesConfig | None, Field(exclude=True)] = None
+    """Left out of everything that is derived from the configuration: a bridge changes no verdict."""
 
     @model_serializer(mode="wrap")
     def _only_what_it_has(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -89,12 +89,24 @@ def reference_problems(config: "Config") -> list[str]:
     for name, program in config.programs.items():
         problems += _program_problems(f"programs.{name}", program, config)
     problems += _calibration_problems(config)
+    problems += _bridge_problems(config)
     default = config.cell.default_program
     if default is not None and default not in config.programs:
         problems.append(
             f"cell.default_program: no program {default!r}; known: {', '.join(config.programs) or 'none'}"
         )
     return problems
+
+
+def _bridge_problems(config: "Config") -> list[str]:
+    """Programs that a bridge should show and that the cell does not weld."""
+    sections = {} if config.bridges is None else dict(config.bridges)
+    return [
+        f"bridges.{name}.programs: no program {program!r}; known: {', '.join(config.programs) or 'none'}"
+        for name, section in sections.items()
+        for program in getattr(section, "programs", None) or ()
+        if program not in config.programs
+    ]
 
 
 def _calibration_problems(config: "Config") -> list[str]:

@@ -5,6 +5,7 @@ are answered only once there is an engine to answer them.
 """
 
 import contextlib
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from edged.wire import AcknowledgementMessage
 __all__ = ["Delivery"]
 
 SOCKETS = ("verdicts", "journal", "control")
+WARN_EVERY_NS = 3_600_000_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,7 @@ class Delivery:
         self._config, self._journal, self._software = config, journal, software
         self._acknowledgements = Acknowledgements(journal, config.net.acknowledge, config.net.acknowledge_within_s)
         self._desks: dict[str, JournalDesk | Control] = {}
+        self._warn_ns = 0
         self._undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -70,6 +73,7 @@ class Delivery:
 
     def serve(self) -> None:
         """Let in who may, answer who asks; never blocks. Call it in every turn."""
+        self._warn_of_open()
         if self._guard is not None:
             self._guard.serve()
             for right in self._guard.reloaded():
@@ -97,6 +101,13 @@ class Delivery:
         """Send what is queued and close everything."""
         self._undo.close()
 
+    def _warn_of_open(self) -> None:
+        """The log says each hour what anybody on the network may use, for as long as it is so."""
+        if (now_ns := time.monotonic_ns()) >= self._warn_ns:
+            self._warn_ns = now_ns + WARN_EVERY_NS
+            for warning in open_warnings(self._config):
+                log.warning("without keys", warning=warning)
+
     def _cut(self, right: str) -> None:
         """A right was taken from somebody: its sockets are made anew, which ends his connections too."""
         for desk in (self.publisher, *self._desks.values()):
@@ -107,8 +118,6 @@ class Delivery:
         """One for all sockets that want keys; None where none does. Raises ConfigError."""
         if problems := key_problems(self._config):
             raise ConfigError("keys", problems)
-        for warning in open_warnings(self._config):
-            log.warning("without keys", warning=warning)
         if not any(wants_keys(self._config, name) for name in SOCKETS):
             return None
         undo.callback((guard := Guard(self._context, keys_folder(self._config))).close)

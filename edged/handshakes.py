@@ -3,18 +3,18 @@
 ZAP sees none of these; the socket's monitor does, but names no peer: it gives the file descriptor of a connection
 when it is accepted and when it ends. So that a connection is not over before its peer was asked, new ones are held:
 they inherit from the listening socket that ZeroMQ is not told of bytes before there are many (SO_RCVLOWAT), until
-`failed` has seen them. Where one ends all the same, the kernel's table of ended connections may know its peer.
+`failed` has seen them.
 A context has one I/O thread, so events of one socket come in the order in which they happened, and a failure is
 followed by the end of the very connection that failed.
 """
 
 import contextlib
 import ipaddress
+import itertools
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import zmq
 
@@ -31,8 +31,8 @@ EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_DISCONNECTED
 )
-EVENTS_PER_TURN = 256
-"""ZeroMQ holds more back until they are read, so a flood of connections cannot take the daemon's time."""
+EVENTS_PER_TURN = 128
+"""Each takes some 20 µs; a flood of connections cannot take the daemon's time."""
 
 HELD_BYTES = 32 * 1024
 """More than anybody says before he is answered."""
@@ -44,9 +44,8 @@ REASONS: dict[int, tuple[str, str]] = {
 }
 OTHER_PROTOCOL = ("no_zmtp", "it does not speak ZeroMQ's protocol")
 BROKEN_OFF = ("no_keys", "it broke the handshake off: it has no keys, or is too slow")
-TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-LISTENING = 0x0A
 UNKNOWN = "unknown"
+NUMBERS = itertools.count()
 
 
 class Handshakes:
@@ -54,14 +53,17 @@ class Handshakes:
 
     def __init__(self, watched: "zmq.Socket[bytes]", domain: str) -> None:
         self._watched, self._domain = watched, domain
-        self.socket: zmq.Socket[bytes] = watched.get_monitor_socket(EVENTS)
+        place = f"inproc://handshakes.{next(NUMBERS)}"
+        watched.monitor(place, EVENTS)
+        self.socket: zmq.Socket[bytes] = watched.context.socket(zmq.PAIR)
+        # Without a limit: at one, ZeroMQ's own thread would wait for us, holding a lock that `close` needs.
+        self.socket.setsockopt(zmq.RCVHWM, 0)
+        self.socket.connect(place)
         self._open: dict[int, str] = {}
         """Connections: descriptor → peer."""
         self._suspect: set[int] = set()
         """Those that began since the last handshake that ended well, or in ZAP: none of these was theirs."""
         self._failed: tuple[str, str] | None = None
-        self._ended: set[tuple[str, int]] = set()
-        """Peers in the kernel's table of ended connections that have been told of."""
 
     def failed(self) -> Iterator[Refusal]:
         """Those that failed since the last call."""
@@ -86,7 +88,7 @@ class Handshakes:
 
     def close(self) -> None:
         """Watch no more; before the watched socket is closed."""
-        self._watched.disable_monitor()
+        self._watched.monitor(None, 0)
         self.socket.close(linger=0)
 
     def _end(self, descriptor: int) -> Refusal | None:
@@ -99,18 +101,7 @@ class Handshakes:
         # ZeroMQ says nothing of bytes that are of none of its protocol's versions.
         failed = failed or OTHER_PROTOCOL
         reason, detail = failed
-        return Refusal(reason, self._domain, self._just_ended() if address == UNKNOWN else address, detail)
-
-    def _just_ended(self) -> str:
-        """The peer of a connection that the kernel still remembers, if all of the new ones have one address."""
-        endpoint: bytes = self._watched.getsockopt(zmq.LAST_ENDPOINT)  # type: ignore[assignment]
-        port = endpoint.rstrip(b"\0").rpartition(b":")[2]
-        if not port.isdigit():
-            return UNKNOWN
-        now = set(_ended_connections(int(port)))
-        new, self._ended = now - self._ended, now
-        found = {address for address, _ in new}
-        return found.pop() if len(found) == 1 else UNKNOWN
+        return Refusal(reason, self._domain, address, detail)
 
 
 def _peer_of(descriptor: int) -> str:
@@ -132,21 +123,6 @@ def _hold(descriptor: int, until_bytes: int) -> None:
     """
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
         copy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, until_bytes)
-
-
-def _ended_connections(port: int) -> Iterator[tuple[str, int]]:
-    """Address and port of the peers of all connections to `port` that no process owns any more (proc(5))."""
-    for table in TABLES:
-        if not table.exists():
-            continue
-        for line in table.read_text().splitlines()[1:]:
-            fields = line.split()
-            local, remote, state, inode = fields[1], fields[2], int(fields[3], 16), fields[9]
-            if int(local.rpartition(":")[2], 16) == port and state != LISTENING and inode == "0":
-                address, _, peer_port = remote.rpartition(":")
-                words = bytes.fromhex(address)
-                packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
-                yield _plain(str(ipaddress.ip_address(packed))), int(peer_port, 16)
 
 
 def _plain(address: str) -> str:

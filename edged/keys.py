@@ -218,7 +218,6 @@ def write_private(path: Path, content: dict[str, Any], owner_of: Path | None = N
     handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)  # whatever the umask is
             if owner_of is not None and os.geteuid() == 0:
                 folder = owner_of.stat()
                 os.fchown(file.fileno(), folder.st_uid, folder.st_gid)

@@ -8,6 +8,7 @@ from edged.bench.calibrate import bench_calibrate
 from edged.bench.cell import cell
 from edged.bench.corruption import bench_corruption
 from edged.bench.degraded import bench_degraded
+from edged.bench.delivery import bench_delivery
 from edged.bench.detect import bench_detect
 from edged.bench.drift import bench_drift
 from edged.bench.far import bench_far
@@ -29,6 +30,7 @@ bench_app.command("cell")(cell)
 bench_app.command("corruption")(bench_corruption)
 bench_app.command("degraded")(bench_degraded)
 bench_app.command("detect")(bench_detect)
+bench_app.command("delivery")(bench_delivery)
 bench_app.command("latency")(bench_latency)
 bench_app.command("live")(bench_live)
 bench_app.command("real")(bench_real)

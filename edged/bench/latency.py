@@ -102,9 +102,10 @@ class _Seen:
 
 
 class NoOp:
-    """A thread that wakes every 100 ms; `late_ms` is by how much it was late. A context manager."""
+    """A thread that wakes at a pace; `late_ms` is by how much it was late. A context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, every_ns: int = NOOP_EVERY_NS) -> None:
+        self._every_ns = every_ns
         self.late_ms: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="no-op")
@@ -120,7 +121,7 @@ class NoOp:
     def _run(self) -> None:
         due_ns = time.monotonic_ns()
         while not self._stop.is_set():
-            due_ns += NOOP_EVERY_NS
+            due_ns += self._every_ns
             time.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
             self.late_ms.append((time.monotonic_ns() - due_ns) / 1e6)
 

@@ -29,10 +29,13 @@ SOURCE = Path("/srv/edged/systemd")
 CELL = Path("/srv/cell")
 DATA = Path("/var/lib/edged")
 CONTROL = f"ipc://{DATA}/run/control.sock"
+JOURNAL = "tcp://127.0.0.1:5561"
 UNITS = Path("/etc/systemd/system")
 EDGED = "/opt/edged/venv/bin/edged"
 PATIENCE_S = 240.0
 WATCHDOG_S = 6
+CAP_NET_BIND_SERVICE = 10
+RESULT_VALID = 1 << 3
 
 
 def sh(*command: str, may_fail: bool = False) -> str:
@@ -81,9 +84,12 @@ def write_cell() -> None:
 
     (CELL / "images").mkdir(parents=True)
     (CELL / "model").mkdir()
-    rows = [(0.0, 0.0)] * 3_000 + [(150.0, 20.0)] * 1_500 + [(0.0, 0.0)] * 120_000
+    # Like a real arc's, current and voltage never stand still, and the arc is heard.
+    arc = [(149.5, 19.5), (150.5, 20.5)] * 750
+    rows = [(0.0, 0.0)] * 3_000 + arc + [(0.0, 0.0)] * 120_000
     (CELL / "weld.csv").write_text("I,U\n" + "".join(f"{i},{u}\n" for i, u in rows))
     noise = np.random.default_rng(0).integers(-3_000, 3_000, size=48_000 * 125, dtype=np.int16)
+    noise[48_000 * 3 : 48_000 * 9 // 2] *= 8
     soundfile.write(CELL / "sound.wav", noise, 48_000)
     for k in range(120):
         cv2.imwrite(str(CELL / "images" / f"{k:03}.png"), np.full((240, 320), k, np.uint8))
@@ -93,7 +99,7 @@ def write_cell() -> None:
     write_manifest(CELL / "model")
     video = cv2.VideoWriter(str(CELL / "arc.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (320, 240))
     for k in range(1_200):
-        video.write(np.full((240, 320, 3), k % 200, np.uint8))
+        video.write(np.full((240, 320, 3), (150, 220)[k % 2], np.uint8))
     video.release()
 
 
@@ -143,10 +149,41 @@ def scores() -> str:
     assert "libtorch" in maps or "onnxruntime" in maps, "neither torch nor onnxruntime in the scoring process"
     wait_for("all streams are ok", lambda: set(stream_states().values()) == {"ok"})
     wait_for("a verdict", lambda: status().get("last_sequence"))
-    topic, payload = ask(CONTROL, {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"][0]
+    _, topic, payload = ask(JOURNAL, {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"][0]
     verdict = msgpack.unpackb(payload)
     assert verdict["label"] == Label.OK, verdict
     return f"{topic} {Label(verdict['label']).name}, models {sorted(worker['models'].values())}"
+
+
+def bridge_speaks_modbus() -> str:
+    """The Modbus bridge, a user of its own on port 502: the weld's verdict stands in its registers."""
+    from pymodbus.client import ModbusTcpClient
+
+    with Path("/etc/edged/edged.toml").open("a") as config:
+        config.write("\n[bridges.modbus]\nport = 502\n")
+    unit = "edged-bridge-modbus.service"
+    assert shown("UnitFileState", unit) == "disabled", shown("UnitFileState", unit)
+    sh("systemctl", "start", unit)
+    client = ModbusTcpClient("127.0.0.1", port=502)
+    assert client.connect()
+    registers = wait_for("a verdict", lambda: _with_result(client.read_input_registers(0, count=123).registers))
+    client.close()
+    assert registers[15] == Label.OK, registers
+    fields = process_status(shown("MainPID", unit))
+    assert fields["Uid"].split()[0] == str(pwd.getpwnam("edged-modbus").pw_uid), fields
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 1 << CAP_NET_BIND_SERVICE, fields
+    assert fields["NoNewPrivs"] == "1", fields
+    state = Path("/var/lib/edged-bridge-modbus/state.json")
+    wait_for("the state", state.exists)
+    assert owner_and_mode(state) == "edged-modbus:edged-modbus 600", owner_and_mode(state)
+    assert shown("NRestarts", unit) == "0"
+    sh("systemctl", "stop", unit)
+    assert shown("Result", unit) == "success", shown("Result", unit)
+    return f"status {registers[1]:#x}, sequence {registers[11]}, {shown('StatusText', unit)}"
+
+
+def _with_result(registers: list[int]) -> list[int]:
+    return registers if registers[1] & RESULT_VALID else []
 
 
 def process_status(pid: str) -> dict[str, str]:
@@ -187,6 +224,8 @@ def files_are_private() -> str:
     """Data belongs to edged alone, group may read; the control socket is edged's."""
     assert owner_and_mode(DATA) == "edged:edged 750", owner_and_mode(DATA)
     assert owner_and_mode(DATA / "run" / "control.sock") == "edged:edged 600"
+    assert owner_and_mode(DATA / "keys") == "edged:edged 700"
+    assert owner_and_mode(DATA / "keys" / "server.toml") == "edged:edged 600"
     assert list((DATA / "recordings").glob("*.mcap")), list(DATA.rglob("*"))
     for path in DATA.rglob("*"):
         found = owner_and_mode(path)
@@ -261,8 +300,10 @@ def stops() -> str:
 
 def nothing_to_complain() -> str:
     """systemd had nothing to complain about our unit."""
-    said = sh("journalctl", "--no-pager", "-o", "cat", "-b", "_PID=1", "-g", r"edged\.service:.*\d+:", may_fail=True)
-    complaints = [line for line in said.splitlines() if "/edged.service:" in line]
+    said = sh(
+        "journalctl", "--no-pager", "-o", "cat", "-b", "_PID=1", "-g", r"edged.*\.service:.*\d+:", may_fail=True
+    )
+    complaints = [line for line in said.splitlines() if ".service:" in line and "/edged" in line]
     assert not complaints, complaints
     return "no complaints"
 
@@ -272,6 +313,7 @@ CHECKS = (
     starts,
     answers,
     scores,
+    bridge_speaks_modbus,
     processes_are_confined,
     files_are_private,
     restarts_after_kill,
@@ -307,7 +349,8 @@ def main() -> None:
         for line in run_checks():
             print(line, file=result, flush=True)
             print(line, flush=True)
-    journal = sh("journalctl", "--no-pager", "-u", "edged", "-u", "edged-probe", may_fail=True)
+    units = [argument for unit in ("edged", "edged-probe", "edged-bridge-modbus") for argument in ("-u", unit)]
+    journal = sh("journalctl", "--no-pager", *units, may_fail=True)
     Path("/var/log/edged-journal.txt").write_text(journal)
 
 

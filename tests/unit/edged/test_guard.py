@@ -129,6 +129,17 @@ def test_whoever_speaks_no_zmtp(cell: GuardedCell, logged: list[Any], said: byte
     assert line["address"] == "127.0.0.1"
 
 
+def test_a_flood_while_the_daemon_is_busy(cell: GuardedCell) -> None:
+    """More events than a queue of ZeroMQ holds: its thread must not wait for ours, nor ours for it."""
+    for _ in range(1100):
+        with sockets.create_connection(("127.0.0.1", _port(cell.publisher.endpoint)), 5.0) as plain:
+            plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    cell.publisher.renew()
+    plc = cell.subscriber(cell.key("press-plc", "verdict"))
+    cell.publisher.publish(cell.journal.append(a_verdict("s", "A")))
+    assert cell.until(lambda: plc.poll(0))
+
+
 def test_whoever_ends_the_handshake(cell: GuardedCell, logged: list[Any]) -> None:
     with sockets.create_connection(("127.0.0.1", _port(cell.publisher.endpoint)), 5.0):
         cell.until(lambda: False, 0.05)

@@ -1,12 +1,7 @@
-"""The soft PLCs of docs/clients in C, JavaScript and Python, each compiled and run against real sockets.
-
-`.ci/setup-clients` installs what they need; where it has not run, they are left out, but never in CI.
-"""
+"""The soft PLCs of docs/clients in C, JavaScript and Python, each compiled and run against real sockets."""
 
 import os
-import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,38 +15,17 @@ from edged.control import Control
 from edged.keys import KeyStore, write_private
 from edged.types import Label
 from tests.support.guarded import NOW
+from tests.support.soft_plcs import missing, soft_plcs
 from tests.support.source import Source, free_endpoint
 from tests.support.verdicts import a_part, a_verdict
 
-CLIENTS = Path(__file__).parents[4] / "docs" / "clients"
-HEADERS = [Path("/usr/include/zmq.h"), Path("/usr/include/msgpack.h")]
 PATIENCE_S = 60
-
-
-def missing() -> dict[str, str]:
-    """Language → why its example cannot run here."""
-    found = {}
-    if shutil.which("cc") is None or not all(path.exists() for path in HEADERS):
-        found["c"] = "a C compiler, libzmq3-dev and libmsgpack-dev are needed"
-    if shutil.which("node") is None or not (CLIENTS / "node_modules" / "zeromq").exists():
-        found["mjs"] = "node and its packages in docs/clients are needed"
-    return found
-
-
-LANGUAGES = [name for name in ("py", "c", "mjs") if name not in missing()]
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """Language → how its example is run."""
-    found = {"py": [sys.executable, str(CLIENTS / "soft_plc.py")], "mjs": ["node", str(CLIENTS / "soft_plc.mjs")]}
-    if "c" in LANGUAGES:
-        program = tmp_path_factory.mktemp("c") / "soft_plc"
-        strict = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-fsanitize=address,undefined"]
-        source = str(CLIENTS / "soft_plc.c")
-        subprocess.run(["cc", *strict, source, "-lzmq", "-lmsgpackc", "-o", str(program)], check=True, timeout=60)
-        found["c"] = [str(program)]
-    return {language: found[language] for language in LANGUAGES}
+    return soft_plcs(tmp_path_factory.mktemp("c"))
 
 
 class Running:
