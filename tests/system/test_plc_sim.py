@@ -125,6 +125,13 @@ def test_without_a_client_nothing_passes(tmp_path: Path) -> None:
 
 
 def test_without_a_daemon_nothing_passes(tmp_path: Path) -> None:
+    command = [*PLC_SIM, "daemon", f"--verdicts={free_endpoint()}", f"--json={tmp_path}/found.json"]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 1
+    assert {result for result, _ in results(tmp_path / "found.json").values()} == {"fail"}
+
+
+def test_keys_that_are_not_there_are_named(tmp_path: Path) -> None:
     command = [*PLC_SIM, "daemon", "--verdicts", free_endpoint(), "--keys", str(tmp_path / "none.toml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2
