@@ -6,6 +6,7 @@ last ones without the tenth at either end; a strike that was not seen, or seen w
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 __all__ = ["MAX_FOLLOWED_NS", "STRIKES_KEPT", "LatencyTrend"]
 
@@ -24,6 +25,16 @@ class LatencyTrend:
         self._strikes: deque[int] = deque(maxlen=STRIKES_KEPT)
         self._latency_ns: int | None = None
         self._applied: deque[tuple[int, int]] = deque([(-(2**63), 0)], maxlen=APPLIED_KEPT)
+
+    @property
+    def kept_ns(self) -> list[int]:
+        """The strikes, oldest first, beyond the configured latency: what `restore` takes."""
+        return list(self._strikes)
+
+    def restore(self, kept_ns: Iterable[int]) -> None:
+        """Go on from strikes that were kept; nothing is taken off for them before `apply`."""
+        self._strikes = deque(kept_ns, maxlen=STRIKES_KEPT)
+        self._update()
 
     @property
     def strikes(self) -> int:
@@ -49,6 +60,12 @@ class LatencyTrend:
         """Take a seam's strike residual as its stamps showed it, and when the arc was struck (host monotonic)."""
         applied_ns = next((ns for since_ns, ns in reversed(self._applied) if since_ns <= struck_ns), 0)
         self._strikes.append(residual_ns + applied_ns)
+        self._update()
+
+    def _update(self) -> None:
+        if not self._strikes:
+            self._latency_ns = None
+            return
         cut = round(TRIMMED * len(self._strikes))
         kept = sorted(self._strikes)[cut : len(self._strikes) - cut]
         self._latency_ns = round(sum(kept) / len(kept))

@@ -7,13 +7,12 @@ models.
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from edged.arming import ArmRecord
-from edged.cell_thresholds import load_cell, load_own, thresholds_folder
+from edged.cell_thresholds import changed_ns, load_cell, load_own, thresholds_folder
 from edged.config import Config
 from edged.drift_watch import DriftWatch
 from edged.journal import Journal
@@ -185,7 +184,7 @@ class ArmingDesk:
 
     def _state(self) -> object:
         """What changes when there is something new to read."""
-        return _changed_ns(self._folder), self._models()
+        return changed_ns(self._folder), self._models()
 
     def _standing(self, program: str) -> Standing:
         return self._judge.standing(program, self._models().get(program), self._calibration_id)
@@ -249,11 +248,3 @@ class ArmingDesk:
             since_utc_ns=record.utc_ns if record else None,
             drift=self._drift.evidence(program),
         )
-
-
-def _changed_ns(folder: Path) -> int:
-    """When a file of the folder was last put there or taken away; 0 while there is no folder."""
-    try:
-        return folder.stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -43,10 +43,14 @@ class Scope:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CellCalibration:
-    """A set of calibrations; `unusable` says of each that is there and cannot be used ("kind:device") why."""
+    """A set of calibrations; `unusable` says of each that is there and cannot be used ("kind:device") why.
+
+    `delays_ms`: of streams whose measured delay was taken off their stamps (`edged.sound_delay`).
+    """
 
     found: CalibrationSet = dataclasses.field(default_factory=CalibrationSet)
     unusable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    delays_ms: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def calibration_id(self) -> str:
@@ -102,12 +106,14 @@ class CellCalibration:
             "calibration_id": self.calibration_id,
             "files": self.found.content(),
             "unusable": dict(self.unusable),
+            **({"delays_ms": dict(self.delays_ms)} if self.delays_ms else {}),
         }
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any], source: str) -> Self:
         """What `content` gave. Raises CalibrationError, naming `source`."""
-        return cls(CalibrationSet.from_content(content.get("files", ()), source), dict(content.get("unusable", {})))
+        found = CalibrationSet.from_content(content.get("files", ()), source)
+        return cls(found, dict(content.get("unusable", {})), dict(content.get("delays_ms", {})))
 
 
 def read_cell_calibration(config: Config, specs: Iterable[StreamSpec] | None = None) -> CellCalibration:

@@ -14,7 +14,7 @@ from drivers.mcap_file import fsync_folder
 from pipelines.models import model_directory
 from pipelines.thresholds import Threshold, ThresholdTable
 
-__all__ = ["load_cell", "load_own", "thresholds_folder", "write_cell"]
+__all__ = ["CellThresholds", "changed_ns", "load_cell", "load_own", "thresholds_folder", "write_cell"]
 
 NAME_CHARS = 60
 
@@ -60,6 +60,30 @@ def load_cell(folder: Path) -> tuple[ThresholdTable, list[str]]:
         except (OSError, ValueError) as error:
             problems.append(f"{path}: cannot be read: {error}; learn it again with edged learn")
     return table, problems
+
+
+class CellThresholds:
+    """A cell's thresholds as they are now; the files are read again only when their folder has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: int | None = None
+        self._table = ThresholdTable()
+
+    def now(self) -> ThresholdTable:
+        """All that can be read; the daemon's health tells of the others."""
+        changed = changed_ns(self._folder)
+        if changed != self._seen:
+            self._table, self._seen = load_cell(self._folder)[0], changed
+        return self._table
+
+
+def changed_ns(folder: Path) -> int | None:
+    """When the folder of thresholds changed, None where there is none: each is replaced as a whole."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def load_own(model: str) -> tuple[ThresholdTable, list[str]]:

@@ -13,6 +13,7 @@ from edged.cell_calibration import read_cell_calibration
 from edged.config import Config, ConfigError, read_config
 from edged.model_problems import model_problems
 from edged.net_rules import key_problems, open_warnings
+from edged.sound_delay import delay_warnings
 from pipelines.models import model_digest, model_directory
 
 __all__ = ["check"]
@@ -32,7 +33,7 @@ def check(config: Annotated[Path, typer.Option(help="Configuration, TOML.")]) ->
     calibration, now_ns = read_cell_calibration(loaded), time.time_ns()
     for item in calibration.found.ordered():
         console.print(f"calibration {item.name}: made {item.created_utc:%Y-%m-%d}", soft_wrap=True)
-    for warning in calibration.warnings(loaded.calibration, now_ns):
+    for warning in [*calibration.warnings(loaded.calibration, now_ns), *delay_warnings(loaded, calibration)]:
         console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
     for warning in open_warnings(loaded):
         console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)

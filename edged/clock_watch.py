@@ -10,6 +10,7 @@ from typing import Protocol
 
 from calibration.latency import LatencyTrend
 from edged.config import Config, StreamConfig
+from edged.strike_file import KeptTrend, StrikeFile
 from edged.types import Health, Verdict
 
 __all__ = ["ClockWatch", "Follower", "clock_warnings"]
@@ -25,27 +26,45 @@ class Follower(Protocol):
 
     trend: LatencyTrend
 
+    @property
+    def delay_ns(self) -> int:
+        """What is taken off beside the trend."""
+        ...
+
     def follow_trend(self) -> None:
         """Take what the trend says off the stamps from the next chunk on."""
         ...
 
 
 class ClockWatch:
-    """Trends and warnings of all streams of a cell."""
+    """Trends and warnings of all streams of a cell; the trends go on from those that `kept` has, and into it."""
 
-    def __init__(self, config: Config, streams: Mapping[str, Follower]) -> None:
+    def __init__(self, config: Config, streams: Mapping[str, Follower], kept: StrikeFile | None = None) -> None:
         self._configs = config.streams
         self._streams = streams
         limits = [program.max_sync_residual_ms for program in config.programs.values()]
         self._strike_limit_ms = WARN_SHARE * min(limits, default=50.0)
+        self._kept = kept or StrikeFile(None)
+        for name, trend in self._kept.read().items():
+            stream = streams.get(name)
+            # Strikes against another delay say nothing of this one.
+            if stream is not None and stream.delay_ns == trend.delay_ns:
+                stream.trend.restore(trend.strikes_ns)
 
     def note(self, verdict: Verdict) -> None:
-        """Take a live verdict's strikes; a stream whose strike was not seen keeps its trend."""
+        """Take a live verdict's strikes; a stream whose strike was not seen keeps its trend.
+
+        Writes to disk, so it comes after the verdict is out.
+        """
         for name, found in verdict.integrity.items():
             stream = self._streams.get(name)
             # The stream on which the arc is detected is the reference, and has no trend of its own.
             if stream is not None and found.kind in ("audio", "video") and found.sync_residual_ms is not None:
                 stream.trend.add(round(found.sync_residual_ms * 1e6), verdict.seam.arc_on_ns)
+        trends = {name: stream for name, stream in self._streams.items() if stream.trend.strikes}
+        self._kept.write(
+            {name: KeptTrend(delay_ns=s.delay_ns, strikes_ns=s.trend.kept_ns) for name, s in trends.items()}
+        )
 
     def follow(self) -> None:
         """Let the streams that are told to follow their trends; call it while no arc burns."""
@@ -55,11 +74,12 @@ class ClockWatch:
 
     def warnings(self, health: Mapping[str, Health]) -> list[str]:
         """One sentence per stream and trouble, for health."""
-        return [
+        lines = [
             line
             for name, found in health.items()
             for line in clock_warnings(found, self._configs[name], self._strike_limit_ms)
         ]
+        return [*lines, self._kept.error] if self._kept.error else lines
 
 
 def clock_warnings(health: Health, config: StreamConfig, strike_limit_ms: float) -> list[str]:

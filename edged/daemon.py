@@ -43,7 +43,10 @@ from edged.rescoring import Rescorer, SharedScorer
 from edged.sensor_baseline import SensorBaseline
 from edged.sensor_health import SensorHealth
 from edged.service import ServiceNotifier
+from edged.sound_delay import delay_warnings, with_measured_delays
 from edged.stream import Stream
+from edged.strike_file import FILE as STRIKE_FILE
+from edged.strike_file import StrikeFile
 from edged.types import PartVerdict, Verdict
 from edged.wire import HealthMessage, HeartbeatMessage, TimePair
 from edged.wire_encode import encode_health, encode_live
@@ -113,22 +116,23 @@ class Daemon:
         for stream in self._streams.values():
             undo.callback(stream.stop)
         specs = {name: stream.spec for name, stream in self._streams.items()}
-        self._calibration = calibration = read_cell_calibration(config, specs.values())
-        for warning in calibration.warnings(config.calibration, time.time_ns()):
+        found = read_cell_calibration(config, specs.values())
+        self._calibration = calibration = with_measured_delays(config, found, self._streams)
+        for warning in [*calibration.warnings(config.calibration, time.time_ns()), *delay_warnings(config, found)]:
             log.warning("calibration", warning=warning)
         self._arming = ArmingDesk(config, journal, calibration_id=calibration.calibration_id)
         publish, judged = self._publisher.publish, self._arming.judged
         unjudged = recover_after_crash(config, self._recordings, journal, publish, judged)
         for stale in (data_dir / "run").glob("worker-*.sock"):
             stale.unlink()
-        undo.callback((worker := WorkerClient.from_config(config)).close)
+        undo.callback((worker := WorkerClient.from_config(config, calibration.calibration_id)).close)
         self._worker = worker
         self._arming.use_models(lambda: worker.health()["models"])
         recorder = SeamRecorder(self._recordings, self._header, config_metadata(config), calibration.content())
         undo.callback(recorder.close)
         rings = {name: stream.ring for name, stream in self._streams.items()}
         shared = SharedScorer(worker)
-        self._clocks = ClockWatch(config, self._streams)
+        self._clocks = ClockWatch(config, self._streams, StrikeFile(data_dir / STRIKE_FILE))
         sensors = SensorHealth(SensorBaseline(data_dir / "sensor-baseline.json"))
         self._engine = Engine(
             config,
@@ -204,8 +208,8 @@ class Daemon:
         self._on_verdict(verdict)
 
     def _publish_live(self, verdict: Verdict) -> None:
-        self._clocks.note(verdict)
         self._publish(verdict)
+        self._clocks.note(verdict)
 
     def _tell(self, seam: Seam, point: LivePoint) -> None:
         is_simulated = self._config.cell.is_simulated
@@ -267,6 +271,7 @@ class Daemon:
         if not self._journal.has_reserve:
             warnings.append("the disk is full: verdicts are INDETERMINATE(not_recorded)")
         warnings += self._calibration.warnings(self._config.calibration, pair.utc_ns)
+        warnings += delay_warnings(self._config, self._calibration)
         warnings += self._clocks.warnings(streams)
         warnings += self._engine.sensor_warnings()
         warnings += self._delivery.warnings(pair.utc_ns)

@@ -193,11 +193,12 @@ class Engine:
             if spec.kind not in RESULT_KINDS and (spec.torch in (None, torch) or name == current)
         }
         edge_ns = round(settings.merge_gap_s * 1e9 + self._config.arc.hold_ms * 1e6) + EDGE_MARGIN_NS
+        pre_roll_ns, off_current_a = round(settings.pre_roll_s * 1e9), self._config.arc.off_current_a
         aligner = Aligner(
             rings,
             current,
             seam.seam.arc_on_ns,
-            round(settings.pre_roll_s * 1e9),
+            pre_roll_ns,
             round(settings.post_roll_s * 1e9),
             edge_ns,
             seam.not_before_ns,
@@ -205,7 +206,7 @@ class Engine:
             self._specs,
         )
         scoring = seam.program is not None and seam.program.model is not None
-        sensors = SeamSensors(aligner.specs, seam.seam.arc_on_ns, self._config.arc.off_current_a)
+        sensors = SeamSensors(aligner.specs, seam.seam.arc_on_ns, off_current_a, pre_roll_ns)
         self._work[seam.seam.seam_id] = Work(seam, aligner, sensors, scoring)
         if scoring:
             self._scorer.begin(seam.seam, aligner.specs)

@@ -4,6 +4,7 @@ Then the program is in shadow, until somebody arms it: a running daemon reads th
 """
 
 import datetime
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,21 +98,16 @@ def learn_program(
     alpha = section.false_alarm_budget or DEFAULT_ALPHA
     seams = list_features(recordings) or list_recorded(recordings)
     goods = wanted_goods(seams, program, section.model, bad)
-    scored, failed = score_goods(goods, section.model, cache_dir, jobs, advance)
+    found_scores = score_goods(goods, section.model, cache_dir, jobs, advance)
+    scored, failed = found_scores.scored, found_scores.failed
     utc = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    outcomes = [(found, learned(found, program, alpha, goods.calibration_id, utc)) for found in scored]
-    rows = [outcome for _, outcome in outcomes if isinstance(outcome, Threshold)]
-    enough = bool(outcomes) and isinstance(outcomes[0][1], Threshold)
-    sets = [
-        {
-            "streams": list(found.streams),
-            "goods": len(found.raw),
-            "sessions": len(set(found.sessions.values())),
-            "across_sessions": _across(found, alpha),
-            **_figures(outcome),
-        }
-        for found, outcome in outcomes
-    ]
+    learn = functools.partial(learned, program=program, alpha=alpha, calibration_id=goods.calibration_id, utc=utc)
+    outcomes = [(found, learn(found)) for found in scored]
+    live = [(found, learn(found, signal="live")) for found in found_scores.live]
+    # The live score warns beside a verdict: without limits for that it gets none of its own either.
+    written = _written(thresholds, outcomes)
+    if written is not None:
+        _written(thresholds, live)
     return {
         "program": program,
         "model_id": scored[0].model_id if scored else None,
@@ -123,9 +119,27 @@ def learn_program(
         "left_out": goods.left_out,
         "unscored": failed,
         "held_out": goods.is_held_out,
-        "sets": sets,
+        "sets": [_set(found, outcome, alpha) for found, outcome in outcomes],
+        "live": [_set(found, outcome, alpha) for found, outcome in live],
         "highest": _highest(outcomes[0][0].raw) if outcomes else [],
-        "written": str(write_cell(thresholds, rows)) if enough else None,
+        "written": written,
+    }
+
+
+def _written(thresholds: Path, outcomes: Sequence[tuple["Scored", Threshold | str]]) -> str | None:
+    """The file, if the goods suffice for the fullest set of streams; else nothing is changed."""
+    rows = [outcome for _, outcome in outcomes if isinstance(outcome, Threshold)]
+    enough = bool(outcomes) and isinstance(outcomes[0][1], Threshold)
+    return str(write_cell(thresholds, rows)) if enough else None
+
+
+def _set(found: "Scored", outcome: Threshold | str, alpha: float) -> dict[str, Any]:
+    return {
+        "streams": list(found.streams),
+        "goods": len(found.raw),
+        "sessions": len(set(found.sessions.values())),
+        "across_sessions": _across(found, alpha),
+        **_figures(outcome),
     }
 
 
@@ -175,7 +189,11 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
             "[yellow]The model does not say which seams taught it: make sure that none of these did, or its limits "
             "are too low.[/yellow]"
         )
-    console.print(_table(report["sets"]))
+    console.print(_table(report["sets"], "limits of the verdict's score"))
+    if report["live"]:
+        console.print(_table(report["live"], "limits of the live score, which warns and never sets a label"))
+    else:
+        console.print("The model has no live score for this program.", highlight=False)
     if report["highest"]:
         seams = ", ".join(f"{seam} ({raw:.3g})" for seam, raw in report["highest"])
         console.print(f"These set the limit, look at them: {seams}", highlight=False)
@@ -188,8 +206,8 @@ def _show(console: Console, report: Mapping[str, Any]) -> None:
     console.print(f"{program} is in shadow with them; when you trust it: edged arm {program}", highlight=False)
 
 
-def _table(sets: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("streams", "goods", "sessions", "limit (raw)", "false alarms", "in a session left out")
+def _table(sets: Sequence[Mapping[str, Any]], title: str) -> Table:
+    table = Table("streams", "goods", "sessions", "limit (raw)", "false alarms", "in a session left out", title=title)
     for row in sets:
         limit = "–" if row["refused"] else f"{row['limit']:.4g}"
         text = f"[yellow]{row['refused']}[/yellow]" if row["refused"] else interval_text(row)

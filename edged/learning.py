@@ -18,13 +18,15 @@ from edged.recorded import RecordedSeam, rescore
 from edged.train import Advance, extract_features
 from pipelines.false_alarms import with_intervals
 from pipelines.features.extractor import SeamFeatures
+from pipelines.live_fit import live_maxima
+from pipelines.live_scorer import Live
 from pipelines.model_files import check_features, read_trained_on
 from pipelines.models import load_detector, model_directory, model_toml
 from pipelines.table import WITHOUT_FEATURES
-from pipelines.thresholds import SESSIONS_NEEDED, Threshold, TooFewGoodsError, calibrate, goods_needed
+from pipelines.thresholds import SESSIONS_NEEDED, Signal, Threshold, TooFewGoodsError, calibrate, goods_needed
 from pipelines.window import Detector, Score
 
-__all__ = ["Goods", "Scored", "learned", "score_features", "score_goods", "wanted_goods"]
+__all__ = ["GoodScores", "Goods", "Scored", "learned", "score_features", "score_goods", "score_live", "wanted_goods"]
 
 WHOLE = frozenset({None, "ok", "score_above_threshold", "shadow", "collecting", "no_model", "no_threshold"})
 """Reasons of verdicts that say nothing against the seam's inputs."""
@@ -85,17 +87,27 @@ def _about(seam: RecordedSeam) -> tuple[str | None, str]:
     return (reader.metadata("verdict") or {}).get("reason"), reader.header.calibration_id
 
 
-def score_goods(
-    goods: Goods, model: str, cache_dir: Path, jobs: int, advance: Advance | None = None
-) -> tuple[list[Scored], dict[str, str]]:
-    """Scores for every set of streams that the model may be left with, the fullest first; and why seams have none.
+@dataclasses.dataclass(frozen=True, slots=True)
+class GoodScores:
+    """What the goods' scores are, by set of streams, the fullest first, and why seams have none.
+
+    `live`: each seam's highest live score instead; empty where the model has no live score of the program.
+    """
+
+    scored: list[Scored]
+    failed: dict[str, str]
+    live: list[Scored] = dataclasses.field(default_factory=list)
+
+
+def score_goods(goods: Goods, model: str, cache_dir: Path, jobs: int, advance: Advance | None = None) -> GoodScores:
+    """Scores for every set of streams that the model may be left with.
 
     Raises ModelError, RecordingError, ValueError.
     """
     detector = load_detector(model, cache_dir=cache_dir)
     about = model_toml(model_directory(model))
     if about["detector"] in WITHOUT_FEATURES:
-        return _rescored(goods.seams, detector, model, advance)
+        return GoodScores(*_rescored(goods.seams, detector, model, advance))
     return _from_features(goods.seams, detector, about, model, cache_dir, jobs, advance)
 
 
@@ -127,13 +139,27 @@ def _from_features(
     cache_dir: Path,
     jobs: int,
     advance: Advance | None,
-) -> tuple[list[Scored], dict[str, str]]:
+) -> GoodScores:
     """A detector that scores features: extracted once, then scored with each of its optional streams left out."""
     tier = check_features(model_directory(model), about)
     features, failed = extract_features(seams, cache_dir, jobs, advance, tier)
     optional = about.get("optional", [])
     scored, unscored = score_features(seams, features, detector.model_id, detector.score, optional, advance)
-    return scored, failed | unscored
+    live = getattr(detector, "live", None)  # not every detector has a live part beside it
+    highest = [] if live is None else score_live(seams, features, live)
+    return GoodScores(scored, failed | unscored, highest)
+
+
+def score_live(seams: Sequence[RecordedSeam], features: Mapping[str, SeamFeatures], live: Live) -> list[Scored]:
+    """The highest live score of each seam, by set of streams; nothing for a program that the model was not taught."""
+    known = {seam.seam_id: seam for seam in seams if seam.program in live.model.programs}
+    found = []
+    for program in dict.fromkeys(seam.program for seam in known.values()):
+        goods = [features[seam_id] for seam_id in known if seam_id in features]
+        for kinds, raw in live_maxima(live.model, program, goods):
+            sessions = {seam_id: known[seam_id].session for seam_id in raw}
+            found.append(Scored(live.model_id, tuple(sorted(kinds)), raw, sessions))
+    return found
 
 
 def score_features(
@@ -182,7 +208,9 @@ def _subsets(kinds: Sequence[str]) -> list[tuple[str, ...]]:
     return [some for n in range(len(kinds) + 1) for some in itertools.combinations(kinds, n)]
 
 
-def learned(scored: Scored, program: str, alpha: float, calibration_id: str, utc: str) -> Threshold | str:
+def learned(
+    scored: Scored, program: str, alpha: float, calibration_id: str, utc: str, signal: Signal = "score"
+) -> Threshold | str:
     """The threshold of one set of streams with both intervals, or what is still needed for it."""
     raw, sessions = list(scored.raw.values()), list(scored.sessions.values())
     lacks = []
@@ -193,7 +221,9 @@ def learned(scored: Scored, program: str, alpha: float, calibration_id: str, utc
     if lacks:
         return "; ".join(lacks)
     try:
-        found = calibrate(scored.model_id, program, scored.streams, raw, alpha, calibration_id=calibration_id)
+        found = calibrate(
+            scored.model_id, program, scored.streams, raw, alpha, calibration_id=calibration_id, signal=signal
+        )
     except TooFewGoodsError as error:
         return str(error)
     return dataclasses.replace(with_intervals(found, raw, sessions), learned_utc=utc)

@@ -36,7 +36,7 @@ from edged.replay_engine import (
 )
 from edged.types import Verdict
 from pipelines.models import ModelError, load_detector
-from pipelines.window import Detector, Score
+from pipelines.window import Detector, LivePoint, Score, Seam
 
 if TYPE_CHECKING:
     from edged.replay_outlet import ReplayOutlet
@@ -51,12 +51,20 @@ HOLD_S = 3.0
 SPEED_HELP = "max, a factor of real time such as 1.0, or step: Enter each second"
 
 
-def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> EngineFactory:
+def local_engine(
+    model: str | None = None,
+    cache_dir: Path = CACHE_DIR,
+    on_live: Callable[[Seam, LivePoint], None] = lambda seam, point: None,
+) -> EngineFactory:
     """Makes engines that score in this process and record nothing; `model` instead of the programs' own.
+
+    `on_live` is called with each point of the live score, as the daemon would publish it.
 
     A model is loaded once, however many recordings it judges. The engines raise ModelError when it cannot be.
     """
-    from edged.local_scorer import LocalScorer  # with the feature extractors, which other verbs need not wait for
+    # With the feature extractors, which other verbs need not wait for.
+    from edged.local_scorer import LocalScorer
+    from pipelines.live_scorer import use_cell_limits
 
     loaded: dict[str, Detector] = {}
 
@@ -70,7 +78,10 @@ def local_engine(model: str | None = None, cache_dir: Path = CACHE_DIR) -> Engin
         wanted = config.programs.get(setup.seam.program)
         used = {} if wanted is None or wanted.model is None else {setup.seam.program: detector(wanted.model)}
         setup = dataclasses.replace(setup, config=config)
-        return replaying_engine(setup, LocalScorer(used), on_verdict, _judge(setup))
+        judge = _judge(setup)
+        for one in used.values():
+            use_cell_limits(one, judge.cell, setup.calibration.calibration_id)
+        return replaying_engine(setup, LocalScorer(used), on_verdict, judge, on_live)
 
     return make
 

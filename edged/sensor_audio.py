@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
-from edged.sensor_report import ArcSpan, Batch, Figure, Problem, SensorReport, Stretch, problem
+from edged.sensor_report import ArcSpan, Batch, Figure, Lead, Problem, SensorReport, Stretch, problem
 
 __all__ = ["AudioMeter"]
 
@@ -21,17 +21,28 @@ SILENT_LSB = 2.0
 SILENT_SHARE = 0.05
 CLIPPED = (1e-3, 1e-2)
 FULL_SCALE = 0.999
-LEAST_RISE_DB = 6.0
-"""An arc that is not twice as loud as the silence before it is not heard."""
+LEAST_RISE_DB = 3.0
+"""Below it less than half of what is heard in the arc is the arc.
+
+No more is asked, because how loud an arc is depends on the weld: sound follows the change of its power, and one whose
+wire slips, so that no drop crosses any more, is some 5 dB louder than the gas that flows before it. That is a bad
+weld and no bad microphone; one that is unplugged or in another booth hears no rise at all.
+"""
+ECHO_NS = 250_000_000
+"""So long after an arc its echoes are in what a microphone hears."""
 LEAST_BLOCKS = 3
 AT_ONCE = 9_600
 
 
 class AudioMeter:
-    """One microphone during one seam. The blocks grow with the seam by a few numbers each 50 ms."""
+    """One microphone during one seam. The blocks grow with the seam by a few numbers each 50 ms.
 
-    def __init__(self, spec: StreamSpec, arc_on_ns: int) -> None:
+    `pre_roll_ns`: how long before the arc it is heard unless an arc before this one ended later.
+    """
+
+    def __init__(self, spec: StreamSpec, arc_on_ns: int, pre_roll_ns: int = 0) -> None:
         self._arc_on_ns = arc_on_ns
+        self._lead = Lead(spec, arc_on_ns - pre_roll_ns)
         self._full = float(np.iinfo(spec.dtype).max) if spec.dtype.startswith("int") else 1.0
         self._silent = SILENT_LSB * self._full / np.iinfo(np.int16).max
         self._batch = Batch(AT_ONCE)
@@ -44,6 +55,7 @@ class AudioMeter:
             self._take(stretch)
 
     def _take(self, stretch: Stretch) -> None:
+        self._lead.see(stretch.times)
         samples = stretch.data[:, 0].astype(np.float64)
         samples = np.where(np.isfinite(samples), samples, 0.0)
         numbers = (stretch.times - self._arc_on_ns) // BLOCK_NS
@@ -95,8 +107,11 @@ class AudioMeter:
             for number, (n, total, squares, _) in sorted(self._blocks.items())
             if n
         }
-        quiet = [value for number, value in rms.items() if (number + 1) * BLOCK_NS <= -EDGE_NS]
-        return np.array(quiet), np.array([rms[number] for number in rms if self._burns(number, arcs)])
+        from_ns = self._lead.calm_from_ns(ECHO_NS) - self._arc_on_ns
+        quiet = [n for n in rms if from_ns <= n * BLOCK_NS and (n + 1) * BLOCK_NS <= -EDGE_NS]
+        return np.array([rms[n] for n in quiet]), np.array(
+            [rms[number] for number in rms if self._burns(number, arcs)]
+        )
 
     def _burns(self, number: int, arcs: tuple[ArcSpan, ...]) -> bool:
         start_ns = self._arc_on_ns + number * BLOCK_NS

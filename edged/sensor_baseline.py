@@ -8,9 +8,7 @@ goes into its recording, so a replay finds the same.
 """
 
 import base64
-import json
 import math
-import os
 import zlib
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +18,7 @@ import structlog
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from drivers.mcap_file import fsync_folder
+from edged.json_file import replace_json
 from edged.sensor_report import Figure, Problem, SensorReport
 from edged.sensor_video import STILL_PX, spot_share
 
@@ -182,14 +180,8 @@ class SensorBaseline:
         """Replace the file. A disk that refuses is told in `error` and stops nobody."""
         if self.path is None:
             return
-        temporary = self.path.with_suffix(".new")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(_File(streams=self.streams).model_dump(mode="json"), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-            fsync_folder(self.path.parent)
+            replace_json(self.path, _File(streams=self.streams).model_dump(mode="json"))
             self.error = None
         except OSError as error:
             self.error = f"{self.path} cannot be written: {error.strerror}; sensor baselines are kept in memory"

@@ -26,20 +26,27 @@ __all__ = ["SeamSensors", "SensorHealth", "is_accepted"]
 
 Findings = dict[str, tuple[SensorFinding, ...]]
 
-METERS: Mapping[str, Callable[[StreamSpec, int, float], SensorMeter]] = {
+METERS: Mapping[str, Callable[[StreamSpec, int, float, int], SensorMeter]] = {
     "welder": WelderMeter,
-    "audio": lambda spec, arc_on_ns, _: AudioMeter(spec, arc_on_ns),
-    "video": lambda spec, arc_on_ns, _: VideoMeter(spec, arc_on_ns),
+    "audio": lambda spec, arc_on_ns, _, pre_roll_ns: AudioMeter(spec, arc_on_ns, pre_roll_ns),
+    "video": lambda spec, arc_on_ns, *_: VideoMeter(spec, arc_on_ns),
 }
 """Stream kind → its meter; what other kinds measure is their integrity's business."""
 
 
 class SeamSensors:
-    """The sensors of one open seam. `off_current_a`: below it no arc burns."""
+    """The sensors of one open seam.
 
-    def __init__(self, specs: tuple[StreamSpec, ...], arc_on_ns: int, off_current_a: float) -> None:
+    `off_current_a`: below it no arc burns. `pre_roll_ns`: how long before the arc its streams begin at most.
+    """
+
+    def __init__(
+        self, specs: tuple[StreamSpec, ...], arc_on_ns: int, off_current_a: float, pre_roll_ns: int = 0
+    ) -> None:
         self._meters = {
-            spec.name: METERS[spec.kind](spec, arc_on_ns, off_current_a) for spec in specs if spec.kind in METERS
+            spec.name: METERS[spec.kind](spec, arc_on_ns, off_current_a, pre_roll_ns)
+            for spec in specs
+            if spec.kind in METERS
         }
         self._reports: dict[str, SensorReport] = {}
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.base import Chunk
+from drivers.base import Chunk, StreamSpec
 from edged.types import FindingState
 
-__all__ = ["ArcSpan", "Batch", "Figure", "Problem", "SensorMeter", "SensorReport", "Stretch", "problem"]
+__all__ = ["ArcSpan", "Batch", "Figure", "Lead", "Problem", "SensorMeter", "SensorReport", "Stretch", "problem"]
 
 ArcSpan = tuple[int, int]
 
@@ -104,6 +104,28 @@ class Batch:
         stretch = Stretch(times, np.concatenate([chunk.data for chunk in self._chunks]), self._is_after_gap)
         self._chunks, self._is_after_gap = [], False
         return [stretch]
+
+
+class Lead:
+    """From when on there is silence before an arc. `due_ns`: where a stream begins if it was silent for long.
+
+    A window begins no earlier than the torch's arc before ended, so where one begins late that arc still rings on.
+    Told from the samples, not from the tracker: a replay of one seam knows of no other.
+    """
+
+    def __init__(self, spec: StreamSpec, due_ns: int) -> None:
+        self._late_ns = due_ns + round(2 * spec.dt_ns)
+        self._begins_ns: int | None = None
+
+    def see(self, times: NDArray[np.int64]) -> None:
+        """Take the times of the next samples."""
+        if self._begins_ns is None and len(times):
+            self._begins_ns = int(times[0])
+
+    def calm_from_ns(self, rings_ns: int) -> int:
+        """From when on nothing is left of an arc before that rings on for `rings_ns`."""
+        begins_ns = self._begins_ns or 0
+        return begins_ns + rings_ns if begins_ns > self._late_ns else begins_ns
 
 
 def problem(

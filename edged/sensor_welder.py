@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from drivers.base import Chunk, StreamSpec
 from edged.arc_stats import WAVEFORM_HZ, Moments
-from edged.sensor_report import ArcSpan, Batch, Figure, Problem, SensorReport, Stretch, problem
+from edged.sensor_holds import HeldSamples
+from edged.sensor_report import ArcSpan, Batch, Figure, Lead, Problem, SensorReport, Stretch, problem
 
 __all__ = ["WelderMeter"]
 
@@ -29,6 +30,8 @@ LEAST_REST = 3
 STUCK_S, STUCK_SAMPLES = 0.25, 20
 """No arc holds one and the same number of a converter for so long."""
 CLIPPED_SHARE = 1e-3
+HELD = (0.01, 0.05)
+"""(warning, fault) shares of samples held; beyond the fault a stream lacks more than it may by default."""
 MAINS_HZ = (50.0, 60.0, 100.0, 120.0)
 MAINS_CYCLES = 5.0
 OFFSET = {"current": (0.02, 0.05), "voltage": (0.05, 0.15)}
@@ -43,10 +46,15 @@ UNITS = {"current": "A", "voltage": "V"}
 
 
 class WelderMeter:
-    """The sensors of one welder stream during one seam. `off_current_a`: below it no arc burns."""
+    """The sensors of one welder stream during one seam.
 
-    def __init__(self, spec: StreamSpec, arc_on_ns: int, off_current_a: float) -> None:
+    `off_current_a`: below it no arc burns. `pre_roll_ns`: how long before the arc it begins unless an arc before
+    this one ended later.
+    """
+
+    def __init__(self, spec: StreamSpec, arc_on_ns: int, off_current_a: float, pre_roll_ns: int = 0) -> None:
         self._spec = spec
+        self._lead = Lead(spec, arc_on_ns - pre_roll_ns)
         self._arc_on_ns = arc_on_ns
         self._off_a = off_current_a
         self._channels = [name for name in ("current", "voltage", "wire_feed_speed") if name in spec.channels]
@@ -66,9 +74,11 @@ class WelderMeter:
         if stretch.after_gap:
             for channel in self._channel.values():
                 channel.cut()
-        rest = int(np.searchsorted(times, self._arc_on_ns - EDGE_NS))
-        if rest:
-            self._before.append(values[:rest])
+        self._lead.see(times)
+        edges_ns = (self._lead.calm_from_ns(EDGE_NS), self._arc_on_ns - EDGE_NS)
+        calm = slice(*np.searchsorted(times, edges_ns).tolist())
+        if calm.start < calm.stop:
+            self._before.append(values[calm])
         first = int(np.searchsorted(times, self._arc_on_ns))
         if first == len(times):
             return
@@ -140,10 +150,12 @@ class _Channel:
         self._last: float | None = None
         self._tail = np.zeros(0)
         self._sizes = np.zeros(BINS_A_DECADE * DECADES, np.int64)
+        self._held = HeldSamples()
 
     def cut(self) -> None:
         """Data is missing: nothing goes on over it."""
         self._run, self._last, self._tail = 0, None, np.zeros(0)
+        self._held.cut()
 
     def add(self, raw: NDArray[Any], values: NDArray[np.float32], burns: NDArray[np.bool_]) -> None:
         """The next samples from arc-on on; only those with `burns` are looked at."""
@@ -154,6 +166,7 @@ class _Channel:
         self._count_runs(np.asarray(values, np.float64), burns)
         if self._is_waveform and self.name in UNITS:
             self._count_sizes(np.where(burns & finite, values, np.nan).astype(np.float64))
+            self._held.add(np.where(burns & finite, raw, np.nan).astype(np.float64))
 
     def _count_runs(self, values: NDArray[np.float64], burns: NDArray[np.bool_]) -> None:
         before = np.nan if self._last is None else self._last
@@ -206,7 +219,15 @@ class _Channel:
         share = self._clipped / n
         detail = f"{self.name} was at the end of its range for {share:.1%} of the arc"
         found += problem(f"{self.name}_clipped", share, None, CLIPPED_SHARE, "share", detail)
-        return found + self._noisy(abs(mean))
+        return found + self._holds() + self._noisy(abs(mean))
+
+    def _holds(self) -> tuple[Problem, ...]:
+        """Samples that are none: told where the waveform is steep, so a calm or coarse channel is not accused."""
+        share = self._held.share
+        if share is None:
+            return ()
+        detail = f"{share:.0%} of the samples of {self.name} were lost and made up by repeating the one before"
+        return problem(f"{self.name}_held", share, *HELD, "share", detail)
 
     def _noisy(self, mean: float) -> tuple[Problem, ...]:
         """Noise counts where it is large against the mean and rivals what the arc itself does."""

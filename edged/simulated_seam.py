@@ -27,7 +27,7 @@ from edged.types import Verdict
 from edged.virtual_cell import Profile, virtual_cell_config
 from pipelines.features.table import Tier
 
-__all__ = ["Bulk", "extraction_ms", "seam_id_of", "simulate_seam"]
+__all__ = ["Bulk", "extraction_ms", "seam_id_of", "simulate_seam", "unscored_verdict"]
 
 EPOCH_UTC_NS = 1_767_225_600_000_000_000
 """2026-01-01: the calendar of simulated seams starts here, so that a seed gives the same bytes any day."""
@@ -122,17 +122,36 @@ def extraction_ms(plan: SeamPlan, bulk: Bulk, folder: Path) -> tuple[float, floa
     return spent
 
 
-def _played(plan: SeamPlan, bulk: Bulk, folder: Path) -> tuple[dict[str, Any], Scorer]:
-    from drivers.sim.render import render_seam
+def unscored_verdict(plan: SeamPlan, bulk: Bulk) -> Verdict:
+    """What the engine says of a seam that nobody scores: `collecting`, or what stands before every score."""
+    rendered = _rendered(plan, bulk)
+    verdict, said = _through_engine(rendered, bulk, _config(plan, bulk), NullScorer(), None)
+    if verdict is None:
+        raise RuntimeError(f"seam {seam_id_of(plan)} ({plan}) gave no verdict ({said})")
+    return verdict
 
-    name = seam_id_of(plan)
-    preset = IMAGE_PRESETS["small"]
-    rendered = _spoilt(render_seam(plan, preset), bulk)
-    specs = {spec.name: spec for spec in _specs(bulk, preset)}
+
+def _played(plan: SeamPlan, bulk: Bulk, folder: Path) -> tuple[dict[str, Any], Scorer]:
+    name, config = seam_id_of(plan), _config(plan, bulk)
+    rendered = _rendered(plan, bulk)
+    scorer, recorder = _ends(bulk, folder, _header(config, _start_ns(plan)), config)
+    verdict, said = _through_engine(rendered, bulk, config, scorer, recorder)
+    if verdict is None or verdict.recording is None:
+        raise RuntimeError(f"seam {name} ({plan}) gave no recorded verdict ({said})")
+    return dict(rendered.truth), scorer
+
+
+def _start_ns(plan: SeamPlan) -> int:
+    return SEAM_PITCH_NS * (1 + plan.index)
+
+
+def _through_engine(
+    rendered: RenderedSeam, bulk: Bulk, config: Config, scorer: Scorer, recorder: RecorderLike | None
+) -> tuple[Verdict | None, str]:
+    """The seam's only verdict, None where there is none or more; and what was said of it."""
+    specs = {spec.name: spec for spec in _specs(bulk, IMAGE_PRESETS["small"])}
     rings = {spec.name: make_ring(spec, 30.0) for spec in specs.values()}
-    config = _config(plan, bulk)
-    start_ns = SEAM_PITCH_NS * (1 + plan.index)
-    scorer, recorder = _ends(bulk, folder, _header(config, start_ns), config)
+    start_ns = _start_ns(rendered.plan)
     verdicts: list[Verdict] = []
     engine = Engine(
         config,
@@ -143,16 +162,17 @@ def _played(plan: SeamPlan, bulk: Bulk, folder: Path) -> tuple[dict[str, Any], S
         verdicts.append,
         lambda part: None,
         lambda now_ns: EPOCH_UTC_NS + now_ns,
-        lambda: name,
+        lambda: seam_id_of(rendered.plan),
     )
     _run(_events(bulk, rendered, start_ns), engine, rings, start_ns)
-    if len(verdicts) != 1 or verdicts[0].recording is None:
-        said = "; ".join(f"{verdict.reason}: {verdict.detail}" for verdict in verdicts)
-        raise RuntimeError(f"seam {name} ({plan}) gave {len(verdicts)} verdicts instead of a recorded one ({said})")
-    return dict(rendered.truth), scorer
+    said = "; ".join(f"{verdict.reason}: {verdict.detail}" for verdict in verdicts) or "none"
+    return verdicts[0] if len(verdicts) == 1 else None, said
 
 
-def _spoilt(rendered: RenderedSeam, bulk: Bulk) -> RenderedSeam:
+def _rendered(plan: SeamPlan, bulk: Bulk) -> RenderedSeam:
+    from drivers.sim.render import render_seam
+
+    rendered = render_seam(plan, IMAGE_PRESETS["small"])
     if bulk.corruption is None:
         return rendered
     from edged.bench.detection.corruptions import corrupted

@@ -162,6 +162,21 @@ class Stream:
         """Process id of the capture child, None where the driver runs in the thread or the child is down."""
         return self._source.pid if isinstance(self._source, CaptureClient) else None
 
+    @property
+    def delay_ns(self) -> int:
+        """The constant delay that is taken off the stamps, beside what strikes show."""
+        return self._delay_ns
+
+    def use_delay(self, delay_ns: int) -> None:
+        """Take this measured delay off the stamps instead of the configured one.
+
+        Raises RuntimeError once the stream has begun: the stamps of a seam are never bent.
+        """
+        if self._thread.ident is not None:
+            raise RuntimeError(f"stream {self.name} has begun; its delay can only be set before")
+        self._delay_ns = delay_ns
+        self._stamper = Stamper(self.spec, delay_ns)
+
     def follow_trend(self) -> None:
         """Take what the strikes of earlier seams say off the stamps, from the next chunk on; from any thread."""
         before_ns = self.trend.applied_ns

@@ -20,6 +20,7 @@ import typer
 import zmq
 from pydantic import BaseModel, ConfigDict
 
+from edged.cell_thresholds import CellThresholds
 from edged.endpoints import EndpointError, bind
 from edged.logs import configure_logging
 from edged.scoring import refusal
@@ -49,7 +50,10 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerSettings(BaseModel):
-    """What the worker needs of the configuration; `models` maps program → model, a directory or "demo…"."""
+    """What the worker needs of the configuration; `models` maps program → model, a directory or "demo…".
+
+    `thresholds`: folder of the cell's own limits, for its sensors as `calibration_id` calibrated them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,6 +61,8 @@ class WorkerSettings(BaseModel):
     device: str
     threads: int
     cache_dir: Path
+    thresholds: Path | None = None
+    calibration_id: str = "none"
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,6 +80,8 @@ class _Worker:
     def __init__(self, socket: "zmq.Socket[bytes]", settings: WorkerSettings) -> None:
         self._socket = socket
         self._detectors, self._errors = _load_models(settings)
+        self._cell = None if settings.thresholds is None else CellThresholds(settings.thresholds)
+        self._calibration_id = settings.calibration_id
         self._seams: dict[str, _Open] = {}
         self._consumed = 0
         self._told = 0
@@ -110,6 +118,11 @@ class _Worker:
             detail = self._errors.get(seam.program, f"program {seam.program!r} has no model in the configuration")
             self._seams[seam.seam_id] = _Open(None, "no_model", detail)
             return
+        if self._cell is not None:
+            # Here, because the daemon reads the settings above and has no use for a detector's parts.
+            from pipelines.live_scorer import use_cell_limits
+
+            use_cell_limits(detector, self._cell.now(), self._calibration_id)
         try:
             self._seams[seam.seam_id] = _Open(detector.begin(seam, streams))
         except ValueError as error:

@@ -21,6 +21,7 @@ import structlog
 import zmq
 
 from drivers.base import MONOTONIC, Chunk, HostClock, StreamSpec
+from edged.cell_thresholds import thresholds_folder
 from edged.config import Config
 from edged.endpoints import ipc_path
 from edged.scoring import LiveReply, ScoreReply
@@ -127,14 +128,16 @@ class WorkerClient:
         self._start()
 
     @classmethod
-    def from_config(cls, config: Config) -> "WorkerClient":
-        """The worker of a validated configuration."""
+    def from_config(cls, config: Config, calibration_id: str = "none") -> "WorkerClient":
+        """The worker of a validated configuration; `calibration_id` of its sensors."""
         models = {name: program.model for name, program in config.programs.items() if program.model is not None}
         settings = WorkerSettings(
             models=models,
             device=config.worker.device,
             threads=config.worker.threads,
             cache_dir=config.cell.data_dir / "cache",
+            thresholds=thresholds_folder(config.cell.data_dir),
+            calibration_id=calibration_id,
         )
         return cls(
             settings,

@@ -230,7 +230,7 @@ class CausalHM:
             model_id=self.model_id,
             components=components,
             by_modality=modalities | _by_result(parts["s_R"]),
-            timeline=timeline_points(found.live, features.travel_speed_mm_s, limit),
+            timeline=timeline_points(found.course, features.travel_speed_mm_s, limit),
             along=analysed_along(found, views, features.frame, limit),
             explain=explain,
             stage_ms=found.stage_ms,

@@ -4,7 +4,7 @@ Each program has its own covariance, shrunk after Ledoit & Wolf (2004); a progra
 takes that of all programs, or theirs so far as its seams are few (`lend`). Distances become z-scores by a parametric
 fit: the logarithm of a Mahalanobis distance of good welds is close to normal, and its upper tail sets the scale. The
 fit uses distances of welds whose sessions had no part in the mean and covariance; otherwise large dimensions would
-look calmer than they are.
+look calmer than they are. What is compared with figures of another kind has its tail fitted too (`tails.py`).
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.tails import Tail, fit_tail
 
 __all__ = ["Gaussian", "Standard", "cross_fitted", "fit_gaussian", "fit_standard", "raw_score"]
 
@@ -103,15 +105,16 @@ def _whitening(rows: Array, floor: float) -> Array:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Standard:
-    """Parametric fit of the log distances of goods: `location` per program, one `scale`."""
+    """Parametric fit of the log distances of goods: `location` per program, one `scale`, and one `tail` if asked."""
 
     location: Array
     scale: float
+    tail: Tail | None = None
 
     def z(self, distance: Array | float, program: int | NDArray[np.int64]) -> Array:
         """z-score of a distance; 0 is the typical good weld. Of several, `program` is one for all or each its own."""
         found: Array = (np.log(np.maximum(distance, 1e-9)) - self.location[program]) / self.scale
-        return found
+        return found if self.tail is None else self.tail.normal(found)
 
 
 def raw_score(z: float) -> float:
@@ -119,12 +122,12 @@ def raw_score(z: float) -> float:
     return float(np.logaddexp(0.0, z))
 
 
-def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> Standard:
+def fit_standard(distance: Array, program: NDArray[np.int64], programs: int, tail: bool = False) -> Standard:
     """Fit on one distance per good seam, `(n,)`.
 
     Location is the median, drawn to the pooled one where goods are few. The scale is that of the upper tail, where
     limits lie: with it 1 good in 20 exceeds 1.64 whatever the signal, and no heavy-tailed signal rules the
-    largest z.
+    largest z. `tail`: the tail beyond 1 good in 10 is fitted as well, where goods are enough.
     """
     logs = np.log(np.maximum(distance, 1e-9))
     pooled = float(np.median(logs))
@@ -134,7 +137,8 @@ def fit_standard(distance: Array, program: NDArray[np.int64], programs: int) -> 
         if len(own):
             location[p] = (len(own) * np.median(own) + PRIOR_SEAMS * pooled) / (len(own) + PRIOR_SEAMS)
     reached = np.quantile(logs - location[program], list(TAIL))
-    return Standard(location, max(float(np.mean(reached / list(TAIL.values()))), 1e-3))
+    standard = Standard(location, max(float(np.mean(reached / list(TAIL.values()))), 1e-3))
+    return dataclasses.replace(standard, tail=fit_tail(standard.z(distance, program))) if tail else standard
 
 
 def cross_fitted(
@@ -161,6 +165,8 @@ def standards_to_tensors(standards: Mapping[str, Standard]) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for name, standard in standards.items():
         found |= {f"{name}.location": standard.location, f"{name}.scale": np.array([standard.scale])}
+        if standard.tail is not None:
+            found[f"{name}.tail"] = np.array(dataclasses.astuple(standard.tail))
     return found
 
 
@@ -168,7 +174,11 @@ def standards_from_tensors(tensors: Mapping[str, NDArray[Any]]) -> dict[str, Sta
     """What `standards_to_tensors` wrote."""
     double = {key: value.astype(np.float64) for key, value in tensors.items()}
     names = [key.removesuffix(".scale") for key in tensors if key.endswith(".scale")]
-    return {name: Standard(double[f"{name}.location"], float(double[f"{name}.scale"][0])) for name in names}
+    tails = {name: Tail(*double[f"{name}.tail"].tolist()) for name in names if f"{name}.tail" in double}
+    return {
+        name: Standard(double[f"{name}.location"], float(double[f"{name}.scale"][0]), tails.get(name))
+        for name in names
+    }
 
 
 def to_tensors(prefix: str, gaussian: Gaussian, standard: Standard) -> dict[str, Array]:

@@ -20,7 +20,7 @@ from pipelines.live_tokens import HEAD_TOKENS, LiveInput, LiveStretches, fit_inp
 from pipelines.normaliser import Normaliser
 from pipelines.thresholds import DEFAULT_ALPHA, Threshold, TooFewGoodsError, calibrate
 
-__all__ = ["fit_live", "live_thresholds"]
+__all__ = ["fit_live", "live_maxima", "live_thresholds"]
 
 Array = NDArray[np.float64]
 Rows = tuple[NDArray[np.int64], Array]
@@ -110,20 +110,33 @@ def live_thresholds(
     `goods` taught nothing. `sets`: kinds of stream; without any, the welder's with every choice of the others.
     """
     found = []
-    optional = sorted(process_kinds(model) - {"welder"})
-    sets = sets or [
-        frozenset({"welder", *some}) for n in range(len(optional) + 1) for some in combinations(optional, n)
-    ]
     for program in model.programs:
-        own = [f for f in goods if f.program == program and "welder" in f.kinds]
-        table = [highest_raw(model, f, sets) for f in own]
-        for i, kinds in enumerate(sets):
-            raw = [row[i] for f, row in zip(own, table, strict=True) if kinds <= f.kinds and row[i] > 0]
+        for kinds, raw in live_maxima(model, program, goods, sets):
             try:
-                found.append(calibrate(model_id, program, kinds, raw, alpha, signal=LIVE_SIGNAL))
+                found.append(calibrate(model_id, program, kinds, list(raw.values()), alpha, signal=LIVE_SIGNAL))
             except TooFewGoodsError:
                 continue  # the verdict's thresholds have told how many more are needed
     return found
+
+
+def live_maxima(
+    model: LiveModel, program: str, goods: Sequence[SeamFeatures], sets: Sequence[frozenset[str]] = ()
+) -> list[tuple[frozenset[str], dict[str, float]]]:
+    """Each set of stream kinds with the highest live score of each good that has them, by seam id, all above 0.
+
+    `sets`: without any, the welder's with every choice of the others that the model looks at, the fullest first.
+    """
+    optional = sorted(process_kinds(model) - {"welder"})
+    sets = sets or [
+        frozenset({"welder", *some}) for n in range(len(optional), -1, -1) for some in combinations(optional, n)
+    ]
+    own = [f for f in goods if f.program == program and "welder" in f.kinds]
+    table = [highest_raw(model, f, sets) for f in own]
+    rows = [(f, row) for f, row in zip(own, table, strict=True)]
+    return [
+        (kinds, {f.seam_id: row[i] for f, row in rows if kinds <= f.kinds and row[i] > 0})
+        for i, kinds in enumerate(sets)
+    ]
 
 
 def _good(features: SeamFeatures, own: LiveInput, shortest: int, views: Sequence[str]) -> _Good:

@@ -24,9 +24,18 @@ from pipelines.live_tokens import GROUP_KINDS, RawToken
 from pipelines.models import ModelError
 from pipelines.normaliser import Normaliser
 from pipelines.thresholds import Signal, Threshold, ThresholdTable
-from pipelines.window import LivePoint, Seam
+from pipelines.window import Detector, LivePoint, Seam
 
-__all__ = ["LIVE_FILE", "LIVE_SIGNAL", "Live", "LiveScorer", "load_live", "process_kinds", "save_live"]
+__all__ = [
+    "LIVE_FILE",
+    "LIVE_SIGNAL",
+    "Live",
+    "LiveScorer",
+    "load_live",
+    "process_kinds",
+    "save_live",
+    "use_cell_limits",
+]
 
 LIVE_FILE = "live.safetensors"
 LIVE_SIGNAL: Signal = "live"
@@ -36,13 +45,15 @@ MOST_POINTS = 36_000
 """An hour of arc, as everywhere."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Live:
-    """A loaded live part with its detector's thresholds."""
+    """A loaded live part with its detector's thresholds; the `cell`'s for its `calibration_id` come first."""
 
     model: LiveModel
     model_id: str
     thresholds: ThresholdTable
+    cell: ThresholdTable = dataclasses.field(default_factory=ThresholdTable)
+    calibration_id: str = "none"
 
     def begin(self, seam: Seam, streams: tuple[StreamSpec, ...], extractor: SeamExtractor) -> "LiveScorer | None":
         """For an open seam whose chunks `extractor` takes; None for a program that was not trained on."""
@@ -52,7 +63,8 @@ class Live:
 
     def threshold(self, program: str, kinds: frozenset[str]) -> Threshold | None:
         """The limit of the highest score of a seam with these kinds of stream."""
-        return self.thresholds.find(self.model_id, program, kinds, signal=LIVE_SIGNAL)
+        own = self.thresholds.find(self.model_id, program, kinds, signal=LIVE_SIGNAL)
+        return self.cell.find(self.model_id, program, kinds, self.calibration_id, LIVE_SIGNAL) or own
 
 
 class LiveScorer:
@@ -148,6 +160,13 @@ class LiveScorer:
                 without=tuple(sorted(self._given_up)),
             )
         )
+
+
+def use_cell_limits(detector: Detector, cell: ThresholdTable, calibration_id: str) -> None:
+    """From the next seam on a live score is held against what the cell itself has learned, where it has."""
+    live = getattr(detector, "live", None)
+    if isinstance(live, Live):
+        live.cell, live.calibration_id = cell, calibration_id
 
 
 def process_kinds(model: LiveModel) -> frozenset[str]:

@@ -4,6 +4,9 @@ After PaDiM (Defard et al., arXiv 2011.08785): a normal distribution per place. 
 shared along the seam, as goods are few. A cell's log distance is standardised by what goods show at that very
 place, so that the bead's edge, which wanders, and the bare plate are judged alike. The figure is the mean of the few
 worst cells: good parts have odd single cells (a slag island, a grain of spatter) that the very worst would follow.
+
+Beside lite0's maps stand the pixels themselves: the photograph's brightness and colour, since a film of oil has no
+texture that a network trained on objects would answer to, and the scan's slopes, where a scratch is a groove.
 """
 
 import dataclasses
@@ -23,6 +26,8 @@ Array = NDArray[np.float32]
 CHANNELS = 32
 """Directions kept of a level with more channels than this."""
 WORST_CELLS = 12
+DARKEST = 0.03
+"""Added to a brightness of 0 to 1 before its logarithm: below it is the camera's own noise."""
 LOCAL_SHARE = 0.25
 """Length of the running mean, share of the view."""
 PRIOR = 20.0
@@ -66,7 +71,7 @@ class PatchOneClass:
         for key, level in self.levels.items():
             name, _, part = key.rpartition(".")
             if name in views:
-                z = level.z(getattr(views[name], part).astype(np.float32), program)
+                z = level.z(_cells(views[name], part), program)
                 found[key] = float(self.standards[key].z(np.exp(_worst(z)), program))
         return found
 
@@ -88,6 +93,23 @@ class PatchOneClass:
             {key: Level(*(tensors[f"{key}/{n}"].astype(np.float32) for n in names)) for key in levels},
             {key: Standard(tensors[f"{key}/at"], float(tensors[f"{key}/scale"][0])) for key in levels},
         )
+
+
+def _parts(view: ResultMap | GeoMap) -> tuple[str, ...]:
+    return (*LEVELS, "light" if isinstance(view, ResultMap) else "slopes")
+
+
+def _cells(view: ResultMap | GeoMap, part: str) -> Array:
+    """`(across, along, channels)` of a level, the colour's logarithm or the two slopes of the scan."""
+    if part == "light":
+        assert isinstance(view, ResultMap)
+        found: Array = np.log(np.maximum(view.profile.astype(np.float32), 0) + np.float32(DARKEST))
+        return found
+    if part == "slopes":
+        assert isinstance(view, GeoMap)
+        return view.heights[..., 1:].astype(np.float32)
+    kept: Array = getattr(view, part).astype(np.float32)
+    return kept
 
 
 def _local(off: Array) -> Array:
@@ -119,8 +141,8 @@ def fit_patches(
         have = np.array([i for i, seam in enumerate(views) if name in seam], np.int64)
         if len(np.unique(sessions[have])) < 2:
             continue
-        for part in LEVELS:
-            cells = np.stack([getattr(views[i][name], part) for i in have])
+        for part in _parts(views[int(have[0])][name]):
+            cells = np.stack([_cells(views[i][name], part) for i in have])
             key = f"{name}.{part}"
             levels[key], worst = _fit_level(cells, program[have], sessions[have], programs)
             standards[key] = fit_standard(np.exp(worst), program[have], programs)
@@ -130,7 +152,7 @@ def fit_patches(
 
 
 def _fit_level(
-    cells: NDArray[np.float16], program: NDArray[np.int64], sessions: NDArray[np.int64], programs: int
+    cells: Array, program: NDArray[np.int64], sessions: NDArray[np.int64], programs: int
 ) -> tuple[Level, NDArray[np.float64]]:
     """The level and, out of fold, the mean of every good's few worst cells `(n,)`."""
     axes = _axes(cells)
@@ -154,7 +176,7 @@ def _fit_level(
     return dataclasses.replace(whole, axes=axes, location=location, spread=spread), worst
 
 
-def _axes(cells: NDArray[np.float16]) -> Array:
+def _axes(cells: Array) -> Array:
     """Principal directions of the deviations from the mean of each place; all channels where they are few."""
     channels = cells.shape[-1]
     if channels <= 40:

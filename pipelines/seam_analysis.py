@@ -46,6 +46,11 @@ class SeamAnalysis:
         return self.standards[part].z(np.exp(np.minimum(z, MOST)), self.program)
 
     @property
+    def course(self) -> Array:
+        """`live` as `components` weighs s_P, so that one limit serves both."""
+        return np.where(np.isfinite(self.live), self.standardised("s_P", self.live), -np.inf)
+
+    @property
     def raw(self) -> float:
         """The seam's raw score."""
         return raw_score(max(self.components.values()))

@@ -264,10 +264,10 @@ def fit(
 
 
 def _part_standard(signals: Sequence[NDArray[np.float64]], program: NDArray[np.int64], programs: int) -> Standard:
-    """Of the largest of a part's signals over goods: the parts have different numbers of them."""
+    """Of the largest of a part's signals over goods: the parts differ in their number and in their tails."""
     largest = np.fmax.reduce(signals)
     there = ~np.isnan(largest)
-    return fit_standard(np.exp(largest[there]), program[there], programs)
+    return fit_standard(np.exp(largest[there]), program[there], programs, tail=True)
 
 
 def result_rows(

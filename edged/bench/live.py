@@ -101,7 +101,7 @@ def figures_of(
                 "oracle_delay_s_p50": known,
                 "delay_s_p50": _median(own),
                 "detected": sum(delay is not None for delay in own) / len(own),
-                "counts": known is not None and known <= SOON_S,
+                "counts": known is not None and known <= SOON_S + 1e-6,  # a sum of binary fractions
             }
         )
     counted = {(row["type"], row["severity"]) for row in rows if row["counts"]}

@@ -64,6 +64,16 @@ def _loud(seam: RenderedSeam, level: float) -> RenderedSeam:
     return dataclasses.replace(seam, audio=audio)
 
 
+def _away(seam: RenderedSeam, level: float) -> RenderedSeam:
+    """The arc is heard by so many dB less; the hall and the amplifier, as before the arc, are not."""
+    first, last = (round(t_s * seam.audio_hz) for t_s in (seam.lead_s, seam.lead_s + seam.arc_s))
+    hall = seam.audio[max(first - round(0.4 * seam.audio_hz), 0) : first - round(0.05 * seam.audio_hz)]
+    audio = seam.audio.astype(np.float64)
+    audio[first:last] *= 10 ** (-level / 20)
+    audio[first:last] += hall[np.arange(last - first) % len(hall)]
+    return dataclasses.replace(seam, audio=np.clip(np.rint(audio), -32768, 32767).astype(np.int16))
+
+
 def _frozen(seam: RenderedSeam, level: float) -> RenderedSeam:
     """From the middle of the arc on that share of the arc shows one frame."""
     middle = round((seam.lead_s + seam.arc_s * (1 - level)) * seam.arc_fps)
@@ -119,6 +129,7 @@ INJECTIONS: Mapping[str, Injection] = {
     "muted microphone": Injection(
         partial(_corrupted, name="muted_microphone"), (0.3, 1.0), "share of time", "mic", "silent"
     ),
+    "microphone in another booth": Injection(_away, (10.0, 40.0), "dB less of the arc", "mic", "deaf"),
     "microphone too loud": Injection(_loud, (10.0, 40.0), "times", "mic", "clipped"),
     "dark arc camera": Injection(
         partial(_corrupted, name="dark_camera"), (0.3, 1.0), "share of time", "arccam", "dark"

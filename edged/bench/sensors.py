@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from edged.aligner import first_at
 from edged.bench.results_part import write_part
 from edged.sensor_baseline import LEARNED, RECENT, SensorBaseline
 from edged.sensor_health import SeamSensors, SensorHealth
@@ -136,14 +137,14 @@ def _chunks(seam: "RenderedSeam") -> tuple[SeamSensors, list[Any], tuple[int, in
     on_ns = round(seam.lead_s * 1e9)
     off_ns = on_ns + round(seam.arc_s * 1e9)
     specs = {spec.name: spec for spec in stream_specs(IMAGE_PRESETS["small"])}
-    chunks = [
-        item
-        for _, item in seam_chunks(seam, 0, np.random.default_rng([seam.plan.seed, 0xC4]))
-        if isinstance(item, Chunk)
-        and specs[item.stream].kind != "result"
-        and on_ns - PRE_ROLL_NS <= item.t_ns < off_ns + POST_ROLL_NS
-    ]
-    return SeamSensors(tuple(specs.values()), on_ns, OFF_CURRENT_A), chunks, (on_ns, off_ns)
+    chunks = []
+    for _, item in seam_chunks(seam, 0, np.random.default_rng([seam.plan.seed, 0xC4])):
+        if isinstance(item, Chunk) and specs[item.stream].kind != "result":
+            # Cut to the sample, as the aligner does: where a stream begins says what was before.
+            first, last = (first_at(item, t_ns) for t_ns in (on_ns - PRE_ROLL_NS, off_ns + POST_ROLL_NS))
+            if first < last:
+                chunks.append(item.cut(first, last) if item.data.ndim > 1 else item)
+    return SeamSensors(tuple(specs.values()), on_ns, OFF_CURRENT_A, PRE_ROLL_NS), chunks, (on_ns, off_ns)
 
 
 def _reports(seam: "RenderedSeam") -> Reports:

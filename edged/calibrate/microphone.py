@@ -104,14 +104,13 @@ def _taken_off_ms(path: Path, reader: RecordingReader, stream: str) -> float:
     if config is None or stream not in config.streams:
         return 0.0
     section = config.streams[stream]
-    if getattr(section, "follow_strikes", False):
+    if section.follow_strikes:
         raise RecordingError(
             f"{path}: streams.{stream}.follow_strikes was on, so what was taken off is not known; record without it"
         )
-    measured = recorded_calibration(reader).found.get("microphone", stream)
-    if measured is not None and isinstance(values := measured.checked, MicrophoneValues) and values.distance_m:
-        return section.latency_ms + 1e3 * values.distance_m / SOUND_M_S
-    return float(getattr(section, "delay_ns", section.latency_ms * 1e6)) / 1e6
+    # Recordings made before measured delays were taken off have none, whatever calibration they hold.
+    measured_ms = recorded_calibration(reader).delays_ms.get(stream)
+    return section.delay_ns / 1e6 if measured_ms is None else measured_ms
 
 
 def _heard(item: RecordedStream, power: RecordedStream | None, taken_off_ms: float) -> Heard:

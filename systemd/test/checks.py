@@ -149,8 +149,7 @@ def scores() -> str:
     assert "libtorch" in maps or "onnxruntime" in maps, "neither torch nor onnxruntime in the scoring process"
     wait_for("all streams are ok", lambda: set(stream_states().values()) == {"ok"})
     wait_for("a verdict", lambda: status().get("last_sequence"))
-    entries = ask(status()["journal"], {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"]
-    _, topic, payload = entries[0]
+    _, topic, payload = ask(JOURNAL, {"op": "range", "from_sequence": 1, "to_sequence": 1})["entries"][0]
     verdict = msgpack.unpackb(payload)
     assert verdict["label"] == Label.OK, verdict
     return f"{topic} {Label(verdict['label']).name}, models {sorted(worker['models'].values())}"

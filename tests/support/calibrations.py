@@ -5,7 +5,7 @@ from typing import Any
 
 from calibration.files import Calibration
 
-__all__ = ["MADE_UTC", "made"]
+__all__ = ["MADE_UTC", "VALUES", "made"]
 
 MADE_UTC = datetime.datetime(2023, 11, 1, tzinfo=datetime.UTC)
 """Two weeks before the synthetic cell welds (`tests.support.cell`)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.files import CalibrationSet
 from drivers.base import Chunk, ClockParams, StreamSpec
 from drivers.mcap_codec import RecordingHeader, RecordingWriter
 from drivers.sim import arc, sound
@@ -17,6 +18,8 @@ from drivers.sim.programs import program_named
 from drivers.sim.seam import IMAGE_PRESETS
 from drivers.sim.sessions import Session, session_named
 from drivers.sim.variation import draw_latents
+from edged.cell_calibration import CellCalibration
+from tests.support.calibrations import VALUES, made
 
 __all__ = ["ProcessSeam", "write_process"]
 
@@ -51,8 +54,13 @@ class ProcessSeam:
         ]
 
 
-def write_process(folder: Path, program_name: str, session_name: str, number: int) -> ProcessSeam:
-    """Record one good seam's welder and microphone; `number` makes its seed, id and time."""
+def write_process(
+    folder: Path, program_name: str, session_name: str, number: int, *, delay_ms: float = 0.0, noted: bool = True
+) -> ProcessSeam:
+    """Record one good seam's welder and microphone; `number` makes its seed, id and time.
+
+    `delay_ms` was taken off the microphone's stamps as a calibration had measured it; `noted` in the recording.
+    """
     program, session = program_named(program_name), session_named(session_name)
     state = draw_latents(program, session, number)
     trace = arc.simulate_arc(program, session, state, number)
@@ -70,8 +78,14 @@ def write_process(folder: Path, program_name: str, session_name: str, number: in
     path = folder / f"{seam_id}.mcap"
     with RecordingWriter(path, list(specs.values()), header) as writer:
         writer.metadata("seam", seam)
-        for name, data in (("welder", welder), ("mic", audio)):
-            _write(writer, specs[name], data, start_ns)
+        if delay_ms:
+            mic = {"driver": "microphone.portaudio", "kind": "audio", "latency_ms": 7.0}
+            writer.metadata("config", {"streams": {"mic": mic}})
+            measured = made("microphone", "mic", values={**VALUES["microphone"], "distance_m": 0.1})
+            calibration = CellCalibration(CalibrationSet.of([measured]), {}, {"mic": delay_ms} if noted else {})
+            writer.metadata("calibration", calibration.content())
+        for name, data, early_ns in (("welder", welder, 0), ("mic", audio, round(delay_ms * 1e6))):
+            _write(writer, specs[name], data, start_ns - early_ns)
         writer.finish()
     rate = arc.WELDER_HZ * (len(trace.current_a) / (state.arc_s * arc.WELDER_HZ))
     times = np.arange(len(trace.current_a)) / rate

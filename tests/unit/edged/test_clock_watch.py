@@ -1,6 +1,7 @@
 """Strikes to trends, trends to stamps, drift to health."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from calibration.latency import LatencyTrend
 from edged.clock_watch import ClockWatch, clock_warnings
 from edged.config import StreamConfig
+from edged.strike_file import StrikeFile
 from edged.types import Health
 from tests.support.cell import Cell, config, stream_chunks
 
@@ -19,9 +21,10 @@ MIC = StreamConfig(driver="x", kind="audio")
 class Stream:
     """What the watch moves; remembers how often it was asked to."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_ns: int = 0) -> None:
         self.trend = LatencyTrend()
         self.moved = 0
+        self.delay_ns = delay_ns
 
     def follow_trend(self) -> None:
         self.moved += 1
@@ -69,6 +72,41 @@ def test_strikes_reach_the_trends_and_only_followers_are_moved() -> None:
     assert streams["mic"].trend.latency_ns == pytest.approx(30 * MS, abs=MS)
     assert (streams["mic"].moved, streams["arc_camera"].moved) == (1, 0)
     assert streams["welder"].trend.strikes == 0, "the current is what the others are held against"
+
+
+def test_the_trend_goes_on_after_a_restart_unless_the_delay_is_another(tmp_path: Path) -> None:
+    cell, path = welded(0.03), tmp_path / "strike-trends.json"
+    first = ClockWatch(cell.config, {"mic": Stream(5 * MS)}, StrikeFile(path))
+    first.note(cell.verdict)
+    same, other = Stream(5 * MS), Stream(6 * MS)
+    ClockWatch(cell.config, {"mic": same}, StrikeFile(path))
+    ClockWatch(cell.config, {"mic": other}, StrikeFile(path))
+    assert same.trend.latency_ns == pytest.approx(30 * MS, abs=MS)
+    assert (same.trend.strikes, same.trend.applied_ns, other.trend.strikes) == (1, 0, 0)
+    assert same.trend.apply(0) == same.trend.latency_ns
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", '{"streams": {"mic": {"delay_ns": 0, "strikes_ns": [1e12]}}}', '{"version": 2}']
+)
+def test_a_damaged_file_is_told_and_begun_anew(tmp_path: Path, content: str) -> None:
+    cell, path, stream = welded(0.03), tmp_path / "strike-trends.json", Stream()
+    path.write_text(content)
+    watch = ClockWatch(cell.config, {"mic": stream}, StrikeFile(path))
+    assert stream.trend.strikes == 0
+    (line,) = watch.warnings({})
+    assert "strike-trends.json cannot be read, strikes are collected anew" in line
+    watch.note(cell.verdict)
+    assert watch.warnings({}) == []
+    assert StrikeFile(path).read()["mic"].strikes_ns == stream.trend.kept_ns
+
+
+def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    cell, stream = welded(0.03), Stream()
+    watch = ClockWatch(cell.config, {"mic": stream}, StrikeFile(tmp_path / "none" / "strike-trends.json"))
+    watch.note(cell.verdict)
+    assert stream.trend.strikes == 1
+    assert "cannot be written" in watch.warnings({})[0]
 
 
 def test_a_strike_missing_in_sound_leaves_trend_and_verdict_alone() -> None:

@@ -1,5 +1,6 @@
 """`edged learn`: real recordings of the cell's good seams → its thresholds, or what is missing for them."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,24 @@ import tomli_w
 from typer.testing import CliRunner
 
 from drivers.mcap_codec import RecordingHeader
-from edged.cell_thresholds import load_cell
+from edged.cell_thresholds import CellThresholds, load_cell, write_cell
 from edged.cli import app
-from edged.learning import Scored, learned, score_features, wanted_goods
+from edged.learning import Scored, learned, score_features, score_live, wanted_goods
 from edged.local_scorer import LocalScorer
 from edged.manifest import read_manifest
 from edged.recorded import RecordedSeam, list_recorded
 from edged.recording import SeamRecorder, config_metadata
+from pipelines.live import highest_raw
+from pipelines.live_fit import fit_live
+from pipelines.live_scorer import Live
 from pipelines.model_files import write_trained_on
 from pipelines.models import write_manifest
-from pipelines.thresholds import Threshold
+from pipelines.normaliser import fit_normaliser
+from pipelines.thresholds import Threshold, ThresholdTable
 from pipelines.window import Score
 from tests.support.cell import Cell, config
 from tests.support.law_seams import law_seam
+from tests.support.live_seams import live_goods
 from tests.support.models import write_band_model
 
 S = 1_000_000_000
@@ -90,6 +96,8 @@ def test_goods_become_the_cells_threshold(root: Path, tmp_path: Path) -> None:
     assert report["held_out"] is None
     assert "does not say which seams taught it" in output
     assert "edged arm fillet" in output
+    assert report["live"] == []
+    assert "no live score for this program" in output
 
 
 def test_too_few_goods_change_nothing_and_say_how_many_more(root: Path, tmp_path: Path) -> None:
@@ -161,6 +169,40 @@ def test_each_set_of_surviving_streams_is_scored_and_learned() -> None:
     assert (row.calibration_id, row.sessions, row.streams) == ("c1", 4, scored[0].streams)
     lonely = Scored("m", ("welder",), scored[0].raw, dict.fromkeys(scored[0].raw, "s0"))
     assert learned(lonely, "p1", 0.1, "c1", "2026") == "needs goods of at least 3 sessions (has 1)"
+
+
+def test_the_live_scores_limits_come_from_the_same_goods(tmp_path: Path) -> None:
+    """Conformal on each good's highest; one without sound teaches the sets without it only."""
+    taught = live_goods(16)
+    names = sorted({f.session for f in taught})
+    model = fit_live(taught, np.array([names.index(f.session) for f in taught]), fit_normaliser(taught))
+    goods = [dataclasses.replace(f, seam_id=f"seam-{i:04d}") for i, f in enumerate(live_goods(24, seed=1))]
+    goods = [f for f in goods if f.program == "p1"]
+    features = {f.seam_id: f for f in [goods[0].without({"audio"}), *goods[1:]]}
+    seams = [RecordedSeam(f.seam_id, Path(f"{f.seam_id}.mcap"), f.program, f.session, {}) for f in goods]
+    found = score_live(seams, features, Live(model, "m", ThresholdTable()))
+    sets = {one.streams: len(one.raw) for one in found}
+    assert sets == {
+        ("audio", "video", "welder"): 11,
+        ("audio", "welder"): 11,
+        ("video", "welder"): 12,
+        ("welder",): 12,
+    }
+    assert found[0].streams == ("audio", "video", "welder")
+    row = learned(found[0], "p1", 0.1, "c1", "2026", signal="live")
+    assert isinstance(row, Threshold)
+    assert (row.signal, row.calibration_id, row.model_id) == ("live", "c1", "m")
+    assert row.value == sorted(highest_raw(model, f, [frozenset(row.streams)])[0] for f in goods[1:])[-1]
+    assert learned(found[0], "p1", 0.01, "c1", "2026", signal="live") == (
+        "needs 88 more goods for a budget of 1.00% (has 11)"
+    )
+    verdicts = dataclasses.replace(row, signal="score")
+    cell = CellThresholds(tmp_path)
+    assert list(cell.now()) == []
+    assert write_cell(tmp_path, [row]) != write_cell(tmp_path, [verdicts])
+    assert cell.now().find("m", "p1", row.streams, "c1", "live") == row
+    stranger = [dataclasses.replace(seam, program="p9") for seam in seams]
+    assert score_live(stranger, features, Live(model, "m", ThresholdTable())) == []
 
 
 def test_the_recordings_tell_their_session(root: Path) -> None:

@@ -26,17 +26,20 @@ def found(report: SensorReport) -> dict[str, str]:
 
 
 def heard(
-    floor: float = 30.0, level: float = 3000.0, change: Callable[[NDArray[np.float64]], None] | None = None
+    floor: float = 30.0,
+    level: float = 3000.0,
+    change: Callable[[NDArray[np.float64]], None] | None = None,
+    gap_s: float = 0.5,
 ) -> SensorReport:
-    """Half a second of floor, two seconds of arc and 0.3 s of floor; counts RMS."""
+    """Half a second of floor (`gap_s` of it are seen), two seconds of arc and 0.3 s of floor; counts RMS."""
     t_s = np.arange(round(2.8 * AUDIO.rate_hz)) / AUDIO.rate_hz
     sigma = np.where((t_s >= 0.5) & (t_s < 2.5), level, floor)
     samples = sigma * np.random.default_rng(1).standard_normal(len(t_s))
     if change is not None:
         change(samples)
     data = np.clip(np.rint(samples), -32768, 32767).astype(np.int16)[:, None]
-    meter = AudioMeter(AUDIO, ON_NS)
-    for seq, start in enumerate(range(0, len(data), 480)):
+    meter = AudioMeter(AUDIO, ON_NS, ON_NS)
+    for seq, start in enumerate(range(round((0.5 - gap_s) * AUDIO.rate_hz), len(data), 480)):
         meter.add(Chunk("mic", seq, start, 0, 0, data[start : start + 480], ClockParams(0, 0, 1e9 / AUDIO.rate_hz)))
     return meter.report(ARC)
 
@@ -56,7 +59,25 @@ def test_faults_of_a_microphone() -> None:
     assert found(heard(change=muted)) == {"silent": "fault"}
     assert found(heard(level=30_000.0)) == {"clipped": "fault"}
     assert found(heard(level=11_500.0)) == {"clipped": "warning"}
-    assert found(heard(floor=2000.0)) == {"deaf": "fault"}
+    assert found(heard(floor=2600.0)) == {"deaf": "fault"}
+
+
+def test_a_quiet_arc_is_a_weld_and_no_deaf_microphone() -> None:
+    """One without drops is some 5 dB louder than the gas before it; a microphone that is off hears no rise."""
+    assert found(heard(floor=76.0, level=137.0)) == {}
+    assert found(heard(floor=76.0, level=80.0)) == {"deaf": "fault"}
+
+
+@pytest.mark.parametrize("gap_s", [0.35, 0.45])
+def test_a_former_arc_is_not_the_silence_before_this_one(gap_s: float) -> None:
+    """The window begins where the arc before ended, and its echoes lie in it."""
+
+    def after_another(samples: NDArray[np.float64]) -> None:
+        begins = round((0.5 - gap_s) * AUDIO.rate_hz)
+        echo = np.arange(round(0.2 * AUDIO.rate_hz))
+        samples[begins : begins + len(echo)] *= 100 * np.exp(-echo / (0.1 * AUDIO.rate_hz))
+
+    assert found(heard(level=100.0, change=after_another, gap_s=gap_s)) == {}
 
 
 def test_distance_shows_in_the_level_alone() -> None:

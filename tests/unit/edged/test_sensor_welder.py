@@ -138,6 +138,34 @@ def test_missing_data_is_not_a_stuck_channel() -> None:
     assert found(meter.report(ARC)) == {}
 
 
+def test_held_samples_are_a_fault_of_the_sensor() -> None:
+    """Half of the samples repeat the one before; a coarse converter's do so too, by themselves."""
+    waves = sound()
+    lost = np.random.default_rng(7).random(len(waves)) < 0.5
+    lost[0] = False
+    source = np.maximum.accumulate(np.where(lost, 0, np.arange(len(waves))))
+    report = measured(waves[source])
+    assert {code: state for code, state in found(report).items() if "held" in code} == {
+        "current_held": "fault",
+        "voltage_held": "fault",
+    }
+    coarse = found(measured(np.rint(sound() / (2.0, 0.25, 0.1)) * (2.0, 0.25, 0.1)))
+    assert not [code for code in coarse if "held" in code]
+
+
+def test_rest_begins_after_the_arc_before() -> None:
+    """The window begins where that arc ended, and its current falls for 90 ms more; here nothing comes after."""
+    waves = sound()
+    fall = np.arange(at(0.09))
+    begins = at(ON_S - 0.26)
+    waves[begins : begins + len(fall), 0] += 200 * np.exp(-fall / at(0.04))
+    raw = np.rint(waves / SCALE).astype(np.int16)
+    meter = WelderMeter(SPEC, ARC[0][0], 15.0, ARC[0][0])
+    meter.add(Chunk("welder", 0, begins, 0, 0, raw[begins : at(ON_S + ARC_S)], ClockParams(0, 0, 1e9 / RATE_HZ)))
+    report = meter.report(ARC)
+    assert found(report) == {}
+
+
 @settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(1, 24_000), max_size=30).map(tuple))
 def test_a_report_does_not_depend_on_the_chunks(cuts: tuple[int, ...]) -> None:

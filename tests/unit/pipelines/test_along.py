@@ -125,6 +125,12 @@ def test_standards_of_the_parts_apply() -> None:
     assert along[0].score == pytest.approx(np.logaddexp(0, 0.5))
 
 
+def test_the_course_in_time_is_held_against_goods_as_the_score_is() -> None:
+    shifted = FLAT | {"s_P": Standard(np.array([1.0]), 2.0)}
+    found = dataclasses.replace(analysis({}, s_P=5.0), standards=shifted, live=np.array([-np.inf, 0.0, 5.0]))
+    assert found.course.tolist() == [-np.inf, -0.5, found.components["s_P"]]
+
+
 def test_the_frame_is_what_the_cell_says() -> None:
     """Longer seam, same rows: places move apart."""
     for length in (10.0, 100.0):

@@ -11,7 +11,15 @@ from drivers.base import Chunk
 from pipelines.features.extractor import SeamExtractor
 from pipelines.live import LiveModel, LiveValue, highest_raw, live_values
 from pipelines.live_fit import fit_live, live_thresholds
-from pipelines.live_scorer import LIVE_FILE, LIVE_SIGNAL, Live, load_live, process_kinds, save_live
+from pipelines.live_scorer import (
+    LIVE_FILE,
+    LIVE_SIGNAL,
+    Live,
+    load_live,
+    process_kinds,
+    save_live,
+    use_cell_limits,
+)
 from pipelines.live_tokens import HEAD_TOKENS, LiveStretches, LiveToken
 from pipelines.models import ModelError
 from pipelines.normaliser import fit_normaliser
@@ -185,6 +193,28 @@ def test_a_microphone_that_falls_silent_is_waited_for_once_and_then_named(cell_l
     assert missed[0] == 1.0 or missed[0] == 1.1
     assert all(point.without == ("audio",) for point in found if point.t_s >= 1.2)
     assert found[-1].t_s == pytest.approx(2.4)
+
+
+class WithLive:
+    """A detector as far as its live part goes."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+
+
+def test_the_cells_own_limit_comes_first_for_its_calibration_and_set_of_streams(cell_live: Live) -> None:
+    raw = [2.0 + 0.1 * i for i in range(9)]
+    own = calibrate("m", "p1", ALL, raw, 0.1, signal=LIVE_SIGNAL, calibration_id="c7")
+    live = dataclasses.replace(cell_live)
+    for calibration_id, kinds, limit in (("c7", ALL, 2.8), ("c8", ALL, 1.8), ("c7", ALL - {"audio"}, None)):
+        use_cell_limits(WithLive(live), ThresholdTable([own]), calibration_id)  # type: ignore[arg-type]
+        found = live.threshold("p1", kinds)
+        assert (None if found is None else found.value) == (None if limit is None else pytest.approx(limit))
+    use_cell_limits(WithLive(live), ThresholdTable([own]), "c7")  # type: ignore[arg-type]
+    chunks = [c for stream in cell.seam_chunks(np.random.default_rng(40), 2.35).values() for c in stream]
+    found_points = points(live, in_pieces(chunks, 97))
+    assert found_points
+    assert all(point.score == pytest.approx(point.raw / 2.8) for point in found_points)
 
 
 def test_a_program_that_was_not_trained_on_has_no_live_score(cell_live: Live) -> None:

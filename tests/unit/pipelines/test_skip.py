@@ -1,8 +1,13 @@
 """What goods of a known law teach of the way from process to result, and what a swapped result then looks like."""
 
+import dataclasses
+
 import numpy as np
+import pytest
 from sklearn.metrics import roc_auc_score
 
+from pipelines.features.geometry import GeoMap
+from pipelines.features.result import ResultMap
 from pipelines.mismatch import Mismatch, fit_mismatch
 from pipelines.patches import PatchOneClass, fit_patches
 from pipelines.skip import MODES, Skip, fit_skip
@@ -72,3 +77,24 @@ def test_a_mark_shows_in_the_patches_and_the_light_of_the_day_does_not() -> None
     assert abs(z[0]) < 1.5
     assert abs(z[1] - z[0]) < 1.0
     assert z[2] > z[0] + 3
+
+
+@pytest.mark.parametrize("kind", ["light", "slopes"])
+def test_a_film_of_oil_shows_in_the_light_and_a_scratch_in_the_slopes(kind: str) -> None:
+    rng = np.random.default_rng(5)
+
+    def seam(mark: float) -> dict[str, ResultMap | GeoMap]:
+        """Photograph or scan whose maps of lite0 show nothing."""
+        top = law_seam(rng, 0).views["top"]
+        pixels = 0.5 + 0.02 * rng.standard_normal((112, 112, 3))
+        if kind == "light":
+            pixels[40:46, 50:53] *= 1 - mark
+            return {"top": dataclasses.replace(top, profile=pixels.astype(np.float16))}
+        pixels[56:58, 20:80, 1] += mark
+        return {"scan": GeoMap(top.fine, top.coarse, pixels.astype(np.float16), np.ones((14, 28), np.bool_))}
+
+    name = "top" if kind == "light" else "scan"
+    patches, _ = fit_patches([seam(0.0) for _ in range(40)], np.zeros(40, np.int64), np.arange(40) // 5, 1)
+    good, bad = (PatchOneClass.from_tensors(patches.tensors()).score(seam(mark), 0) for mark in (0.0, 0.2))
+    assert bad[f"{name}.{kind}"] > good[f"{name}.{kind}"] + 3
+    assert bad[f"{name}.fine"] < 3

@@ -25,6 +25,8 @@ def test_the_median_is_of_what_the_oracle_knows_soon_and_never_is_longest() -> N
     assert (report["median_delay_s"], report["holds"]) == (0.4, True)
     assert (report["severities"], report["severities_within_bar"]) == (1, 1)
     assert report["false_alarms"]["value"] == 0.5
+    edge = live_figures([Alarm("undercut", 5, "p", None)], [(False, "a")], {("undercut", 5): 0.1 + 0.2})
+    assert edge["severities"] == 1  # 0.30000000000000004
     never = live_figures([*alarms, *(Alarm("undercut", 5, "p", None) for _ in range(3))], [(False, "a")] * 9, oracle)
     assert (never["median_delay_s"], never["holds"]) == (None, False)
     about = {"command": "c", "corpus": "k", "train": 1, "calibration": 1, "defects": 5}

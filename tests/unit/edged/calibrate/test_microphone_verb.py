@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from calibration.files import read_calibration
 from edged.cli import app
-from tests.support.process_recordings import ProcessSeam
+from tests.support.process_recordings import ProcessSeam, write_process
 
 SIM_SOUND_M_S = 343.0
 
@@ -66,6 +66,19 @@ def test_a_tape_tells_what_of_the_delay_is_no_way_in_air(process_seams: list[Pro
     values = read_calibration(tmp_path / "microphone-mic.toml").values
     assert values["latency_ms"] == pytest.approx(-1.0, abs=0.03)
     assert values["distance_m"] == pytest.approx(true_m + 0.343)
+
+
+@pytest.mark.parametrize(("noted", "taken_off_ms"), [(True, 9.0), (False, 7.0)])
+def test_what_was_taken_off_the_stamps_counts_again(tmp_path: Path, noted: bool, taken_off_ms: float) -> None:
+    """The delay that a recording notes; before they noted one, the configured one was taken off."""
+    seams = [
+        write_process(tmp_path, program, "calibration-a", 50 + k, delay_ms=taken_off_ms, noted=noted)
+        for k, program in enumerate(("short-butt-3", "pulsed-lap-4"))
+    ]
+    code, output = run("--recording", tmp_path, "--directory", tmp_path / "out")
+    assert code == 0, output
+    values = read_calibration(tmp_path / "out" / "microphone-mic.toml").values
+    assert values["distance_m"] == pytest.approx(seams[0].session.mic_distance_m, abs=0.01)
 
 
 def test_what_cannot_be_compared_is_named(reference: Path, moved_seams: list[ProcessSeam], tmp_path: Path) -> None:
