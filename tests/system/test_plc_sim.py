@@ -91,6 +91,8 @@ def test_clients(tmp_path: Path) -> None:
         assert {clause: row for clause, row in found.items() if row[0] != "pass"} == {}, language
         assert codes[language] == 0
     careless = results(tmp_path / "careless.json")
+    assert careless["C1"][1].endswith("was accepted with label 0, not 2")
+    assert careless["C7"][1].endswith("accepted twice")
     assert {clause: result for clause, (result, _) in careless.items()} == {
         **dict.fromkeys(("C1", "C3", "C7", "C8", "C9"), "fail"),
         "C11": "skip",
