@@ -83,11 +83,11 @@ class World:
             keys = self.keys if name == "daemon with keys" else None
             with Client(self.endpoints[f"{name} verdicts"], keys=keys) as client:
                 wait_until(lambda c=client: c.receive(0.1) is None and c.state == "live", f"{name} is followed")
-            with Control(self.endpoints[f"{name} control"], keys, 10.0) as control:
+            with Control(self.endpoints[f"{name} control"], keys, PATIENCE_S) as control:
                 assert control.ping()["ok"] is True
         for name in ("modbus", "opcua"):
-            with socket.create_connection(("127.0.0.1", self.ports[name]), 10.0) as peer:
-                peer.settimeout(10.0)
+            with socket.create_connection(("127.0.0.1", self.ports[name]), PATIENCE_S) as peer:
+                peer.settimeout(PATIENCE_S)
                 peer.sendall(HELLO[name])
                 assert peer.recv(4).startswith(ANSWERS[name]), f"{name} does not answer as it should"
         seen = self.broker.connections
@@ -97,7 +97,7 @@ class World:
         """What the daemons count of it, by health."""
         found = {}
         for name, keys in (("daemon", None), ("daemon with keys", self.keys)):
-            with Control(self.endpoints[f"{name} control"], keys, 10.0) as control:
+            with Control(self.endpoints[f"{name} control"], keys, PATIENCE_S) as control:
                 found[name] = dict(control.ask("status")["health"]["net"])
         return found
 
