@@ -116,6 +116,8 @@ def markdown(found: Found, command: str) -> str:
             "|---|---|",
             *sent,
             "",
+            f"Grown beyond {MAY_GROW_MB:g} MB, or silent: {'; '.join(found.problems()) or 'nobody'}.",
+            "",
             "What the daemons' health counted of it:",
             "",
             *counted,
