@@ -311,7 +311,9 @@ class Journal:
     def _write(self, verdict: Verdict | PartVerdict, pair: TimePair) -> Entry:
         sequence = self._last + 1
         if isinstance(verdict, Verdict):
-            seam_id, topic = verdict.seam.seam_id, verdict_topic(verdict.seam.program)
+            # Any name may be announced; topics are kept for late joiners, so only configured programs get one.
+            program = "" if verdict.mode == "unknown" else verdict.seam.program
+            seam_id, topic = verdict.seam.seam_id, verdict_topic(program)
             payload = pack(encode_verdict(verdict, self.journal_id, sequence, pair))
         else:
             seam_id, topic = None, "part"

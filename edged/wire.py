@@ -370,7 +370,7 @@ MESSAGES: dict[str, type[Message]] = {
 
 
 def verdict_topic(program: str) -> str:
-    """The topic of a program's verdicts; seams of no known program go under `verdict/unknown`."""
+    """The topic of a program's verdicts; seams of no configured program go under `verdict/unknown`."""
     return f"verdict/{program or 'unknown'}"
 
 

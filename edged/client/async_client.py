@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self
 
 import zmq
-import zmq.asyncio
 
 from .client import Client
 from .events import Entry, Event, Position, State
@@ -25,7 +24,6 @@ class AsyncClient:
     def __init__(self, verdicts: str = "tcp://127.0.0.1:5560", **options: Any) -> None:
         self._client = Client(verdicts, **options)
         self._link = self._client._link
-        self._shadows: dict[zmq.Socket[bytes], zmq.asyncio.Socket] = {}
         self._is_open = True
 
     @property
@@ -63,7 +61,6 @@ class AsyncClient:
         """Close the sockets; may be called again."""
         if self._is_open:
             self._is_open = False
-            self._drop(self._shadows)
             await asyncio.to_thread(self._client.close)
 
     async def __aiter__(self) -> AsyncIterator[Entry]:
@@ -82,18 +79,22 @@ class AsyncClient:
         await self.close()
 
     async def _wait(self, within_s: float) -> None:
-        published, journal = self._link.published, self._link.journal
-        self._drop([socket for socket in self._shadows if socket not in (published, journal)])
-        poller = zmq.asyncio.Poller()
-        poller.register(self._shadow(published), zmq.POLLIN)
-        poller.register(self._shadow(journal), zmq.POLLIN | (zmq.POLLOUT if self._link.has_unsent else 0))
-        await poller.poll(max(1, int(within_s * 1e3)))
-
-    def _shadow(self, socket: "zmq.Socket[bytes]") -> zmq.asyncio.Socket:
-        if socket not in self._shadows:
-            self._shadows[socket] = zmq.asyncio.Socket.from_socket(socket)
-        return self._shadows[socket]
-
-    def _drop(self, sockets: "Iterable[zmq.Socket[bytes]]") -> None:
-        for socket in list(sockets):
-            self._shadows.pop(socket).close()
+        """Until something can be read, or a question be sent, or the time is over."""
+        wanted = {
+            self._link.published: zmq.POLLIN,
+            self._link.journal: zmq.POLLIN | (zmq.POLLOUT if self._link.has_unsent else 0),
+        }
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        descriptors = [int(socket.getsockopt(zmq.FD)) for socket in wanted]
+        for descriptor in descriptors:
+            loop.add_reader(descriptor, changed.set)
+        try:
+            # ZeroMQ's descriptor tells changes only: what was there before must be asked for, once it is watched.
+            if not any(int(socket.getsockopt(zmq.EVENTS)) & mask for socket, mask in wanted.items()):
+                async with asyncio.timeout(within_s):
+                    await changed.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)

@@ -24,9 +24,13 @@ VERDICT_S = 90.0
 
 
 def check_daemon(place: Place, program: str | None = None, verdict_keys: Keys | None = None) -> list[Outcome]:
-    """Every clause, in order."""
+    """Every clause, in order. Without any answer of the journal socket all of them fail."""
     with zmq.Context() as context, Listener(context, place, place.keys) as listener:
         visit = Visit(context, place, listener, program, verdict_keys)
+        try:
+            visit.ask("ping")
+        except (Failed, NoAnswer) as what:
+            return [Outcome(clause, "fail", str(what)) for clause in CHECKS]
         return [_outcome(clause, check, visit) for clause, check in CHECKS.items()]
 
 

@@ -22,7 +22,11 @@ from edged.keys import KeyStore, write_private
 from edged.plcsim.places import free_endpoint
 from tests.support.running import cell_config, write_weld
 
-__all__ = ["Broker", "World"]
+__all__ = ["WITNESS", "Broker", "World"]
+
+CALLED = {"plain": "daemon", "keys": "daemon with keys", "alone": "daemon left alone"}
+WITNESS = CALLED["alone"]
+"""Nobody attacks it: what it grows by, with a seam and its ring of data filling, is not the attacks' doing."""
 
 PATIENCE_S = 90.0
 TAKES_S = 0.2
@@ -79,11 +83,11 @@ class World:
             keys = self.keys if name == "daemon with keys" else None
             with Client(self.endpoints[f"{name} verdicts"], keys=keys) as client:
                 wait_until(lambda c=client: c.receive(0.1) is None and c.state == "live", f"{name} is followed")
-            with Control(self.endpoints[f"{name} control"], keys, 10.0) as control:
+            with Control(self.endpoints[f"{name} control"], keys, PATIENCE_S) as control:
                 assert control.ping()["ok"] is True
         for name in ("modbus", "opcua"):
-            with socket.create_connection(("127.0.0.1", self.ports[name]), 10.0) as peer:
-                peer.settimeout(10.0)
+            with socket.create_connection(("127.0.0.1", self.ports[name]), PATIENCE_S) as peer:
+                peer.settimeout(PATIENCE_S)
                 peer.sendall(HELLO[name])
                 assert peer.recv(4).startswith(ANSWERS[name]), f"{name} does not answer as it should"
         seen = self.broker.connections
@@ -93,18 +97,19 @@ class World:
         """What the daemons count of it, by health."""
         found = {}
         for name, keys in (("daemon", None), ("daemon with keys", self.keys)):
-            with Control(self.endpoints[f"{name} control"], keys, 10.0) as control:
+            with Control(self.endpoints[f"{name} control"], keys, PATIENCE_S) as control:
                 found[name] = dict(control.ask("status")["health"]["net"])
         return found
 
     def _start(self) -> None:
-        plain, guarded = self._config("plain"), self._config("keys", security="curve")
+        plain, guarded, alone = (self._config("plain"), self._config("keys", security="curve"), self._config("alone"))
         store = KeyStore(self.folder / "keys" / "data" / "keys")
         bundle = store.add("fuzz", ("verdict", "control"), datetime.datetime.now(datetime.UTC))
         write_private(self.folder / "fuzz.toml", bundle.model_dump())
         self.keys = Keys.read(self.folder / "fuzz.toml")
         self._run("daemon", "run", "--config", str(plain))
         self._run("daemon with keys", "run", "--config", str(guarded))
+        self._run(WITNESS, "run", "--config", str(alone))
         for kind in ("modbus", "opcua", "mqtt"):
             self._run(kind, "bridge", kind, "--config", str(plain))
         for name in ("modbus", "opcua"):
@@ -140,7 +145,7 @@ class World:
             }
             self._bridge_ports = dict(self.ports)
         self.ports = {**self.ports, **getattr(self, "_bridge_ports", {})}
-        called = "daemon" if name == "plain" else "daemon with keys"
+        called = CALLED[name]
         where = {"verdicts": verdicts, "journal": journal_endpoint(verdicts), "control": control}
         for which, endpoint in where.items():
             self.endpoints[f"{called} {which}"] = endpoint

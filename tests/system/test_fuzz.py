@@ -7,7 +7,7 @@ import pytest
 
 from tests.fuzz.__main__ import Found, fuzz, markdown
 from tests.fuzz.attacks import ATTACKS
-from tests.fuzz.world import World
+from tests.fuzz.world import WITNESS, World
 
 
 @pytest.mark.slow
@@ -25,6 +25,12 @@ def test_nobody_ends_or_grows_and_it_is_counted() -> None:
 
 
 def test_growth_and_silence_are_problems() -> None:
-    found = Found(rss_mb=[{"a": 10.0, "b": 10.0}, {"a": 20.0, "b": 20.0}, {"a": 20.0, "b": 36.5}])
-    found.counters = {"a": {"refused": 1}, "b": {}}
-    assert found.problems() == ["b grew from 20.0 to 36.5 MB", "b counted nothing"]
+    """A daemon may grow as one does that nobody attacks, a bridge may not."""
+    start = {"daemon": 10.0, "daemon with keys": 10.0, WITNESS: 10.0, "modbus": 10.0}
+    end = {"daemon": 23.0, "daemon with keys": 25.0, WITNESS: 20.0, "modbus": 14.5}
+    found = Found(rss_mb=[start, start, end], counters={"daemon": {"refused": 1}, "daemon with keys": {}})
+    assert found.problems() == [
+        f"daemon with keys grew from 10.0 to 25.0 MB, {WITNESS} by 10.0",
+        f"modbus grew from 10.0 to 14.5 MB, {WITNESS} by 10.0",
+        "daemon with keys counted nothing",
+    ]

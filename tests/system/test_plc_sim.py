@@ -91,6 +91,8 @@ def test_clients(tmp_path: Path) -> None:
         assert {clause: row for clause, row in found.items() if row[0] != "pass"} == {}, language
         assert codes[language] == 0
     careless = results(tmp_path / "careless.json")
+    assert careless["C1"][1].endswith("was accepted with label 0, not 2")
+    assert careless["C7"][1].endswith("accepted twice")
     assert {clause: result for clause, (result, _) in careless.items()} == {
         **dict.fromkeys(("C1", "C3", "C7", "C8", "C9"), "fail"),
         "C11": "skip",
@@ -125,6 +127,13 @@ def test_without_a_client_nothing_passes(tmp_path: Path) -> None:
 
 
 def test_without_a_daemon_nothing_passes(tmp_path: Path) -> None:
+    command = [*PLC_SIM, "daemon", f"--verdicts={free_endpoint()}", f"--json={tmp_path}/found.json"]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 1
+    assert {result for result, _ in results(tmp_path / "found.json").values()} == {"fail"}
+
+
+def test_keys_that_are_not_there_are_named(tmp_path: Path) -> None:
     command = [*PLC_SIM, "daemon", "--verdicts", free_endpoint(), "--keys", str(tmp_path / "none.toml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2

@@ -1,6 +1,7 @@
 """The journal on real files: order, bytes, restart, second writer, full disk."""
 
 import contextlib
+import dataclasses
 import os
 import resource
 import sqlite3
@@ -85,6 +86,13 @@ def test_range_is_closed_and_last_is_per_topic(journal: Journal) -> None:
     assert [e.sequence for e in journal.range(1, 99, limit=2)] == [1, 2]
     last = {e.topic: e.sequence for e in journal.last_per_program()}
     assert last == {"verdict/A": 3, "verdict/B": 2, "verdict/unknown": 4, "part": 5}
+
+
+def test_programs_that_are_not_configured_share_one_topic_whatever_they_are_called(journal: Journal) -> None:
+    announced = [dataclasses.replace(a_verdict(f"s{i}", f"typo-{i}"), mode="unknown") for i in range(3)]
+    entries = [journal.append(verdict) for verdict in announced]
+    assert journal.last_of_topics() == {"verdict/unknown": 3}
+    assert [msgpack.unpackb(entry.payload)["program"] for entry in entries] == ["typo-0", "typo-1", "typo-2"]
 
 
 def test_the_last_of_topics_is_the_same_after_a_restart(journal: Journal) -> None:

@@ -196,19 +196,20 @@ def test_a_connection_that_libzmq_gave_up_is_made_anew(
     async def follow() -> None:
         client = kind(source.verdicts, stale_after_s=0.5)
         states: list[str] = []
-        while "stale" not in states or states[-1] != "live":
-            found = client.receive(10)
-            event = found if found is None or isinstance(found, Event) else await found
-            assert event is not None, states
-            if isinstance(event, StateChange):
-                states.append(event.state)
-                if states == ["live"]:
-                    source.send(b"verdict/T1", b"x" * 600_000)
-        closing = client.close()
-        if closing is not None:
-            await closing
+        try:
+            while "stale" not in states or states[-1] != "live":
+                found = client.receive(30)
+                event = found if found is None or isinstance(found, Event) else await found
+                assert event is not None, states
+                if isinstance(event, StateChange):
+                    states.append(event.state)
+                    if states == ["live"]:
+                        source.send(b"verdict/T1", b"x" * 600_000)
+        finally:
+            if (closing := client.close()) is not None:
+                await closing
 
-    asyncio.run(asyncio.wait_for(follow(), 30))
+    asyncio.run(asyncio.wait_for(follow(), 60))
 
 
 def test_a_daemon_without_heartbeats_is_stale(source: Source) -> None:
