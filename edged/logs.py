@@ -23,7 +23,8 @@ def configure_logging(process: str, stream: TextIO | None = None, level: int = l
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
+        # Not cached: a module's logger would keep this configuration for ever, and the saving is some µs a line.
+        cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(stream or sys.stderr)
     render = structlog.processors.JSONRenderer()

@@ -3,25 +3,17 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from edged.logs import configure_logging, seam_logging
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+def lines() -> io.StringIO:
     stream = io.StringIO()
     configure_logging("test", stream)
-    yield stream
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    return stream
 
 
 def test_seam_id_is_in_every_line(lines: io.StringIO) -> None:
