@@ -17,9 +17,11 @@ $(STAMP): pyproject.toml setup.py $(wildcard pipelines/selective_scan/kernel*) c
 demo: setup
 	$(VENV)/bin/edged demo --seams $(SEAMS) --out $(OUT)
 
-# One process a core; the tests of a file stay together.
+# One process a core; the tests of a file stay together. A cell at real time beside other tests may lose its pace: what
+# failed is named and runs once more, alone, and must pass there.
 test: setup
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile || \
+	  { echo "== once more, alone: what failed beside other tests"; $(PY) -m pytest --last-failed --last-failed-no-failures none; }
 
 # As root: boots Debian in a container and lets its systemd run edged (docs/systemd.md). Not part of `make test`.
 test-systemd: setup
