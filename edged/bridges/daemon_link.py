@@ -1,13 +1,14 @@
 """How a bridge reaches the daemon: endpoints and keys of the configuration, the client and control made of them."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from edged.bridges.settings_base import BridgeSection
 from edged.client import AsyncClient, Control, Keys, Position, journal_endpoint
 from edged.config import Config
+from edged.service import ServiceNotifier
 
-__all__ = ["BridgeError", "DaemonLink", "reachable"]
+__all__ = ["Bridge", "BridgeError", "DaemonLink", "keep", "reachable"]
 
 ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 """Hosts that a server binds and nobody can connect to → the same machine's loopback."""
@@ -70,3 +71,29 @@ def reachable(name: str, endpoint: str) -> str:
     if not port.isdigit():
         raise BridgeError(f"{name}: {endpoint!r} has no fixed port; give net.{name} or bridges.{name} one")
     return f"{scheme}://{ANYWHERE.get(host, host)}:{port}"
+
+
+class Bridge(Protocol):
+    """A server toward PLCs that follows a daemon."""
+
+    async def start(self) -> None:
+        """Listen. Raises BridgeError."""
+        ...
+
+    async def run(self, notifier: ServiceNotifier) -> None:
+        """Follow the daemon until cancelled."""
+        ...
+
+    async def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+async def keep(bridge: Bridge, notifier: ServiceNotifier) -> None:
+    """Start a bridge, say that it is ready, run it until cancelled and close it. Raises BridgeError."""
+    await bridge.start()
+    notifier.ready()
+    try:
+        await bridge.run(notifier)
+    finally:
+        await bridge.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from edged.bridges.daemon_link import DaemonLink
+from edged.bridges.daemon_link import DaemonLink, keep
 from edged.bridges.modbus_commands import Answer, Command, ask
 from edged.bridges.modbus_handshake import Handshake
 from edged.bridges.modbus_server import ModbusServer, Registers
@@ -34,13 +34,7 @@ TELL_EVERY_S = 1.0
 
 async def serve(config: ModbusConfig, link: DaemonLink, notifier: ServiceNotifier) -> None:
     """Run until cancelled. Raises BridgeError where it cannot listen, or cannot remember what was acknowledged."""
-    bridge = ModbusBridge(config, link)
-    await bridge.start()
-    notifier.ready()
-    try:
-        await bridge.run(notifier)
-    finally:
-        await bridge.close()
+    await keep(ModbusBridge(config, link), notifier)
 
 
 class ModbusBridge:

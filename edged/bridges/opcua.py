@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from asyncua import ua
 
-from edged.bridges.daemon_link import BridgeError, DaemonLink
+from edged.bridges.daemon_link import BridgeError, DaemonLink, keep
 from edged.bridges.opcua_limits import BoundedServer, limit_log
 from edged.bridges.opcua_space import Space
 from edged.bridges.opcua_trust import Rights, Trust, own_certificate
@@ -31,13 +31,7 @@ TELL_EVERY_S = 1.0
 async def serve(config: OpcuaConfig, link: DaemonLink, notifier: ServiceNotifier) -> None:
     """Run until cancelled. Raises BridgeError for unusable files, or where it cannot listen."""
     limit_log(logging.getLogger().handlers)
-    bridge = OpcuaBridge(config, link)
-    await bridge.start()
-    notifier.ready()
-    try:
-        await bridge.run(notifier)
-    finally:
-        await bridge.close()
+    await keep(OpcuaBridge(config, link), notifier)
 
 
 class OpcuaBridge:
